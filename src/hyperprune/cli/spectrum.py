@@ -1,0 +1,77 @@
+"""`hyperprune spectrum`: the Lyapunov spectrum of a trained network, or of a task's untrained one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from hyperprune.cli import options as shared
+from hyperprune.errors import InputError
+
+
+def add_parser(commands: Any) -> None:
+    parser = shared.add_parser(
+        commands,
+        "spectrum",
+        about="Measure the Lyapunov spectrum of a trained network, or of a task's untrained one.",
+        examples=(
+            "hyperprune spectrum runs/pydoc/candidates/c01/best.pt --picture spectrum.png",
+            "hyperprune spectrum pydoc --jacobian full --json",
+        ),
+    )
+    parser.add_argument("network", metavar="CHECKPOINT|TASK", help="a best.pt of a run, or a task")
+    parser.add_argument("--jacobian", default="hidden", choices=("hidden", "full"), help="(hidden)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of an untrained network (0)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with [model], [text]")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where corpora are looked for first")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="plot the exponents to this file")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="save the spectrum as .npz")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.network.endswith(".pt"):
+        if options.config is not None:
+            raise InputError("--config is for a task; a checkpoint holds its own settings")
+        from hyperprune.training.load import load_task_and_model
+
+        task, model = load_task_and_model(options.network)
+    else:
+        from hyperprune.rng import generator
+
+        config = shared.read_config(options.config, values=(), tables=("model", "text", "training"))
+        task = shared.load_task(options.network, config, options.data_dir)
+        model = task.model(generator(options.seed, "weights")).eval()
+
+    from hyperprune.training.segment import recurrent_spectra
+
+    spectra = recurrent_spectra(task, model, jacobian=options.jacobian, seed=options.seed)
+    for number, spectrum in enumerate(spectra, start=1):
+        summary = spectrum.summary()
+        if len(spectra) > 1:
+            print(f"recurrent module {number} of {len(spectra)}")
+        for name, value in summary.items():
+            print(f"{name:24} {value:.4f}" if isinstance(value, float) else f"{name:24} {value}")
+        print("exponents (nats per step):")
+        print("  " + " ".join(f"{value:.3f}" for value in spectrum.exponents[:8]) + " …")
+    if len(spectra) > 1 and (options.picture or options.save):
+        raise InputError("--picture and --save need a task with one recurrent module, this one has several")
+    if options.picture:
+        try:
+            spectra[0].plot().savefig(options.picture, dpi=150)
+        except (OSError, ValueError) as error:
+            raise InputError(f"--picture must be a picture file that can be written: {error}") from error
+        print(f"picture: {options.picture}")
+    if options.save:
+        spectra[0].save(options.save)
+        print(f"saved: {options.save}")
+    if options.json:
+        print(
+            json.dumps(
+                [{**spectrum.summary(), "exponents": spectrum.exponents.tolist()} for spectrum in spectra]
+            )
+        )
+    return 0

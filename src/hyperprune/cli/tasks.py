@@ -1,0 +1,24 @@
+"""`hyperprune tasks`: the built-in tasks."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from hyperprune.cli import options as shared
+
+
+def add_parser(commands: Any) -> None:
+    parser = shared.add_parser(commands, "tasks", about="List the built-in tasks.")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from hyperprune.tasks.registry import BUILT_IN
+
+    rows = {name: row.about for name, row in BUILT_IN.items()}
+    rows["text:PATH"] = "a UTF-8 text file, or a folder with train.txt, valid.txt and test.txt (LSTM 2×200)"
+    rows["file.py:name"] = "your own: a hyperprune.Task in a Python file (see examples/own_task.py)"
+    for name, about in rows.items():
+        print(f"{name:13} {about}")
+    return 0

@@ -1,0 +1,68 @@
+"""`hyperprune train`: one pruned model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from hyperprune.cli import options as shared
+
+_VALUES = ("sparsity", "seed", "threads", "device")
+
+
+def add_parser(commands: Any) -> None:
+    parser = shared.add_parser(
+        commands,
+        "train",
+        about="Train one model with one pruning method.",
+        examples=(
+            "hyperprune train pydoc --method selfish_rnn --sparsity 0.67 --epochs 12",
+            "hyperprune train pydoc --method dense --epochs 12 --out runs/dense",
+        ),
+    )
+    parser.add_argument("task", metavar="TASK", help=shared.TASK_HELP)
+    parser.add_argument("--method", required=True, metavar="NAME", help="see 'hyperprune methods'")
+    parser.add_argument("--epochs", type=int, metavar="N", help="training epochs (the task's final epochs)")
+    shared.add_run_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    config = shared.read_config(
+        options.config, values=("out", "epochs", *_VALUES), tables=("method", "model", "text", "training")
+    )
+    values = {name: config[name] for name in ("epochs", *_VALUES) if name in config}
+    values |= shared.given(options, ("epochs", *_VALUES))
+    task = shared.load_task(options.task, config, options.data_dir)
+
+    from hyperprune.cli.progress import Progress
+    from hyperprune.hypersearch.search import train
+    from hyperprune.hypersearch.space import DENSE, Configuration
+    from hyperprune.report import summary_json, text_table
+
+    configuration = Configuration.of(options.method, **config.get("method", {}))
+    checked = shared.check_values(values, workers=1)
+    del checked["workers"]
+    epochs = checked.pop("epochs") or task.search_defaults.get("final_epochs", 100)
+    if configuration == DENSE:
+        checked["sparsity"] = 0.0
+    folder = Path(
+        options.out or config.get("out") or f"{shared.default_folder(options.task)}-{options.method}"
+    )
+    with Progress(epochs, folder) as progress:
+        result = train(
+            task,
+            configuration,
+            epochs=epochs,
+            folder=folder,
+            overwrite=options.overwrite,
+            observer=progress,
+            **checked,
+        )
+    print(text_table(result.record))
+    print(f"weights: {result.checkpoint}")
+    if options.json:
+        print(json.dumps(summary_json(result.record, folder=folder)))
+    return 0

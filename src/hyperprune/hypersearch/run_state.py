@@ -1,0 +1,171 @@
+"""A search as its events tell it: the one way from a journal to candidates, rounds and ranks.
+
+The running search, its resumption, `hyperprune status` and the report all apply the same events here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hyperprune.errors import InputError
+from hyperprune.records import CandidateRecord, EpochRecord, RoundRecord, RunRecord
+
+REFERENCE_KEY = "dense"
+Event = Mapping[str, Any]
+
+
+@dataclass
+class RunState:
+    """All that is known of a run; changed by `apply` alone.
+
+    Attributes:
+        identity: what decides the run's results.
+        header: the run's first event (task, strategy, metric, baseline, provenance).
+        reference: the dense model.
+        candidates: by key, in order of creation.
+        rounds: the eliminations so far.
+        finished: whether the run came to its end.
+    """
+
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    header: Event = field(default_factory=dict)
+    reference: CandidateRecord = field(
+        default_factory=lambda: CandidateRecord(
+            key=REFERENCE_KEY, label="dense", configuration={"method": "dense"}
+        )
+    )
+    candidates: dict[str, CandidateRecord] = field(default_factory=dict)
+    rounds: list[RoundRecord] = field(default_factory=list)
+    finished: bool = False
+
+    @classmethod
+    def replay(cls, events: Iterable[Event]) -> RunState:
+        state = cls()
+        for event in events:
+            state.apply(event)
+        return state
+
+    def apply(self, event: Event) -> None:
+        """Take one event into account.
+
+        Raises:
+            InputError: the event is of a kind that this version does not know.
+        """
+        kinds: dict[str, Callable[[Event], None]] = {
+            "run": self._run,
+            "candidates": self._candidates,
+            "segment": self._segment,
+            "round": self._round,
+            "finished": self._finished,
+        }
+        handler = kinds.get(event.get("event", ""))
+        if handler is None:
+            raise InputError(
+                f"a run folder must be of this version, and its journal tells of {event.get('event')!r}; "
+                "use the version that wrote it, or another folder"
+            )
+        handler(event)
+
+    def _run(self, event: Event) -> None:
+        self.identity, self.header = event["identity"], event
+
+    def _candidates(self, event: Event) -> None:
+        for entry in event["entries"]:
+            self.candidates[entry["key"]] = CandidateRecord(**entry, born_in=event["round"])
+        if event["round"]:
+            last = self.rounds[-1]
+            self.rounds[-1] = replace(last, inserted=tuple(entry["key"] for entry in event["entries"]))
+
+    def _segment(self, event: Event) -> None:
+        candidate = self[event["key"]]
+        epochs = {record.epoch: record for record in candidate.epochs}
+        epochs |= {entry["epoch"]: EpochRecord.from_json(entry) for entry in event["epochs"]}
+        best = event["best_epoch"]
+        self[event["key"]] = replace(
+            candidate,
+            epochs=tuple(epochs[epoch] for epoch in sorted(epochs)),
+            best_epoch=best,
+            metric=None if best is None else epochs[best].metric,
+            checkpoint=event["checkpoint"],
+            outcome="failed" if event["failure"] else candidate.outcome,
+            reason=event["failure"],
+        )
+
+    def _round(self, event: Event) -> None:
+        number, signals, kept = event["number"], event["signals"], tuple(event["kept"])
+        self.rounds.append(
+            RoundRecord(number=number, epoch=event["epoch"], signals=signals, kept=kept, inserted=())
+        )
+        for key, value in signals.items():
+            candidate = self.candidates[key]
+            dropped = key not in kept
+            self.candidates[key] = replace(
+                candidate,
+                signals={**candidate.signals, number: value},
+                outcome="eliminated" if dropped else candidate.outcome,
+                eliminated_in=number if dropped else None,
+            )
+
+    def _finished(self, event: Event) -> None:
+        self.finished = True
+        for key in event["finalists"]:
+            self.candidates[key] = replace(self.candidates[key], outcome="finalist")
+
+    def __getitem__(self, key: str) -> CandidateRecord:
+        return self.reference if key == REFERENCE_KEY else self.candidates[key]
+
+    def __setitem__(self, key: str, record: CandidateRecord) -> None:
+        if key == REFERENCE_KEY:
+            self.reference = record
+        else:
+            self.candidates[key] = record
+
+    def epochs_trained(self, key: str) -> int:
+        return max(0, len(self[key].epochs) - 1)
+
+    @property
+    def epochs_spent(self) -> int:
+        """Epochs trained by all candidates; the dense reference's are not among them."""
+        return sum(self.epochs_trained(key) for key in self.candidates)
+
+    def ranked(self) -> list[CandidateRecord]:
+        """Finalists by metric, the running, the eliminated (late rounds first, by signal), the failed."""
+        lower = self.header.get("lower_is_better", True)
+
+        def rank(candidate: CandidateRecord) -> tuple[float, ...]:
+            metric = candidate.metric if candidate.metric is not None else float("inf") * (1 if lower else -1)
+            last_signal = candidate.signals[max(candidate.signals)] if candidate.signals else float("inf")
+            match candidate.outcome:
+                case "finalist":
+                    return (0, metric if lower else -metric)
+                case "running":
+                    return (1, -len(candidate.signals), last_signal)
+                case "eliminated":
+                    return (2, -(candidate.eliminated_in or 0), last_signal)
+                case "failed":
+                    return (3, -len(candidate.epochs))
+
+        return sorted(self.candidates.values(), key=lambda candidate: (*rank(candidate), candidate.key))
+
+    def to_record(self) -> RunRecord:
+        """The run as the report reads it."""
+        header = self.header
+        final_epochs = header["strategy"]["final_epochs"]
+        return RunRecord(
+            task=header["task"],
+            sparsity=header["sparsity"],
+            seed=header["seed"],
+            strategy=header["strategy"],
+            metric=header["metric"],
+            lower_is_better=header["lower_is_better"],
+            baseline=None if header["baseline"] is None else tuple(header["baseline"]),
+            reference=self.reference,
+            candidates=tuple(self.ranked()),
+            rounds=tuple(self.rounds),
+            epochs_spent=self.epochs_spent,
+            epochs_full=final_epochs * len(self.candidates),
+            finished=self.finished,
+            provenance=header["provenance"],
+        )

@@ -1,0 +1,82 @@
+"""Growth summed over blocks of time: enough for error bars and a running estimate, bounded in memory.
+
+Axes: N blocks (or slots to be added), B samples, K directions.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+_MAX_BLOCKS = 128
+
+
+class TimeBlocks:
+    """Growth of one layer's directions in at most 128 blocks, whatever the number of steps.
+
+    Blocks have equal length (the last one may be shorter). When there are too many, neighbours are
+    joined; that depends on the number of steps alone, not on how they were handed over.
+
+    Args:
+        steps_per_slot: steps behind each entry that `add` is given.
+    """
+
+    def __init__(self, batch: int, num_directions: int, steps_per_slot: int) -> None:
+        self._steps_per_slot = steps_per_slot
+        self._slots_per_block = 1
+        self._sums: list[np.ndarray] = []
+        self._open: np.ndarray | None = None
+        self._open_slots = 0
+        self._tail: tuple[np.ndarray, int] | None = None
+        self._resolved_BK = np.zeros((batch, num_directions), dtype=bool)
+
+    def add(self, logs_NBK: Float64[np.ndarray, "N B K"], resolved_BK: Bool[np.ndarray, "B K"]) -> None:
+        """Add whole slots."""
+        self._resolved_BK |= resolved_BK
+        for logs_BK in logs_NBK:
+            self._open = logs_BK if self._open is None else self._open + logs_BK
+            self._open_slots += 1
+            if self._open_slots == self._slots_per_block:
+                self._sums.append(self._open)
+                self._open, self._open_slots = None, 0
+                if len(self._sums) == _MAX_BLOCKS:
+                    self._sums = [a + b for a, b in zip(self._sums[::2], self._sums[1::2], strict=True)]
+                    self._slots_per_block *= 2
+
+    def with_tail(
+        self, logs_BK: Float64[np.ndarray, "B K"], resolved_BK: Bool[np.ndarray, "B K"], num_steps: int
+    ) -> "TimeBlocks":
+        """A copy that ends with a slot of fewer steps."""
+        ended = copy.deepcopy(self)
+        ended._resolved_BK |= resolved_BK
+        ended._tail = (logs_BK, num_steps)
+        return ended
+
+    def growth(self, remainder_BK: Float64[np.ndarray, "B K"]) -> Float64[np.ndarray, "N B K"]:
+        """Growth by block; the last one gets what the frames themselves still hold.
+
+        `-inf` for a direction that no factorisation told apart from round-off, see `Chain.push`.
+        """
+        blocks = list(self._sums)
+        if self._open is not None:
+            blocks.append(self._open)
+        if self._tail is not None:
+            blocks.append(self._tail[0])
+        blocks[-1] = blocks[-1] + remainder_BK
+        return np.where(self._resolved_BK, np.stack(blocks), -np.inf)
+
+    def steps(self) -> Int64[np.ndarray, " N"]:
+        """Length of each block."""
+        steps = [self._slots_per_block * self._steps_per_slot] * len(self._sums)
+        if self._open is not None:
+            steps.append(self._open_slots * self._steps_per_slot)
+        if self._tail is not None:
+            steps.append(self._tail[1])
+        return np.asarray(steps, dtype=np.int64)
+
+    def state_dict(self) -> dict[str, Any]:
+        return copy.deepcopy(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(copy.deepcopy(state))

@@ -1,0 +1,309 @@
+"""Tangent frames pushed through Jacobians: the inner loop of the spectrum.
+
+A chain holds the frames of some samples of one layer. On a CPU every sample has a chain of its own: chains
+are independent, so they run in a small pool of threads, one core each, which scales where threads inside a
+factorisation do not. On a GPU, and for small states, one chain holds all samples in a batch.
+
+Reference: Benettin, Galgani, Giorgilli, Strelcyn 1980; Geist, Parlitz, Lauterborn 1990 (the QR form).
+Deviation: frames need not be orthonormal to round-off, see `qr`.
+
+Axes: T steps, B samples, F factors of a step, N slots (whole intervals of steps), E factorisations,
+S state, K directions.
+"""
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from hyperprune.errors import NumericsError
+from hyperprune.lyapunov import qr
+from hyperprune.lyapunov.jacobians import Layer
+
+_LOGDET_EVERY = 64
+"""Factors between two checks of Σ ln|r| against ln|det J|; a check costs about one factor's work."""
+
+_LONGEST_BACK_OFF = 64
+"""Factorisations after which Gram-Schmidt is tried again when it kept failing (singular Jacobians)."""
+
+_Result = TypeVar("_Result")
+_Part = tuple[int, Float[Tensor, "B *C"]]  # number of the factor within its step, its coefficients
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How chains are to be pushed.
+
+    Args:
+        steps_per_slot: steps whose growth is added up; chains advance by whole slots only.
+        transposed: push through Jᵀ instead of J (the published code's convention).
+        is_counted: False in a warm-up, whose log-determinants are not checked.
+        first_step: number of the first step, for messages.
+    """
+
+    steps_per_slot: int = 1
+    transposed: bool = False
+    is_counted: bool = True
+    first_step: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Growth:
+    """What one push of one chain measured.
+
+    Args:
+        logs: nats by slot, sample and direction; `-inf` where zeros of a Jacobian make it singular.
+        resolved: directions that at least one factorisation told apart from round-off.
+        logdet_residual: the largest seen; None if none was checked.
+        shortened: (ratio, limit, factors before, factors after) of each interval that was cut short.
+    """
+
+    logs: Float64[np.ndarray, "N B K"]
+    resolved: Bool[np.ndarray, "B K"]
+    logdet_residual: float | None
+    shortened: list[tuple[float, float, int, int]]
+
+    @classmethod
+    def joined(cls, growths: Sequence["Growth"]) -> "Growth":
+        """The growth of a layer, from that of its chains in the order of the samples."""
+        residuals = [growth.logdet_residual for growth in growths if growth.logdet_residual is not None]
+        return cls(
+            logs=np.concatenate([growth.logs for growth in growths], axis=1),
+            resolved=np.concatenate([growth.resolved for growth in growths]),
+            logdet_residual=max(residuals, default=None),
+            shortened=[entry for growth in growths for entry in growth.shortened],
+        )
+
+
+def largest_ratio(dtype: torch.dtype) -> float:
+    """How far apart the |r| of a factorisation over several steps may be.
+
+    Its smallest direction carries a relative error of about 10·eps times that ratio; the limit keeps the
+    error near 1e-3.
+    """
+    return 1e-4 / torch.finfo(dtype).eps
+
+
+class Chain:
+    """The frames of some samples of one layer, and how they are pushed through its Jacobians.
+
+    Args:
+        samples: which samples of the batch.
+        frame_SK: the first frame of every sample, orthonormal, stored by columns.
+        fast: whether to try Gram-Schmidt before Householder reflections.
+    """
+
+    def __init__(self, layer: Layer, samples: slice, frame_SK: Float[Tensor, "S K"], *, fast: bool) -> None:
+        self.samples = samples
+        self._layer = layer
+        self._batch = samples.stop - samples.start
+        self._num_directions = frame_SK.shape[1]
+        size = layer.state_size
+        self._jacobian_BSS = frame_SK.new_empty(self._batch, size, size)
+        lead = None if self._batch == 1 else self._batch
+        # The frame, and the room for the next one.
+        self._frame, self._next = (
+            qr.Workspace(lead, size, self._num_directions, frame_SK) for _ in range(2)
+        )
+        self._frame.matrix_SK.copy_(frame_SK)
+        self._fast = fast
+        # How many of the next factorisations are by Householder at once, and how many it will be after
+        # the next failure of Gram-Schmidt: it doubles while failures follow each other.
+        self._careful_left = 0
+        self._back_off = 1
+        self._factors_counted = 0
+        self._factors_per_qr: int | None = None
+
+    @torch.no_grad()
+    def push(self, coefficients: Float[Tensor, "T B F *C"], plan: Plan) -> Growth:
+        """Push the frames through the factors of T steps, a whole number of slots.
+
+        Raises:
+            NumericsError: a Jacobian is not finite; names its step and sample.
+        """
+        num_steps, _, num_factors = coefficients.shape[:3]
+        total, per_slot = num_steps * num_factors, plan.steps_per_slot * num_factors
+        longest = 1 if plan.steps_per_slot == 1 else per_slot
+        if self._factors_per_qr is None or longest == 1:
+            self._factors_per_qr = longest
+        parts = [(factor, part) for step in coefficients for factor, part in enumerate(step.unbind(1))]
+        # The first chain of a layer stands for all; it needs a whole frame for a determinant.
+        checks_logdet = self.samples.start == 0 and self._num_directions == self._layer.state_size
+        diagonals: list[Tensor] = []
+        starts: list[int] = []
+        residuals: list[float] = []
+        shortened: list[tuple[float, float, int, int]] = []
+        position = 0
+        while position < total:
+            slot_end = (position // per_slot + 1) * per_slot
+            size = min(self._factors_per_qr, slot_end - position)
+            diagonal_BK = self._factorise(parts[position : position + size], plan.transposed)
+            if size > 1:
+                ratio, limit = _ratio(diagonal_BK), largest_ratio(diagonal_BK.dtype)
+                if not ratio <= limit:
+                    self._factors_per_qr = size // 2
+                    shortened.append((ratio, limit, size, size // 2))
+                    continue
+            if plan.is_counted:
+                if checks_logdet and size == 1 and self._factors_counted % _LOGDET_EVERY == 0:
+                    residuals += self._logdet_residuals(parts[position], diagonal_BK)
+                self._factors_counted += size
+            self._frame, self._next = self._next, self._frame
+            diagonals.append(diagonal_BK)
+            starts.append(position)
+            position += size
+        absolute_EBK = torch.stack(diagonals).abs().double().cpu().numpy()
+        self._require_finite(absolute_EBK, [start // num_factors + plan.first_step for start in starts])
+        resolved_BK = self._find_singular(absolute_EBK, parts, [*starts, total])
+        with np.errstate(divide="ignore"):
+            logs_EBK = np.log(absolute_EBK)
+        first_of_slot_N = np.searchsorted(np.asarray(starts), np.arange(0, total, per_slot))
+        return Growth(
+            logs=np.add.reduceat(logs_EBK, first_of_slot_N, axis=0),
+            resolved=resolved_BK,
+            logdet_residual=max(residuals, default=None),
+            shortened=shortened,
+        )
+
+    @torch.no_grad()
+    def remainder(self) -> Float64[np.ndarray, "B K"]:
+        """`ln |R_kk|` of the frames themselves: what the growth so far lacks for the frames' being skew."""
+        return qr.log_triangle(self._frame.matrix_SK).reshape(self._batch, -1).cpu().numpy()
+
+    def _factorise(self, parts: Sequence[_Part], transposed: bool) -> Float[Tensor, "B K"]:
+        """Make the next frames, in `_next`; returns the diagonals of R after the given factors."""
+        self._fill_next(parts, transposed)
+        if self._fast and not self._careful_left:
+            diagonal_K = self._next.gram_schmidt()
+            # A NaN fails the comparison.
+            if self._next.loss_of_orthogonality() <= qr.LARGEST_LOSS:
+                self._back_off = 1
+                return diagonal_K.reshape(self._batch, -1)
+            self._fill_next(parts, transposed)
+            self._careful_left = self._back_off
+            self._back_off = min(2 * self._back_off, _LONGEST_BACK_OFF)
+        self._careful_left = max(0, self._careful_left - 1)
+        frame_SK, diagonal_K = qr.householder(self._next.matrix_SK)
+        self._next.matrix_SK.copy_(frame_SK)
+        return diagonal_K.reshape(self._batch, -1)
+
+    def _fill_next(self, parts: Sequence[_Part], transposed: bool) -> None:
+        """Write the frames, pushed through the given factors, into `_next`."""
+        frame_SK = self._frame.matrix_SK
+        for index, part in enumerate(parts):
+            if index:
+                frame_SK = self._next.matrix_SK.clone()
+            jacobian_BSS = self._jacobian(part, self._jacobian_BSS)
+            if transposed:
+                jacobian_BSS = jacobian_BSS.mT
+            if self._batch == 1:
+                torch.mm(jacobian_BSS[0], frame_SK, out=self._next.matrix_SK)
+            else:
+                torch.bmm(jacobian_BSS, frame_SK, out=self._next.matrix_SK)
+
+    def _jacobian(self, part: _Part, out_BSS: Float[Tensor, "B S S"]) -> Float[Tensor, "B S S"]:
+        factor, coefficients = part
+        self._layer.build(factor, coefficients, out_BSS)
+        return out_BSS
+
+    def _logdet_residuals(self, part: _Part, diagonal_BK: Tensor) -> list[float]:
+        """`|Σ ln|r| − ln|det J||` of one factor for every sample; nothing for a singular one."""
+        logdet_B = qr.log_triangle(self._jacobian(part, self._jacobian_BSS)).sum(-1)
+        before_K, after_K = (qr.log_triangle(space.matrix_SK) for space in (self._frame, self._next))
+        skew_B = (after_K - before_K).sum(-1).reshape(self._batch)
+        residual_B = (diagonal_BK.double().abs().log().sum(-1) + skew_B - logdet_B).abs()
+        return residual_B[torch.isfinite(residual_B)].tolist()
+
+    def _require_finite(self, absolute_EBK: np.ndarray, steps: list[int]) -> None:
+        bad_EB = ~np.isfinite(absolute_EBK).all(-1)
+        if bad_EB.any():
+            index, sample = np.argwhere(bad_EB)[0]
+            raise NumericsError(
+                f"Jacobians must be finite, the one of step {steps[index]}, sample "
+                f"{self.samples.start + sample} is not; look for states or weights that overflow, or compute "
+                "in float64"
+            )
+
+    def _find_singular(
+        self, absolute_EBK: np.ndarray, parts: Sequence[_Part], bounds: list[int]
+    ) -> Bool[np.ndarray, "B K"]:
+        """Set to zero what a singular Jacobian makes zero; return which directions were ever resolved.
+
+        In floating-point arithmetic a lost direction comes out as round-off, not as zero. Zero rows or
+        columns of J (a pruned unit, a closed relu) tell how many directions a factor loses, exactly. Other
+        losses show only in that every step's r stays below the round-off of the factorisation.
+        """
+        size = self._layer.state_size
+        eps = torch.finfo(self._jacobian_BSS.dtype).eps
+        unresolved_EBK = absolute_EBK <= absolute_EBK.max(-1, keepdims=True) * size * eps
+        for index, sample in np.argwhere(unresolved_EBK.any(-1)):
+            if bounds[index + 1] - bounds[index] > 1:
+                continue
+            factor, coefficients = parts[bounds[index]]
+            own = (factor, coefficients[sample : sample + 1])
+            (zero_SS,) = self._jacobian(own, self._jacobian_BSS[:1]) == 0
+            num_lost = max(int(zero_SS.all(axis).sum()) for axis in (0, 1))
+            num_zero = max(0, self._num_directions - (size - num_lost))
+            absolute_EBK[index, sample, np.argsort(absolute_EBK[index, sample])[:num_zero]] = 0.0
+        return ~unresolved_EBK.all(0)
+
+    def copy(self) -> "Chain":
+        """An independent chain in the same place."""
+        twin = copy.copy(self)
+        twin._jacobian_BSS = torch.empty_like(self._jacobian_BSS)
+        twin._frame, twin._next = copy.deepcopy((self._frame, self._next))
+        return twin
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "frame": self._frame.matrix_SK.clone(),
+            "back_off": (self._careful_left, self._back_off),
+            "factors_counted": self._factors_counted,
+            "factors_per_qr": self._factors_per_qr,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._frame.matrix_SK.copy_(state["frame"])
+        self._careful_left, self._back_off = state["back_off"]
+        self._factors_counted = state["factors_counted"]
+        self._factors_per_qr = state["factors_per_qr"]
+
+
+def _ratio(diagonal_BK: Tensor) -> float:
+    absolute_BK = diagonal_BK.abs()
+    return float((absolute_BK.amax(-1) / absolute_BK.amin(-1)).max())
+
+
+@contextlib.contextmanager
+def one_core_each(device: torch.device) -> Iterator[int]:
+    """Let torch use one thread for each operation for the while; yields how many it may use in all.
+
+    Chains side by side on one core each are faster than one after the other on several cores, and a
+    layer's step on a handful of samples is too small to be shared out at all.
+    """
+    num_threads = torch.get_num_threads()
+    if device.type != "cpu" or num_threads == 1:
+        yield 1
+        return
+    torch.set_num_threads(1)
+    try:
+        yield num_threads
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def run_all(tasks: Sequence[Callable[[], _Result]], num_threads: int) -> list[_Result]:
+    """Run independent pieces of work side by side; call it inside `one_core_each`."""
+    num_workers = min(num_threads, len(tasks))
+    if num_workers < 2:
+        return [task() for task in tasks]
+    # A new thread starts with torch's own number of threads, so each has to be told.
+    with ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(lambda task: task(), tasks))

@@ -1,0 +1,260 @@
+"""From a module to its layers: which cell is computed how, and in which form it keeps its state.
+
+A new cell is one file with its `Layer` and one row in the table at the end of this one.
+
+Axes: L layers, B batch, F features.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hyperprune.errors import InputError, NumericsError
+from hyperprune.lyapunov.jacobians.autodiff import AutodiffLayer
+from hyperprune.lyapunov.jacobians.base import Carry, Layer
+from hyperprune.lyapunov.jacobians.gru import GRULayer
+from hyperprune.lyapunov.jacobians.lstm import LSTMLayer
+from hyperprune.lyapunov.jacobians.peephole import PeepholeLayer
+from hyperprune.lyapunov.jacobians.rhn import RHNLayer
+from hyperprune.lyapunov.jacobians.rnn import RNNLayer
+from hyperprune.models.cells import RHN, PeepholeLSTM
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """The layers of a network, first one nearest to the inputs, and the state each of them starts from.
+
+    Args:
+        input_size: features the first layer takes; None if any number goes.
+    """
+
+    layers: list[Layer]
+    carries: list[Carry]
+    input_size: int | None
+
+
+def stack_of(
+    module: Any, state: Any, *, batch: int, hidden_only: bool, dtype: torch.dtype, device: torch.device
+) -> Stack:
+    """Take a module (or step function) apart into layers, with weights and states in the working type.
+
+    Args:
+        module: a recurrent module of `torch.nn` or `hyperprune.models`, or a callable.
+        state: initial state in the module's own form; None for zeros (modules only).
+        batch: samples B.
+        hidden_only: whether the Jacobians are of h alone, with the cell held fixed.
+        dtype: what to compute in.
+        device: what the result lives on; the module must be there.
+
+    Raises:
+        InputError: bidirectional module, wrong device, or a state of the wrong form.
+    """
+    for kind, open_module in _TABLE.items():
+        if isinstance(module, kind):
+            return open_module(module, state, batch, hidden_only, _Weights(module, dtype, device))
+    if callable(module):
+        return _open_callable(module, state, batch, hidden_only, dtype, device)
+    raise InputError(
+        "module must be nn.RNN, nn.LSTM, nn.GRU, a recurrent module of hyperprune.models or a callable "
+        f"(x_t, state) -> new state, got {type(module).__name__}; pass the recurrent layer itself"
+    )
+
+
+class _Weights:
+    """Reads a module's tensors in the working type, detached."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+        self._module, self.dtype, self.device = module, dtype, device
+        _require_device(module, device)
+
+    def __call__(self, name: str) -> Tensor:
+        tensor = getattr(self._module, name).detach().to(self.dtype)
+        if not bool(torch.isfinite(tensor).all()):
+            raise NumericsError(
+                f"weights must be finite, {name} is not; leave this network out or train it more gently"
+            )
+        return tensor
+
+    def optional(self, name: str) -> Tensor | None:
+        return self(name) if getattr(self._module, name, None) is not None else None
+
+    def states(self, parts: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+        """Check the parts of a given state, or make zeros where it is None."""
+        if not isinstance(parts, tuple | list) or len(parts) != len(shapes):
+            raise InputError(
+                f"the state must be {' and '.join(map(str, shapes))}, got {_describe(parts)}; "
+                "pass None to start from zero"
+            )
+        result = []
+        for part, shape in zip(parts, shapes, strict=True):
+            if part is None:
+                result.append(torch.zeros(shape, dtype=self.dtype, device=self.device))
+                continue
+            if not isinstance(part, Tensor) or tuple(part.shape) != shape:
+                raise InputError(
+                    f"the state must have shape {shape}, got {_describe(part)}; pass None to start from zero"
+                )
+            _require_same_device(part, self.device)
+            result.append(part.detach().to(self.dtype))
+        return result
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape))
+    if isinstance(value, tuple | list):
+        return "(" + ", ".join(_describe(item) for item in value) + ")"
+    return type(value).__name__
+
+
+def _require_device(module: nn.Module, device: torch.device) -> None:
+    for name, parameter in module.named_parameters():
+        if parameter.device != device:
+            raise InputError(
+                f"module and inputs must be on one device, {name} is on {parameter.device} and the inputs on "
+                f"{device}; move one with .to()"
+            )
+
+
+def _require_same_device(part: Tensor, device: torch.device) -> None:
+    if part.device != device:
+        raise InputError(
+            f"state and inputs must be on one device, the state is on {part.device} and the inputs on "
+            f"{device}; move one with .to()"
+        )
+
+
+def _require_one_direction(module: nn.RNNBase) -> None:
+    if module.bidirectional:
+        raise InputError(
+            f"a Lyapunov spectrum needs a step from h[t] to h[t+1], bidirectional {type(module).__name__} has "
+            "none: its backward half runs from the end of the sequence, and the layer above reads both; pass a "
+            "unidirectional module, or each direction of one layer by itself"
+        )
+
+
+def _bias_sum(weights: _Weights, layer: int) -> Tensor | None:
+    bias_ih, bias_hh = weights.optional(f"bias_ih_l{layer}"), weights.optional(f"bias_hh_l{layer}")
+    return None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
+
+
+def _open_rnn(module: nn.RNN, state: Any, batch: int, hidden_only: bool, weights: _Weights) -> Stack:
+    _require_one_direction(module)
+    layers: list[Layer] = [
+        RNNLayer(
+            weights(f"weight_ih_l{layer}"),
+            weights(f"weight_hh_l{layer}"),
+            _bias_sum(weights, layer),
+            module.nonlinearity,  # type: ignore[arg-type]
+        )
+        for layer in range(module.num_layers)
+    ]
+    (h,) = weights.states((state,), [(module.num_layers, batch, module.hidden_size)])
+    return Stack(layers, [(part,) for part in h], module.input_size)
+
+
+def _open_gru(module: nn.GRU, state: Any, batch: int, hidden_only: bool, weights: _Weights) -> Stack:
+    _require_one_direction(module)
+    layers: list[Layer] = [
+        GRULayer(
+            weights(f"weight_ih_l{layer}"),
+            weights(f"weight_hh_l{layer}"),
+            weights.optional(f"bias_ih_l{layer}"),
+            weights.optional(f"bias_hh_l{layer}"),
+        )
+        for layer in range(module.num_layers)
+    ]
+    (h,) = weights.states((state,), [(module.num_layers, batch, module.hidden_size)])
+    return Stack(layers, [(part,) for part in h], module.input_size)
+
+
+def _open_lstm(module: nn.LSTM, state: Any, batch: int, hidden_only: bool, weights: _Weights) -> Stack:
+    _require_one_direction(module)
+    layers: list[Layer] = [
+        LSTMLayer(
+            weights(f"weight_ih_l{layer}"),
+            weights(f"weight_hh_l{layer}"),
+            _bias_sum(weights, layer),
+            weights(f"weight_hr_l{layer}") if module.proj_size else None,
+            hidden_only=hidden_only,
+        )
+        for layer in range(module.num_layers)
+    ]
+    shapes = [
+        (module.num_layers, batch, size)
+        for size in (module.proj_size or module.hidden_size, module.hidden_size)
+    ]
+    h, c = weights.states((None, None) if state is None else state, shapes)
+    return Stack(layers, list(zip(h, c, strict=True)), module.input_size)
+
+
+def _open_peephole(
+    module: PeepholeLSTM, state: Any, batch: int, hidden_only: bool, weights: _Weights
+) -> Stack:
+    layers: list[Layer] = [
+        PeepholeLayer(
+            weights(f"weight_ih_l{layer}"),
+            weights(f"weight_hh_l{layer}"),
+            weights(f"weight_peephole_l{layer}"),
+            weights.optional(f"bias_l{layer}"),
+            hidden_only=hidden_only,
+        )
+        for layer in range(module.num_layers)
+    ]
+    shapes = [(module.num_layers, batch, module.hidden_size)] * 2
+    h, c = weights.states((None, None) if state is None else state, shapes)
+    return Stack(layers, list(zip(h, c, strict=True)), module.input_size)
+
+
+def _open_rhn(module: RHN, state: Any, batch: int, hidden_only: bool, weights: _Weights) -> Stack:
+    layer = RHNLayer(
+        weights("weight_ih_l0"),
+        [weights(f"weight_hh_l0_d{micro_step}") for micro_step in range(module.depth)],
+        [weights.optional(f"bias_l0_d{micro_step}") for micro_step in range(module.depth)],
+        coupled=module.coupled,
+    )
+    (s,) = weights.states((state,), [(batch, module.hidden_size)])
+    return Stack([layer], [(s,)], module.input_size)
+
+
+def _open_callable(
+    function: Callable[..., Any],
+    state: Any,
+    batch: int,
+    hidden_only: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Stack:
+    parts = (state,) if isinstance(state, Tensor) else state
+    is_state = (
+        isinstance(parts, tuple | list)
+        and len(parts) > 0
+        and all(isinstance(part, Tensor) and part.ndim >= 1 and part.shape[0] == batch for part in parts)
+    )
+    if not is_state:
+        raise InputError(
+            f"a callable needs a state: a tensor or tuple of tensors with {batch} samples first, got "
+            f"{_describe(state)}; its shape cannot be known otherwise"
+        )
+    if isinstance(function, nn.Module):
+        _require_device(function, device)
+        if any(parameter.dtype != dtype for parameter in function.parameters()):
+            function = copy.deepcopy(function).to(dtype)
+    for part in parts:
+        _require_same_device(part, device)
+    carry = tuple(part.detach().to(dtype).clone() for part in parts)
+    layer = AutodiffLayer(function, carry[0] if isinstance(state, Tensor) else carry, hidden_only=hidden_only)
+    return Stack([layer], [carry], None)
+
+
+_TABLE: dict[type, Callable[..., Stack]] = {
+    nn.RNN: _open_rnn,
+    nn.LSTM: _open_lstm,
+    nn.GRU: _open_gru,
+    PeepholeLSTM: _open_peephole,
+    RHN: _open_rhn,
+}

@@ -1,0 +1,144 @@
+"""Settings of the language models, and the sizes and recipes that have a name.
+
+References:
+    Zaremba, Sutskever, Vinyals (2014), Recurrent neural network regularization: sizes 200, 650, 1500.
+    Liu et al. (2021), Selfish sparse RNN training: the recipes of `large` and `rhn-large`.
+    Zilly et al. (2017), Recurrent highway networks: the network of `rhn-large`.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from hyperprune.errors import InputError, unknown_name
+from hyperprune.models.dropout import check_rate
+
+KINDS = ("lstm", "rhn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """What a language model looks like, but for its vocabulary.
+
+    Args:
+        kind: "lstm" (stacked LSTM) or "rhn" (recurrent highway network).
+        embedding_size: width of a word's vector.
+        hidden_size: units of a recurrent layer.
+        num_layers: LSTM layers; an RHN has one and is made deeper by `depth`.
+        depth: the RHN's micro-steps for each word; 1 for an LSTM.
+        coupled: the RHN's carry gate is one minus its transform gate; True for an LSTM.
+        tied: embedding and decoder are one matrix; needs embedding_size = hidden_size.
+        dropout_embedding: rate at which whole words are dropped.
+        dropout_input: rate on the embedded words; an RHN's mask is fixed over the window.
+        dropout_hidden: rate between an LSTM's layers (so it needs two), or on an RHN's recurrent state,
+            fixed over the window.
+        dropout_output: rate on what the decoder reads; an RHN's mask is fixed over the window.
+        init_range: embedding and decoder start uniformly on ± this.
+        recurrent_init_range: the same for the recurrent weights; None means 1/√hidden_size.
+
+    Raises:
+        InputError: a value out of range, or one that this kind of model would ignore.
+    """
+
+    kind: Literal["lstm", "rhn"]
+    embedding_size: int
+    hidden_size: int
+    num_layers: int = 1
+    depth: int = 1
+    coupled: bool = True
+    tied: bool = False
+    dropout_embedding: float = 0.0
+    dropout_input: float = 0.0
+    dropout_hidden: float = 0.0
+    dropout_output: float = 0.0
+    init_range: float = 0.1
+    recurrent_init_range: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise unknown_name("kind of language model", self.kind, KINDS)
+        for name in ("embedding_size", "hidden_size", "num_layers", "depth"):
+            value = getattr(self, name)
+            if value < 1:
+                raise InputError(
+                    f"{name} must be at least 1, got {value}; the preset 'mini' has 2 layers of 128"
+                )
+        for setting in fields(self):
+            if setting.name.startswith("dropout_"):
+                check_rate(setting.name, getattr(self, setting.name))
+        for name in ("init_range", "recurrent_init_range"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} must be positive, got {value}; 0.1 is a usual choice")
+        if self.tied and self.embedding_size != self.hidden_size:
+            raise InputError(
+                "a tied embedding must be as wide as the hidden state, got embedding_size "
+                f"{self.embedding_size} and hidden_size {self.hidden_size}; make them equal or untie them"
+            )
+        self._refuse_ignored_settings()
+
+    def _refuse_ignored_settings(self) -> None:
+        if self.kind == "rhn" and self.num_layers != 1:
+            raise InputError(f"an RHN has one layer, got num_layers = {self.num_layers}; set depth instead")
+        if self.kind == "lstm" and self.depth != 1:
+            raise InputError(f"depth must be 1 for an LSTM, got {self.depth}; set num_layers instead")
+        if self.kind == "lstm" and not self.coupled:
+            raise InputError("coupled must be true for an LSTM, got false; only an RHN has coupled gates")
+        if self.kind == "lstm" and self.num_layers == 1 and self.dropout_hidden:
+            raise InputError(
+                "dropout_hidden acts between the layers of an LSTM and must be 0 with one layer, "
+                f"got {self.dropout_hidden}; set it to 0 or use two layers"
+            )
+
+
+def _lstm(size: int, dropout: float) -> ModelSettings:
+    return ModelSettings(
+        kind="lstm",
+        embedding_size=size,
+        hidden_size=size,
+        num_layers=2,
+        dropout_input=dropout,
+        dropout_hidden=dropout,
+        dropout_output=dropout,
+    )
+
+
+PRESETS: dict[str, ModelSettings] = {
+    "mini": _lstm(128, 0.2),  # ours
+    "small": _lstm(200, 0.2),  # the published one has no dropout; ours trains for longer than its 13 epochs
+    "medium": _lstm(650, 0.5),
+    "large": _lstm(1500, 0.65),
+    "rhn-mini": ModelSettings(  # ours
+        kind="rhn",
+        embedding_size=128,
+        hidden_size=128,
+        depth=3,
+        tied=True,
+        dropout_input=0.2,
+        dropout_hidden=0.1,
+        dropout_output=0.2,
+    ),
+    "rhn-large": ModelSettings(
+        kind="rhn",
+        embedding_size=830,
+        hidden_size=830,
+        depth=10,
+        tied=True,
+        dropout_embedding=0.2,
+        dropout_input=0.65,
+        dropout_hidden=0.25,
+        dropout_output=0.65,
+        init_range=0.04,
+        recurrent_init_range=0.04,
+    ),
+}
+
+
+def preset(name: str) -> ModelSettings:
+    """The settings called `name`; change single ones with `dataclasses.replace`.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name not in PRESETS:
+        raise unknown_name("model preset", name, PRESETS)
+    return PRESETS[name]

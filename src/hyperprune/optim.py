@@ -1,0 +1,256 @@
+"""SNT-ASGD: SGD that averages each weight over the steps since that weight was last grown, once triggered.
+
+References:
+    Liu et al. 2021, Selfish sparse RNN training with dynamic sparsity (arXiv 2101.09048), section 3.3.
+    Merity et al. 2018, Regularizing and optimizing LSTM language models (arXiv 1708.02182), algorithm 1.
+
+In the paper's letters: w the weight, ŵ its average, m_i the number of steps since weight i was grown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from hyperprune.errors import InputError, NumericsError
+
+_CHUNK = 1 << 16  # weights updated at once on a CPU: temporaries stay in the cache
+
+
+class _Slot(NamedTuple):
+    """A parameter, or a run of its weights, with gradient and state."""
+
+    weight: Tensor
+    gradient: Tensor | None
+    momentum: Tensor | None
+    average: Tensor | None
+    age: Tensor | None
+
+    def parts(self) -> Iterator[_Slot]:
+        """Runs of weights that fit the cache; the whole where storage does not allow views."""
+        tensors = [tensor for tensor in self if tensor is not None]
+        if not all(tensor.is_contiguous() for tensor in tensors):
+            yield self
+            return
+        flat = [None if tensor is None else tensor.detach().view(-1) for tensor in self]
+        for start in range(0, self.weight.numel(), _CHUNK):
+            yield _Slot(*(None if run is None else run[start : start + _CHUNK] for run in flat))  # pyright: ignore[reportArgumentType]
+
+
+def _as_one(group: Mapping[str, Any], parameters: list[Tensor]) -> bool:
+    return all(p.is_cuda for p in parameters) if group["foreach"] is None else group["foreach"]
+
+
+def _descend(group: Mapping[str, Any], slots: list[_Slot]) -> None:
+    """w ← w - lr·v, with v ← momentum·v + gradient + weight_decay·w."""
+    weights: Any = [slot.weight for slot in slots]
+    velocities: Any = [slot.gradient for slot in slots]
+    if group["weight_decay"]:
+        velocities = torch._foreach_add(velocities, weights, alpha=group["weight_decay"])
+    if group["momentum"]:
+        buffers: Any = [slot.momentum for slot in slots]
+        torch._foreach_mul_(buffers, group["momentum"])
+        torch._foreach_add_(buffers, velocities)
+        velocities = buffers
+    torch._foreach_add_(weights, velocities, alpha=-group["lr"])
+
+
+def _average(slots: list[_Slot]) -> None:
+    """m ← m + 1, ŵ ← ŵ + (w - ŵ)/m, weight by weight."""
+    weights: Any = [slot.weight for slot in slots]
+    averages: Any = [slot.average for slot in slots]
+    ages: Any = [slot.age for slot in slots]
+    torch._foreach_add_(ages, 1)
+    torch._foreach_addcdiv_(averages, torch._foreach_sub(weights, averages), ages)
+
+
+class SNTASGD(Optimizer):
+    """Sparse non-monotonically triggered averaged SGD.
+
+    Before `trigger` it is `torch.optim.SGD`. From then on every step also moves a weight's average
+    towards the weight by 1/m, m counting the steps since that weight was grown (or since the trigger), so
+    that the average is the plain mean of its values. `SparseTraining` clears average and count of a weight
+    that dies or grows, like any other optimizer state.
+
+    Args:
+        params: parameters or parameter groups.
+        lr: learning rate, above 0.
+        momentum: of SGD, in [0, 1).
+        weight_decay: L2 penalty, at least 0.
+        foreach: one kernel for all parameters of a group, which is faster on a GPU and slower on a CPU;
+            None chooses by the parameters' device. Results are the same to the bit.
+
+    Deviation: the paper resets averages of grown weights to their current value, which is 0 here as well.
+    """
+
+    # What SparseTraining asks of an optimizer it does not know: which state of a weight moves away from 0
+    # without a gradient, and which stands for the weight in evaluation.
+    moving_state = ("age",)
+    evaluated_state = ("average", "age")
+
+    _swapped = False  # on the class, because copies and pickles of an optimizer hold groups and state only
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        *,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        foreach: bool | None = None,
+    ) -> None:
+        if not (lr > 0 and math.isfinite(lr)):
+            raise InputError(f"lr must be above 0 and finite, got {lr}; the paper uses 40 for a stacked LSTM")
+        if not 0 <= momentum < 1:
+            raise InputError(f"momentum must lie in [0, 1), got {momentum}; 0 is plain SGD")
+        if not (weight_decay >= 0 and math.isfinite(weight_decay)):
+            raise InputError(f"weight_decay must be at least 0 and finite, got {weight_decay}")
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "weight_decay": weight_decay,
+                "triggered": False,
+                "foreach": foreach,
+            },
+        )
+
+    @property
+    def triggered(self) -> bool:
+        """Whether averaging has begun."""
+        return any(group["triggered"] for group in self.param_groups)
+
+    @property
+    def averages_swapped(self) -> bool:
+        """Whether the parameters hold averages at the moment."""
+        return self._swapped
+
+    def trigger(self) -> None:
+        """Start to average from the next step on; once started, nothing."""
+        for group in self.param_groups:
+            group["triggered"] = True
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of SGD, and of averaging once triggered."""
+        self._check_not_swapped("step()")
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            for p in parameters:
+                self._prepare(group, p)
+            slots = [self._slot(p) for p in parameters]
+            batches = (
+                [slots] if _as_one(group, parameters) else [[part] for slot in slots for part in slot.parts()]
+            )
+            for batch in batches:
+                if batch:
+                    _descend(group, batch)
+                if batch and group["triggered"]:
+                    _average(batch)
+        return loss
+
+    def _prepare(self, group: Mapping[str, Any], p: Tensor) -> None:
+        """Check the gradient and make the state that this step needs."""
+        assert p.grad is not None
+        if p.grad.is_sparse:
+            raise InputError(
+                "SNTASGD needs dense gradients, got a sparse one; build nn.Embedding with sparse=False"
+            )
+        needed = ["momentum_buffer"] if group["momentum"] else []
+        needed += ["average", "age"] if group["triggered"] else []
+        for key in needed:
+            if key not in self.state[p]:
+                self.state[p][key] = torch.zeros_like(p)
+
+    def _slot(self, p: Tensor) -> _Slot:
+        state = self.state[p]
+        return _Slot(p, p.grad, state.get("momentum_buffer"), state.get("average"), state.get("age"))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the parameters hold their averages, for evaluation; before the trigger nothing changes.
+
+        Values are swapped in place, tensor by tensor, so no copy of the model is needed; only one of the
+        largest tensor. Training within raises `InputError`.
+        """
+        self._check_not_swapped("averaged()")
+        self._swap()
+        self._swapped = True
+        try:
+            yield
+        finally:
+            self._swap()
+            self._swapped = False
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for state, p in self._averaging():
+            raw = p.detach().clone()
+            p.copy_(state["average"])
+            state["average"].copy_(raw)
+
+    def _averaging(self) -> Iterable[tuple[dict[str, Any], Tensor]]:
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                if "average" in state:
+                    yield state, p
+
+    def _check_not_swapped(self, what: str) -> None:
+        if self._swapped:
+            raise InputError(f"{what} must not be called within averaged(); leave its block first")
+
+    def state_dict(self) -> dict[str, Any]:
+        """As any optimizer's; not within `averaged`, where weights and averages have changed places."""
+        self._check_not_swapped("state_dict()")
+        return super().state_dict()
+
+
+class NonMonotonic:
+    """Fires once the validation loss is worse than the best one before the last `patience` losses.
+
+    Args:
+        patience: n of Merity et al. 2018, algorithm 1; at least 1.
+    """
+
+    def __init__(self, patience: int = 5) -> None:
+        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
+            raise InputError(
+                f"patience must be a whole number of at least 1, got {patience!r}; the paper uses 5"
+            )
+        self.patience = patience
+        self.losses: list[float] = []
+        self.triggered = False
+
+    def should_trigger(self, loss: float) -> bool:
+        """Take note of a validation loss; True exactly once, at the first that fires.
+
+        Raises:
+            NumericsError: the loss is not finite, which no later loss could be worse than.
+        """
+        if not math.isfinite(loss):
+            raise NumericsError(f"a validation loss must be finite, got {loss}; stop training when it is not")
+        earlier = self.losses[: -self.patience]
+        fires = not self.triggered and bool(earlier) and loss > min(earlier)
+        self.losses.append(float(loss))
+        self.triggered = self.triggered or fires
+        return fires
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"patience": self.patience, "losses": list(self.losses), "triggered": self.triggered}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.patience = state["patience"]
+        self.losses = list(state["losses"])
+        self.triggered = state["triggered"]

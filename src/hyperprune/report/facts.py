@@ -1,0 +1,98 @@
+"""What the records imply: who leads, who learned, by how much. No wording, no layout.
+
+"Better" follows the run's direction everywhere; a metric that is not finite is never better than another.
+"""
+
+from __future__ import annotations
+
+import math
+
+from hyperprune.records import CandidateRecord, RunRecord
+
+# A model that has clearly learned is beyond this share of the baseline (1 / share: higher is better) …
+LEARNED = 0.7
+# … and one that has learned next to nothing has not even passed this one.
+AT_BASELINE = 0.95
+
+
+def best_metric(candidate: CandidateRecord, *, lower_is_better: bool) -> float | None:
+    """The recorded best metric, else the best finite one among the trained epochs; None before the first."""
+    if candidate.metric is not None:
+        return candidate.metric
+    trained = [record.metric for record in candidate.epochs if record.epoch > 0]
+    finite = [metric for metric in trained if math.isfinite(metric)]
+    if finite:
+        return min(finite) if lower_is_better else max(finite)
+    return trained[-1] if trained else None
+
+
+def last_metric(candidate: CandidateRecord) -> float | None:
+    """The metric of the last trained epoch; None before the first."""
+    return candidate.epochs[-1].metric if epochs_trained(candidate) else None
+
+
+def epochs_trained(candidate: CandidateRecord) -> int:
+    """How many epochs the candidate was trained for; the record of epoch 0 is before training."""
+    return candidate.epochs[-1].epoch if candidate.epochs else 0
+
+
+def last_signal(candidate: CandidateRecord) -> float | None:
+    """The ranking signal of the last round that the candidate took part in."""
+    return candidate.signals[max(candidate.signals)] if candidate.signals else None
+
+
+def winner(run: RunRecord) -> CandidateRecord | None:
+    """The first finalist of a finished run; None while the run goes on, or when no candidate got there."""
+    if not run.finished:
+        return None
+    return next((c for c in run.candidates if c.outcome == "finalist"), None)
+
+
+def leader(run: RunRecord) -> CandidateRecord | None:
+    """The winner, or in an unfinished run the highest ranked trained candidate that is still in it."""
+    if run.finished:
+        return winner(run)
+    alive = (c for c in run.candidates if c.outcome in ("running", "finalist"))
+    return next((c for c in alive if epochs_trained(c)), None)
+
+
+def worst(run: RunRecord) -> CandidateRecord | None:
+    """The lowest ranked candidate that was eliminated; None when nobody was."""
+    return next((c for c in reversed(run.candidates) if c.outcome == "eliminated"), None)
+
+
+def ratio(value: float | None, reference: float | None) -> float | None:
+    """`value / reference` where both are finite and the reference is positive; else it would mean nothing."""
+    if value is None or reference is None or not math.isfinite(value):
+        return None
+    return value / reference if math.isfinite(reference) and reference > 0 else None
+
+
+def beyond(metric: float | None, run: RunRecord, *, share: float) -> bool | None:
+    """Whether a metric is beyond `share` of the baseline (beyond baseline / share where higher is better).
+
+    None where it cannot be said: no metric, one that is not a number, no baseline, or none above 0.
+    """
+    if metric is None or math.isnan(metric) or run.baseline is None or not run.baseline[1] > 0:
+        return None
+    if math.isinf(metric):
+        return False
+    baseline = run.baseline[1]
+    return metric <= share * baseline if run.lower_is_better else metric >= baseline / share
+
+
+def learned(candidate: CandidateRecord, run: RunRecord) -> bool | None:
+    """Whether the candidate ended clearly beyond the baseline; None where it cannot be said."""
+    return beyond(best_metric(candidate, lower_is_better=run.lower_is_better), run, share=LEARNED)
+
+
+def at_baseline(candidate: CandidateRecord, run: RunRecord) -> bool:
+    """Whether the candidate's best metric still is where no learning at all would be."""
+    return (
+        beyond(best_metric(candidate, lower_is_better=run.lower_is_better), run, share=AT_BASELINE) is False
+    )
+
+
+def saving(run: RunRecord) -> float | None:
+    """How many times fewer epochs the search spent than training every candidate to the end would have."""
+    return run.epochs_full / run.epochs_spent if run.epochs_spent else None

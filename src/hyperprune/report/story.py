@@ -1,0 +1,286 @@
+"""What a report says, in order, before it has a form: sentences, tables and definitions.
+
+The Markdown and the HTML page are two renderings of one `Story`, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hyperprune.records import CandidateRecord, RunRecord
+from hyperprune.report import facts, words
+from hyperprune.report.words import number, percent, plural, times
+from hyperprune.spectra import FLOOR
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A titled table of text.
+
+    Attributes:
+        numeric: indices of the columns that are set flush right.
+        marks: the class of each row ("winner", "finalist", "eliminated", "failed", …), for emphasis.
+    """
+
+    title: str
+    intro: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[int, ...] = ()
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture ready to be written: `png` for files, `svg` for putting inline into an HTML page."""
+
+    name: str
+    title: str
+    reading: str
+    png: bytes
+    svg: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """All the text of a report.
+
+    Attributes:
+        notices: what limits the rest (an unfinished run, candidates that learned nothing), shown first.
+        tiles: the few numbers that matter most, each with what it counts.
+    """
+
+    title: str
+    subtitle: str
+    headline: str
+    notices: tuple[str, ...]
+    tiles: tuple[tuple[str, str], ...]
+    candidates: Table
+    rounds: Table
+    making: Table
+    definitions: tuple[tuple[str, str], ...]
+
+
+def tell(run: RunRecord) -> Story:
+    """Word everything that the report says about a run."""
+    strategy = run.strategy.get("name", "not recorded")
+    return Story(
+        title=f"{run.task}: pruned to {percent(run.sparsity)} sparsity",
+        subtitle=f"Report of a hyperprune search · strategy {strategy} · seed {run.seed}",
+        headline=_headline(run),
+        notices=_notices(run),
+        tiles=_tiles(run),
+        candidates=_candidates(run),
+        rounds=_rounds(run),
+        making=_making(run),
+        definitions=_definitions(run),
+    )
+
+
+def _metric_of(candidate: CandidateRecord, run: RunRecord) -> float | None:
+    return facts.best_metric(candidate, lower_is_better=run.lower_is_better)
+
+
+def _headline(run: RunRecord) -> str:
+    dense = _metric_of(run.reference, run)
+    first = facts.leader(run)
+    if first is None:
+        opening = (
+            "No candidate was trained to the end" if run.finished else "No candidate has been trained yet"
+        )
+        beside = "" if dense is None else f"; the dense model reaches {run.metric} {number(dense)}"
+    else:
+        metric = _metric_of(first, run)
+        verb = "wins" if run.finished else "leads so far"
+        opening = f"{words.name(first)} {verb} with validation {run.metric} {number(metric)}"
+        beside = f" at {percent(run.sparsity)} sparsity; the dense model reaches {number(dense)}"
+        if (share := facts.ratio(metric, dense)) is not None:
+            beside += f" (ratio {share:.3f})"
+        if run.baseline is not None:
+            beside += f", and the {run.baseline[0]}, which needs no learning, is {number(run.baseline[1])}"
+            if (share := facts.ratio(metric, run.baseline[1])) is not None:
+                beside += f" (ratio {share:.3f})"
+    cost = f"The search spent {plural(run.epochs_spent, 'epoch')}"
+    factor = facts.saving(run)
+    if factor is not None:
+        full, candidates = plural(run.epochs_full, "epoch"), plural(len(run.candidates), "candidate")
+        cost += f"; training all {candidates} to the end takes {full}: {factor:.1f}× as many"
+    return f"{opening}{beside}. {cost}."
+
+
+def _notices(run: RunRecord) -> tuple[str, ...]:
+    notices = []
+    if not run.finished:
+        done = plural(len(run.rounds), "round")
+        notices.append(
+            f"This run is not finished ({done} done): ranks may still change. "
+            "Running the same command again goes on."
+        )
+    notices.extend(_learning(run))
+    if failed := [c.key for c in run.candidates if c.outcome == "failed"]:
+        notices.append(
+            f"{plural(len(failed), 'candidate')} failed and took no part in the ranking: {', '.join(failed)}."
+        )
+    return tuple(notices)
+
+
+def _learning(run: RunRecord) -> list[str]:
+    if run.baseline is None:
+        return ["No baseline is recorded for this task, so whether the models learned is not judged here."]
+    name, value = run.baseline
+    limit = f"{facts.LEARNED:g}×" if run.lower_is_better else f"{1 / facts.LEARNED:.2f}×"
+    side = "at most" if run.lower_is_better else "at least"
+    models = [("dense model", run.reference)]
+    if (first := facts.leader(run)) is not None:
+        models.append((f"{'winner' if run.finished else 'leader'} {first.key}", first))
+    clauses = []
+    for who, model in models:
+        verdict = facts.learned(model, run)
+        share = facts.ratio(_metric_of(model, run), value)
+        result = {True: "yes", False: "NO", None: "cannot be said"}[verdict]
+        clauses.append(f"{who}: {result}" + ("" if share is None else f" ({times(share)})"))
+    sentences = [
+        f"Clearly better than the {name} of {number(value)} ({side} {limit} of it)? {'; '.join(clauses)}."
+    ]
+    if stuck := [c.key for c in run.candidates if facts.at_baseline(c, run)]:
+        subject = f"{plural(len(stuck), 'candidate')} of {len(run.candidates)} stayed at the baseline"
+        sentences.append(f"{subject} (flagged in the table): {', '.join(stuck)}.")
+    return sentences
+
+
+def _tiles(run: RunRecord) -> tuple[tuple[str, str], ...]:
+    first = facts.leader(run)
+    shown = [] if first is None else [(number(_metric_of(first, run)), f"{run.metric}, {first.key}")]
+    shown.append((number(_metric_of(run.reference, run)), f"{run.metric}, dense model"))
+    if run.baseline is not None:
+        shown.append((number(run.baseline[1]), run.baseline[0]))
+    shown.append((percent(run.sparsity), "sparsity"))
+    factor = facts.saving(run)
+    epochs = f"epochs spent of {run.epochs_full:,}"
+    shown.append((f"{run.epochs_spent:,}", epochs if factor is None else f"{epochs} ({factor:.1f}× fewer)"))
+    return tuple(shown)
+
+
+def _candidates(run: RunRecord) -> Table:
+    best = facts.leader(run)
+    rows = [_candidate_row("", run.reference, run, "reference")]
+    marks = ["dense"]
+    for rank, candidate in enumerate(run.candidates, start=1):
+        rows.append(_candidate_row(str(rank), candidate, run, words.outcome(candidate)))
+        marks.append("winner" if candidate is best else candidate.outcome)
+    better = "Lower" if run.lower_is_better else "Higher"
+    intro = (
+        f"In rank order: finalists by {run.metric}, then the later eliminated before the earlier ones, each "
+        f"by signal, then the failed ones. {better} {run.metric} is better; a smaller signal is better. "
+        "The signal is the one of the last round that the candidate took part in."
+    )
+    if run.baseline is not None:
+        beyond = f"{facts.AT_BASELINE:g}×" if run.lower_is_better else f"{1 / facts.AT_BASELINE:.2f}×"
+        intro += f" “at baseline”: even the best epoch is not beyond {beyond} of the {run.baseline[0]}."
+    return Table(
+        title="Candidates",
+        intro=intro,
+        header=(
+            "rank",
+            "key",
+            "label",
+            "outcome",
+            "epochs",
+            "signal",
+            f"last {run.metric}",
+            f"best {run.metric}",
+            "flag",
+        ),
+        rows=tuple(rows),
+        numeric=(0, 4, 5, 6, 7),
+        marks=tuple(marks),
+    )
+
+
+def _candidate_row(rank: str, candidate: CandidateRecord, run: RunRecord, outcome: str) -> tuple[str, ...]:
+    return (
+        rank,
+        candidate.key,
+        candidate.label,
+        outcome,
+        f"{facts.epochs_trained(candidate):,}",
+        number(facts.last_signal(candidate)),
+        number(facts.last_metric(candidate)),
+        number(_metric_of(candidate, run)),
+        "at baseline" if facts.at_baseline(candidate, run) else "",
+    )
+
+
+def _rounds(run: RunRecord) -> Table:
+    rows = tuple(
+        (
+            str(part.number),
+            str(part.epoch),
+            str(len(part.signals)),
+            str(len(part.kept)),
+            ", ".join(part.kept) or words.NOTHING,
+            ", ".join(part.inserted) or words.NOTHING,
+        )
+        for part in run.rounds
+    )
+    intro = "After so many epochs the entrants were ranked by signal; the best were kept, new ones inserted."
+    return Table(
+        title="Rounds",
+        intro=intro if rows else "No elimination has taken place.",
+        header=("round", "epoch", "entered", "kept", "kept, best first", "inserted"),
+        rows=rows,
+        numeric=(0, 1, 2, 3),
+    )
+
+
+def _making(run: RunRecord) -> Table:
+    rows = [
+        ("task", run.task),
+        ("sparsity", percent(run.sparsity)),
+        ("seed", str(run.seed)),
+        *((f"strategy: {key}", str(value)) for key, value in run.strategy.items()),
+        (
+            "epochs of the dense reference",
+            f"{facts.epochs_trained(run.reference):,} (not among the epochs spent)",
+        ),
+        *((str(key), str(value)) for key, value in run.provenance.items()),
+    ]
+    return Table(title="How this run was made", intro="", header=("what", "value"), rows=tuple(rows))
+
+
+_SIGNALS = {
+    "spectrum": "the distance of a candidate from the dense model in LS space at the round's epoch",
+    "loss": "a candidate's validation loss at the round's epoch",
+}
+
+
+def _definitions(run: RunRecord) -> tuple[tuple[str, str], ...]:
+    signal = str(run.strategy.get("signal", ""))
+    measure = _SIGNALS.get(signal, "the number by which candidates were ranked at the round's epoch")
+    kind = f" In this run ({signal}): " if signal else " In this run: "
+    return (
+        (
+            "Sparsity",
+            "The share of the prunable weights that is zero and stays out of the computation.",
+        ),
+        (
+            "Lyapunov spectrum (LS)",
+            "One exponent per dimension of the network's hidden state: the average rate, in nats per time "
+            "step, at which a tiny difference in that direction grows (positive) or fades (negative) while "
+            "the network reads its input. It says how far and how evenly the network carries information "
+            "through time. −∞ means that a direction is forgotten within one step, as when a unit has lost "
+            "all its recurrent weights.",
+        ),
+        (
+            "LS space",
+            "A plane in which each network at each epoch is one point: the two directions along which the "
+            "spectra in this run differ most (principal components). Near points are networks with similar "
+            f"spectra. Exponents below {FLOOR:g}, −∞ included, count as {FLOOR:g}.",
+        ),
+        ("Signal", f"What candidates are ranked by in a round; smaller is better.{kind}{measure}."),
+        (
+            "Epochs spent",
+            "Epochs trained by all candidates together, later ones catching up included; the dense model's "
+            "are not counted.",
+        ),
+    )

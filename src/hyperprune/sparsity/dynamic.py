@@ -1,0 +1,201 @@
+"""Dynamic sparse training: constant numbers of live weights, some of which die and regrow elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from hyperprune.errors import InputError
+from hyperprune.sparsity.death import DEATHS, Death, ThresholdDeath
+from hyperprune.sparsity.growth import GROWTHS
+from hyperprune.sparsity.method import (
+    Method,
+    Rule,
+    check_choice,
+    check_flag,
+    check_number,
+    check_whole,
+)
+from hyperprune.sparsity.network import SparseNetwork
+from hyperprune.sparsity.redistribution import REDISTRIBUTIONS, shares
+from hyperprune.sparsity.schedules import DECAYS, Cadence, Clock, decayed
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicSparse(Method):
+    """Allocation × death × growth × redistribution × schedule of the death rate × cadence, freely combined.
+
+    Attributes:
+        death: "magnitude", "set", "threshold" or "global_magnitude".
+        growth: "random", "gradient" or "momentum".
+        redistribution: "none", "magnitude", "nonzeros" or "momentum".
+        death_rate: share of the live weights that an update kills, in [0, 1].
+        final_death_rate: where linear and cosine decay end.
+        decay: "constant", "linear" or "cosine".
+        decay_end: share of the planned steps at which the decay ends, in (0, 1].
+        update_every: steps between updates, "epoch" or "3 epochs".
+        first_step, last_step: no update before or after so many steps.
+        stop: share of the planned steps from which on no update happens; None never stops.
+        gradient_batches: over how many steps before an update gradient growth averages.
+        regrow_killed: whether a position may regrow in the update that killed it.
+        threshold_start, threshold_tolerance, threshold_at_once: of threshold death only; see `death`.
+    """
+
+    death: str = "magnitude"
+    growth: str = "random"
+    redistribution: str = "none"
+    death_rate: float = 0.5
+    final_death_rate: float = 0.0
+    decay: str = "cosine"
+    decay_end: float = 1.0
+    update_every: int | str = "epoch"
+    first_step: int = 0
+    last_step: int | None = None
+    stop: float | None = None
+    gradient_batches: int = 1
+    regrow_killed: bool = False
+    threshold_start: float = 1e-3
+    threshold_tolerance: float = 0.02
+    threshold_at_once: bool = False
+
+    name: ClassVar[str] = "dynamic_sparse"
+    summary: ClassVar[str] = "any combination of allocation, death, growth and redistribution"
+    paper: ClassVar[str] = "the search space of Lyapunov-guided hyperpruning (arXiv 2506.07975)"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("death", self.death, DEATHS)
+        check_choice("growth", self.growth, GROWTHS)
+        check_choice("redistribution", self.redistribution, REDISTRIBUTIONS)
+        check_choice("decay", self.decay, DECAYS)
+        check_number("death_rate", self.death_rate, 0, 1, example="0.5 kills half of the live weights")
+        check_number("final_death_rate", self.final_death_rate, 0, 1, example="0 ends the exchange")
+        check_number("decay_end", self.decay_end, 0, 1, low_open=True, example="1 decays to the last step")
+        if self.stop is not None:
+            check_number("stop", self.stop, 0, 1, example="0.75 freezes the last quarter")
+        check_whole("gradient_batches", self.gradient_batches, 1, example="1 uses the last batch alone")
+        check_whole("first_step", self.first_step, 0, example="0 sets no limit")
+        if self.last_step is not None:
+            check_whole("last_step", self.last_step, self.first_step, example="None sets no limit")
+        check_flag("regrow_killed", self.regrow_killed)
+        check_flag("threshold_at_once", self.threshold_at_once)
+        check_number(
+            "threshold_start", self.threshold_start, 0, float("inf"), low_open=True, example="try 0.001"
+        )
+        check_number("threshold_tolerance", self.threshold_tolerance, 0, 1, example="try 0.02")
+        self._check_unused()
+        Cadence.parse(self.update_every)
+
+    def _check_unused(self) -> None:
+        """An option that the chosen parts would ignore is an error, not a surprise."""
+        defaults = DynamicSparse.__dataclass_fields__
+        if self.death != "threshold":
+            for option in ("threshold_start", "threshold_tolerance", "threshold_at_once"):
+                if getattr(self, option) != defaults[option].default:
+                    raise InputError(
+                        f'{option} needs death="threshold", got death={self.death!r}; remove {option}'
+                    )
+        if self.growth != "gradient" and self.gradient_batches != 1:
+            raise InputError(
+                f'gradient_batches needs growth="gradient", got growth={self.growth!r}; '
+                "remove gradient_batches"
+            )
+
+    def build(self, network: SparseNetwork, sparsity: float, clock: Clock) -> Rule:
+        return DynamicRule(self, network, sparsity, clock)
+
+
+class DynamicRule(Rule):
+    """Death, redistribution, growth, when due."""
+
+    def __init__(self, method: DynamicSparse, network: SparseNetwork, sparsity: float, clock: Clock) -> None:
+        super().__init__(method, network, sparsity)
+        self.settings = method
+        self.cadence = Cadence.parse(method.update_every, method.first_step, method.last_step)
+        self._growth = GROWTHS[method.growth]
+        self._death: Death = (
+            ThresholdDeath(
+                start=method.threshold_start,
+                tolerance=method.threshold_tolerance,
+                at_once=method.threshold_at_once,
+            )
+            if method.death == "threshold"
+            else DEATHS[method.death]()
+        )
+        beta = network.momentum_coefficient()
+        if beta is None and "momentum" in (method.growth, method.redistribution):
+            which = "growth" if method.growth == "momentum" else "redistribution"
+            raise InputError(
+                f'{which}="momentum" needs an optimizer with momentum, got '
+                f"{type(network.optimizers[0]).__name__} without; use SGD(momentum=0.9), Adam, or "
+                f'{which}="{"gradient" if which == "growth" else "magnitude"}"'
+            )
+        self._beta = beta or 0.0
+        self._num_batches = self._growth.num_batches(method.gradient_batches, self._beta)
+        if self._num_batches > 1 and not self._growth.smoothed and self._length_unknown(clock):
+            raise InputError(
+                f"gradient_batches = {self._num_batches} with updates once an epoch needs the epoch's "
+                "length; pass steps_per_epoch to SparseTraining, or set gradient_batches to 1"
+            )
+
+    def _length_unknown(self, clock: Clock) -> bool:
+        assert self.cadence is not None
+        return self.cadence.by_epoch and clock.steps_per_epoch is None
+
+    def death_rate(self, clock: Clock) -> float:
+        method = self.settings
+        progress = clock.progress / method.decay_end
+        return decayed(method.death_rate, method.final_death_rate, method.decay, progress)
+
+    def _stopped(self, clock: Clock) -> bool:
+        return self.settings.stop is not None and clock.progress >= self.settings.stop
+
+    def due_after_step(self, clock: Clock) -> bool:
+        return super().due_after_step(clock) and not self._stopped(clock)
+
+    def due_after_epoch(self, clock: Clock) -> bool:
+        return super().due_after_epoch(clock) and not self._stopped(clock)
+
+    def collects(self, clock: Clock) -> float | None:
+        assert self.cadence is not None
+        if self._num_batches == 0 or self._stopped(clock):
+            return None
+        ahead = self.cadence.steps_to_update(clock)
+        if ahead is None or ahead >= self._num_batches:
+            return None
+        if self._growth.smoothed:
+            return self._beta
+        # Any step may be an epoch's last one when its length is unknown: keep only the newest batch.
+        return 0.0 if self._length_unknown(clock) else 1.0
+
+    def update(self, clock: Clock) -> None:
+        network, blocks = self.network, self.network.blocks
+        if self._growth.ranked and not network.collected:
+            raise InputError(
+                f"growth={self.settings.growth!r} needs the gradients of the last steps before an "
+                f"update, got none at step {clock.num_steps}; pass the true steps_per_epoch, or none, to "
+                "SparseTraining"
+            )
+        num_before = network.num_live()
+        self._death.kill(blocks, self.death_rate(clock))
+        # Now, because redistribution looks at live weights and momentum, and a killed weight that comes
+        # back at once for want of room must start at 0 too.
+        network.zero_dead_weights()
+        network.zero_dead_state()
+        num_killed = num_before - network.num_live()
+        counts = shares(self.settings.redistribution, blocks, num_killed, network.momentum)
+        generator = network.random()
+        for block, count in zip(blocks, counts, strict=True):
+            self._growth.grow(
+                block, count, network.score(block), generator, avoid_killed=not self.settings.regrow_killed
+            )
+        network.refresh_grown()
+        network.collected.clear()
+        assert network.num_live() == num_before
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"death": dict(self._death.state)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._death.state.update(state["death"])

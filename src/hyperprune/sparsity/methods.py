@@ -1,0 +1,255 @@
+"""Named pruning methods with their papers' settings: `methods.rigl(death_rate=0.3)`, `methods.get("rigl")`.
+
+Every preset is a frozen dataclass; its `summary`, `paper`, `equation` and `deviations` are data, from which
+the documentation's table is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from hyperprune.errors import unknown_name
+from hyperprune.sparsity.deep_r import DeepR
+from hyperprune.sparsity.dynamic import DynamicSparse
+from hyperprune.sparsity.gradual import GMP, Narang
+from hyperprune.sparsity.method import Method, Rule
+from hyperprune.sparsity.network import SparseNetwork
+from hyperprune.sparsity.rounds import IterativeMagnitude, LotteryTicket
+from hyperprune.sparsity.schedules import Clock
+from hyperprune.sparsity.top_kast import TopKAST
+
+
+@dataclass(frozen=True, kw_only=True)
+class SET(DynamicSparse):
+    """Sparse evolutionary training."""
+
+    allocation: str = "er"
+    death: str = "set"
+    death_rate: float = 0.3
+    decay: str = "constant"
+
+    name: ClassVar[str] = "set_"
+    summary: ClassVar[str] = (
+        "per tensor, positive and negative weights closest to 0 for random ones, once an epoch"
+    )
+    paper: ClassVar[str] = (
+        "Mocanu et al. 2018, Scalable training of artificial neural networks (arXiv 1707.04780)"
+    )
+    equation: ClassVar[str] = "eq. 2, algorithm 2"
+    deviations: ClassVar[tuple[str, ...]] = (
+        "half of the death rate is taken from each sign, not the rate of each",
+        "exact counts instead of independent draws; gates of a matrix are one matrix",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DSR(DynamicSparse):
+    """Dynamic sparse reparameterisation."""
+
+    death: str = "threshold"
+    redistribution: str = "nonzeros"
+    death_rate: float = 0.2
+    decay: str = "constant"
+
+    name: ClassVar[str] = "dsr"
+    summary: ClassVar[str] = "weights below one adaptive threshold regrow at random, more where more survive"
+    paper: ClassVar[str] = "Mostafa & Wang 2019, Parameter efficient training (arXiv 1902.05967)"
+    equation: ClassVar[str] = "algorithm 1"
+    deviations: ClassVar[tuple[str, ...]] = (
+        "updates once an epoch; the paper's period of 1,000 to 8,000 steps is update_every",
+        "the target is a share of the live weights; the paper's is a number",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SNFS(DynamicSparse):
+    """Sparse networks from scratch by sparse momentum."""
+
+    growth: str = "momentum"
+    redistribution: str = "momentum"
+    death_rate: float = 0.5
+
+    name: ClassVar[str] = "snfs"
+    summary: ClassVar[str] = "smallest |w| per tensor; regrown by |momentum|, between tensors and within"
+    paper: ClassVar[str] = "Dettmers & Zettlemoyer 2019, Sparse networks from scratch (arXiv 1907.04840)"
+    equation: ClassVar[str] = "algorithm 1"
+    deviations: ClassVar[tuple[str, ...]] = (
+        "dead weights' smoothed gradients are kept apart from the optimizer, over the last steps before an "
+        "update, so that dead weights have no momentum",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RigL(DynamicSparse):
+    """The rigged lottery."""
+
+    allocation: str = "er"
+    growth: str = "gradient"
+    death_rate: float = 0.3
+    decay_end: float = 0.75
+    update_every: int | str = 100
+    stop: float | None = 0.75
+
+    name: ClassVar[str] = "rigl"
+    summary: ClassVar[str] = "smallest |w| per tensor for the largest |dense gradient|, every 100 steps"
+    paper: ClassVar[str] = "Evci et al. 2020, Rigging the lottery (arXiv 1911.11134)"
+    equation: ClassVar[str] = "section 3, algorithm 1"
+    deviations: ClassVar[tuple[str, ...]] = (
+        "the optimizer's step is taken before an update too",
+        "weights just killed do not regrow; regrow_killed allows it",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfishRNN(DynamicSparse):
+    """Selfish sparse RNN training; for SNT-ASGD."""
+
+    death_rate: float = 0.8
+
+    name: ClassVar[str] = "selfish_rnn"
+    summary: ClassVar[str] = "smallest |w| per matrix for random ones, gates exchange weights, once an epoch"
+    paper: ClassVar[str] = "Liu et al. 2021, Selfish sparse RNN training (arXiv 2101.09048)"
+    equation: ClassVar[str] = "section 3, algorithm 1"
+    deviations: ClassVar[tuple[str, ...]] = ("the optimizer is the caller's; the paper's is SNT-ASGD",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Static(Method):
+    """A random mask that stays."""
+
+    name: ClassVar[str] = "static"
+    summary: ClassVar[str] = "a random mask that never changes, or the one given"
+    paper: ClassVar[str] = "the static baseline of Mocanu et al. 2018 (arXiv 1707.04780)"
+
+    def build(self, network: SparseNetwork, sparsity: float, clock: Clock) -> Rule:
+        return Rule(self, network, sparsity)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense(Method):
+    """No pruning: everything works, nothing is masked."""
+
+    name: ClassVar[str] = "dense"
+    summary: ClassVar[str] = "nothing is pruned; the reference"
+    chooses_masks: ClassVar[bool] = True
+
+    def build(self, network: SparseNetwork, sparsity: float, clock: Clock) -> Rule:
+        return _DenseRule(self, network, sparsity)
+
+
+class _DenseRule(Rule):
+    def start(self, masks: Mapping[str, Bool[Tensor, "..."]] | None) -> None:
+        assert masks is None
+        for tensor in self.network.tensors:
+            tensor.set_live(torch.ones_like(tensor.live()))
+
+
+_TABLE: dict[str, type[Method]] = {
+    kind.name: kind
+    for kind in (
+        Dense,
+        Static,
+        SET,
+        DeepR,
+        DSR,
+        SNFS,
+        RigL,
+        TopKAST,
+        SelfishRNN,
+        GMP,
+        Narang,
+        IterativeMagnitude,
+        LotteryTicket,
+        DynamicSparse,
+    )
+}
+
+dense = Dense
+static = Static
+set_ = SET
+deep_r = DeepR
+dsr = DSR
+snfs = SNFS
+rigl = RigL
+top_kast = TopKAST
+selfish_rnn = SelfishRNN
+gmp = GMP
+narang = Narang
+iterative_magnitude = IterativeMagnitude
+lottery_ticket = LotteryTicket
+dynamic_sparse = DynamicSparse
+
+
+def names() -> tuple[str, ...]:
+    """All methods' names, in the order of the documentation."""
+    return tuple(_TABLE)
+
+
+def kind(name: str) -> type[Method]:
+    """The class of a method, with its summary, paper, equation and deviations.
+
+    Raises:
+        InputError: no method has this name.
+    """
+    if name not in _TABLE:
+        raise unknown_name("method", name, _TABLE)
+    return _TABLE[name]
+
+
+def get(name: str, **settings: Any) -> Method:
+    """The method of a name, with some settings other than its defaults.
+
+    Raises:
+        InputError: an unknown name or setting (the message names those allowed), or a wrong value.
+    """
+    method = kind(name)
+    allowed = [field.name for field in fields(method)]
+    for setting in settings:
+        if setting not in allowed:
+            raise unknown_name(f"setting of method {name}", setting, allowed)
+    return method(**settings)
+
+
+def table() -> str:
+    """All methods as a Markdown table: what each does, paper, equation, deviations."""
+    lines = ["| method | what it does | paper | equation | deviations |", "|---|---|---|---|---|"]
+    for name, method in _TABLE.items():
+        cells = [f"`{name}`", method.summary, method.paper, method.equation, "; ".join(method.deviations)]
+        lines.append("| " + " | ".join(cell or "–" for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The documentation's page of methods, `docs/methods.md`."""
+    settings = ["| method | settings and defaults |", "|---|---|"]
+    for name, method in _TABLE.items():
+        values = ", ".join(f"{key}={value!r}" for key, value in method().settings().items())
+        settings.append(f"| `{name}` | `{values}` |")
+    return _PAGE.format(table=table(), settings="\n".join(settings))
+
+
+_PAGE = """# Pruning methods
+
+This page is made from the code (`hyperprune.sparsity.methods.page()`); a test compares the two.
+
+A method is one call away, `hp.methods.rigl(death_rate=0.2)` or `hp.methods.get("rigl", death_rate=0.2)`, and
+`hp.DynamicSparse(...)` combines the parts of dynamic sparse training freely.
+
+{table}
+
+Common to all: counts are exact with respect to the method's target at that step, ties go to the lower
+index, dead weights, their gradients and their optimizer state are exactly 0, and grown weights start at 0
+with fresh state. Two methods differ on purpose: `top_kast` trains a backward set beyond the live weights,
+whose values and moments it keeps, and weights enter its forward set with the value they have;
+`lottery_ticket` goes back to saved weights and optimizer state.
+
+## Settings
+
+{settings}
+"""

@@ -1,0 +1,308 @@
+"""All pruned tensors of a model together with the optimizers that train them.
+
+What every method needs and no method should repeat: zeroing dead weights, gradients and optimizer state
+in place, fresh state for grown weights, dense gradients before an update, momentum, random draws that
+agree on all ranks, and the masks' part of a checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Bool
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hyperprune.errors import InputError
+from hyperprune.sparsity.masks import (
+    BACKWARD,
+    EXPLORED,
+    GROWN,
+    LIVE,
+    NEGATIVE,
+    Block,
+    MaskedTensor,
+    pack_bits,
+    unpack_bits,
+)
+from hyperprune.sparsity.parameters import num_gates, select_parameters
+
+# Per weight, with gradient, weight and state at 0, these leave all three at 0.
+_KEEP_ZEROS = tuple(
+    getattr(torch.optim, name)
+    for name in ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "ASGD")
+)
+_FRESH: Mapping[str, Callable[[dict[str, Any]], float]] = {
+    "sum": lambda group: group.get("initial_accumulator_value", 0.0),  # Adagrad
+    "step_size": lambda group: float(group["lr"]),  # Rprop
+}
+_FLAGS = {"explored": EXPLORED, "negative": NEGATIVE, "backward": BACKWARD}
+
+
+def _moving_state(optimizer: Optimizer) -> Iterable[str] | None:
+    """Keys of state that moves away from 0 by itself; None if any may. Other optimizers can say it."""
+    return () if type(optimizer) in _KEEP_ZEROS else getattr(optimizer, "moving_state", None)
+
+
+class SparseNetwork:
+    """Masked tensors, their blocks and their optimizers.
+
+    Args:
+        model: its wrappers (DistributedDataParallel, torch.compile) do not show in names.
+        optimizers: every pruned tensor belongs to exactly one.
+        parameters: names or patterns; None is every weight matrix.
+        generator: all random choices come from it; on the CPU.
+        by_gate: gates are blocks of their own.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        parameters: Iterable[str] | None,
+        generator: torch.Generator,
+        *,
+        by_gate: bool = False,
+    ) -> None:
+        self.model = model
+        self.optimizers = list(optimizers)
+        self.generator = generator
+        chosen = select_parameters(model, parameters)
+        self.tensors = [MaskedTensor(name, chosen[name], num_gates(model, name)) for name in chosen]
+        self.blocks = [block for tensor in self.tensors for block in tensor.blocks(by_gate=by_gate)]
+        self.collected: dict[str, Tensor] = {}
+        self.trains_backward_set = False
+        for tensor in self.tensors:
+            self._owner(tensor)
+
+    @property
+    def total(self) -> int:
+        return sum(tensor.total for tensor in self.tensors)
+
+    def num_live(self) -> int:
+        return sum(tensor.num_live() for tensor in self.tensors)
+
+    def blocks_of(self, tensor: MaskedTensor) -> list[Block]:
+        return [block for block in self.blocks if block.tensor is tensor]
+
+    def _owner(self, tensor: MaskedTensor) -> tuple[Optimizer, dict[str, Any]]:
+        """The optimizer and the parameter group that train a tensor."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                if any(parameter is tensor.parameter for parameter in group["params"]):
+                    return optimizer, group
+        raise InputError(
+            f"every pruned tensor must be trained by the optimizer, but {tensor.name} is in none of its "
+            "parameter groups; add it, or leave it out of parameters"
+        )
+
+    # Zeroing
+
+    def follow_device(self) -> None:
+        for tensor in self.tensors:
+            tensor.follow_device()
+
+    @torch.no_grad()
+    def mask_gradients(self) -> None:
+        """Gradients of dead weights become exactly 0, in place."""
+        for tensor in self.tensors:
+            gradient = tensor.parameter.grad
+            if gradient is None:
+                continue
+            if gradient.is_sparse:
+                gradient = gradient.coalesce()
+                self._zero_untrained_rows(tensor, gradient)
+                tensor.parameter.grad = gradient
+            else:
+                self._zero_untrained(tensor, gradient)
+
+    def _zero_untrained(self, tensor: MaskedTensor, values: Tensor) -> None:
+        if self.trains_backward_set:
+            tensor.zero_untrained(values)
+        else:
+            tensor.zero_dead(values)
+
+    def _zero_untrained_rows(self, tensor: MaskedTensor, gradient: Tensor) -> None:
+        """The same for the rows that a sparse gradient (of an embedding) holds."""
+        status = tensor.status[gradient.indices()[0]]
+        flags = LIVE | BACKWARD if self.trains_backward_set else LIVE
+        gradient.values().masked_fill_(status.bitwise_and(flags) == 0, 0)
+
+    @torch.no_grad()
+    def zero_dead_weights(self) -> None:
+        for tensor in self.tensors:
+            tensor.zero_dead(tensor.parameter)
+
+    @torch.no_grad()
+    def zero_dead_state(self, *, always: bool = True) -> None:
+        """Optimizer state of dead weights becomes exactly 0.
+
+        Args:
+            always: False skips state that the optimizer is known to leave at 0, given masked gradients.
+        """
+        for tensor in self.tensors:
+            optimizer, _ = self._owner(tensor)
+            moving = None if always else _moving_state(optimizer)
+            for key, values in self._state(tensor):
+                if moving is None or key in moving:
+                    self._zero_untrained(tensor, values)
+
+    @torch.no_grad()
+    def zero_dead_averages(self) -> None:
+        """State that stands for the weights in evaluation is 0 wherever the weights are."""
+        for tensor in self.tensors:
+            optimizer, _ = self._owner(tensor)
+            for key, values in self._state(tensor):
+                if key in getattr(optimizer, "evaluated_state", ()):
+                    tensor.zero_dead(values)
+
+    @torch.no_grad()
+    def refresh_grown(self) -> None:
+        """Grown weights get the state that the optimizer would start with, where that is not 0."""
+        for tensor in self.tensors:
+            _, group = self._owner(tensor)
+            for key, values in self._state(tensor):
+                fresh = _FRESH[key](group) if key in _FRESH else 0.0
+                if fresh != 0.0:
+                    values.masked_fill_(tensor.status.bitwise_and(GROWN) != 0, fresh)
+
+    def _state(self, tensor: MaskedTensor) -> Iterator[tuple[str, Tensor]]:
+        """The optimizer's state tensors that hold one number per weight."""
+        optimizer, _ = self._owner(tensor)
+        for key, values in optimizer.state.get(tensor.parameter, {}).items():
+            if isinstance(values, Tensor) and values.shape == tensor.parameter.shape and values.ndim > 0:
+                yield key, values
+
+    @torch.no_grad()
+    def rescale_weights(self) -> None:
+        """Weights times 1/sqrt(density), per tensor: the live fan-in keeps its variance."""
+        for tensor in self.tensors:
+            tensor.parameter.mul_((tensor.total / max(1, tensor.num_live())) ** 0.5)
+
+    # Signals
+
+    def momentum_coefficient(self) -> float | None:
+        """The optimizer's smoothing of gradients, β in [0, 1); None if some pruned tensor has none."""
+        betas = []
+        for tensor in self.tensors:
+            _, group = self._owner(tensor)
+            beta = group["betas"][0] if "betas" in group else group.get("momentum", 0.0)
+            if not beta > 0:
+                return None
+            betas.append(float(beta))
+        return max(betas)
+
+    def learning_rate(self, tensor: MaskedTensor) -> float:
+        """Of the tensor's parameter group, now."""
+        return float(self._owner(tensor)[1]["lr"])
+
+    def momentum(self, block: Block) -> Tensor | None:
+        """The optimizer's (N,) smoothed gradient of a block; None before its first step."""
+        for key, values in self._state(block.tensor):
+            if key in ("momentum_buffer", "exp_avg"):
+                return block.of(values)
+        return None
+
+    @torch.no_grad()
+    def collect_gradients(self, decay: float) -> str | None:
+        """Add the dense gradients to what is collected: `collected = decay · collected + gradient`.
+
+        Returns:
+            The name of a tensor whose gradient is not finite, if there is one; nothing is added then.
+        """
+        gradients = {}
+        for tensor in self.tensors:
+            gradient = tensor.parameter.grad
+            if gradient is not None:
+                gradients[tensor.name] = gradient.to_dense() if gradient.is_sparse else gradient
+        for name, gradient in gradients.items():
+            if not bool(torch.isfinite(gradient).all()):
+                return name
+        for name, gradient in gradients.items():
+            if name in self.collected:
+                self.collected[name].mul_(decay).add_(gradient)
+            else:
+                wide = gradient.dtype if gradient.dtype == torch.float64 else torch.float32
+                self.collected[name] = gradient.to(wide, copy=True)
+        return None
+
+    def score(self, block: Block) -> Tensor | None:
+        """The collected (N,) dense gradient of a block."""
+        values = self.collected.get(block.tensor.name)
+        return None if values is None else block.of(values)
+
+    def random(self) -> torch.Generator:
+        """A generator on the model's device for one update, the same on every rank."""
+        device = self.tensors[0].parameter.device
+        seed = torch.randint(2**62, (1,), generator=self.generator, dtype=torch.int64)
+        model: Any = self.model
+        while model is not None:
+            if isinstance(model, nn.parallel.DistributedDataParallel):
+                group: Any = model.process_group
+                shared = seed.to(device)
+                dist.broadcast(shared, dist.get_global_rank(group, 0), group)
+                seed = shared.cpu()
+            model = getattr(model, "_orig_mod", None)
+        return torch.Generator(device=device).manual_seed(int(seed))
+
+    # Masks
+
+    def set_masks(self, masks: Mapping[str, Bool[Tensor, "..."]]) -> None:
+        for tensor in self.tensors:
+            tensor.set_live(masks[tensor.name])
+
+    def masks(self) -> dict[str, Bool[Tensor, "..."]]:
+        return {tensor.name: tensor.live() for tensor in self.tensors}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Masks and flags as packed bits, collected gradients, the generator."""
+        tensors = {}
+        for tensor in self.tensors:
+            entry: dict[str, Any] = {
+                "shape": list(tensor.parameter.shape),
+                "live": pack_bits(tensor.live()),
+            }
+            for key, flag in _FLAGS.items():
+                bits = tensor.status.bitwise_and(flag) != 0
+                if bool(bits.any()):
+                    entry[key] = pack_bits(bits)
+            tensors[tensor.name] = entry
+        return {
+            "tensors": tensors,
+            "collected": {name: values.clone() for name, values in self.collected.items()},
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Back to a saved state; nothing changes unless every name and shape fits.
+
+        Raises:
+            InputError: lists the tensors that are missing, unknown or of another shape.
+        """
+        saved, here = state["tensors"], {tensor.name: tensor for tensor in self.tensors}
+        problems = [f"{name} is missing from the state" for name in here if name not in saved]
+        problems += [f"{name} is not a pruned tensor here" for name in saved if name not in here]
+        for name, tensor in here.items():
+            shape = tuple(tensor.parameter.shape)
+            if name in saved and tuple(saved[name]["shape"]) != shape:
+                problems.append(f"{name} has shape {tuple(saved[name]['shape'])} there, {shape} here")
+        if problems:
+            raise InputError(
+                f"a saved state must fit the model's tensors, but {'; '.join(problems)}; "
+                "build the same model with the same parameters before loading"
+            )
+        for name, tensor in here.items():
+            entry, shape = saved[name], tensor.parameter.shape
+            status = torch.zeros(shape, dtype=torch.int8)
+            for key, flag in {"live": LIVE, **_FLAGS}.items():
+                if key in entry:
+                    status.bitwise_or_(unpack_bits(entry[key], shape).view(torch.int8) * flag)
+            tensor.status.copy_(status)
+        self.collected = {
+            name: values.to(here[name].parameter.device, copy=True)
+            for name, values in state["collected"].items()
+        }
+        self.generator.set_state(state["generator"])

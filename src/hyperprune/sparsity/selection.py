@@ -1,0 +1,165 @@
+"""Choosing exactly k weights: the smallest, the largest, or at random; ties go to the lower index.
+
+The k-th smallest magnitude is found by radix selection on the bit patterns (non-negative floats are
+ordered like the integers that share their bits): a histogram of the leading 16 bits, then of the next 16
+among the few that share the threshold's first ones. Two to four reads of the data, one chunk of
+temporaries, the same code for one tensor and for all tensors of a network together. `torch.topk` would
+need 12 bytes per weight more, and breaks ties as it likes.
+
+Axes: N weights of a block, flattened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from hyperprune.errors import NumericsError
+
+_DIGIT = 16
+_CPU_CHUNK = 1 << 18  # elements at once: keys and their temporaries stay in the second-level cache
+_GPU_CHUNK = 1 << 24
+_EXACT_HALF = (torch.float16, torch.bfloat16)
+
+
+class Ranked(NamedTuple):
+    """Values to rank by magnitude, and which of them take part.
+
+    Attributes:
+        values: (N,) floating point, any sign.
+        eligible: (N,) True where the position may be chosen.
+        label: for messages.
+    """
+
+    values: Tensor
+    eligible: Bool[Tensor, " N"]
+    label: str
+
+
+def smallest(parts: Sequence[Ranked], count: int) -> list[Bool[Tensor, " N"]]:
+    """True at the `count` eligible positions with the smallest magnitudes over all parts together.
+
+    Ties go to the earlier part, within it to the lower index. `count` must not exceed the eligible.
+
+    Raises:
+        NumericsError: an eligible value is infinite or not a number.
+    """
+    return _choose(parts, count, largest=False)
+
+
+def largest(parts: Sequence[Ranked], count: int) -> list[Bool[Tensor, " N"]]:
+    """True at the `count` eligible positions with the largest magnitudes; ties as in `smallest`."""
+    return _choose(parts, count, largest=True)
+
+
+def below(part: Ranked, threshold: float) -> Bool[Tensor, " N"]:
+    """True at eligible positions with a magnitude strictly below the threshold."""
+    chosen = part.eligible.clone()
+    for span in _spans(part):
+        chosen[span] &= part.values[span].abs() < threshold
+    return chosen
+
+
+def at_random(eligible: Bool[Tensor, " N"], count: int, generator: torch.Generator) -> Bool[Tensor, " N"]:
+    """True at `count` eligible positions, every such set being equally likely.
+
+    The generator must live on the device of `eligible`.
+    """
+    room = int(eligible.count_nonzero())
+    assert count <= room, (count, room)
+    if 2 * count > room:  # leave some out instead of choosing most of them one by one
+        return eligible & ~at_random(eligible, room - count, generator)
+    if 8 * room < eligible.numel():  # most draws would miss: draw from a list of the few
+        chosen = torch.zeros_like(eligible)
+        places = eligible.nonzero().squeeze(1)
+        order = torch.randperm(room, generator=generator, device=eligible.device)[:count]
+        return chosen.index_fill_(0, places[order], True)
+    chosen = torch.zeros_like(eligible)
+    missing = count
+    while missing > 0:  # never overshoots, so no choice is taken back and none is favoured
+        draws = torch.randint(eligible.numel(), (missing,), generator=generator, device=eligible.device)
+        draws = draws[eligible[draws]]
+        chosen.index_fill_(0, draws, True)
+        missing = count - int(chosen.count_nonzero())
+    return chosen
+
+
+def _spans(part: Ranked) -> Iterator[slice]:
+    size = _CPU_CHUNK if part.values.device.type == "cpu" else _GPU_CHUNK
+    for start in range(0, part.values.numel(), size):
+        yield slice(start, start + size)
+
+
+def _width(values: Tensor) -> int:
+    return 64 if values.dtype == torch.float64 else 32
+
+
+def _keys(part: Ranked, span: slice) -> Int[Tensor, " chunk"]:
+    """Integers in the order of the magnitudes."""
+    values = part.values[span]
+    if values.dtype in _EXACT_HALF:
+        values = values.float()
+    return values.abs().view(torch.int64 if _width(values) == 64 else torch.int32)
+
+
+def _choose(parts: Sequence[Ranked], count: int, *, largest: bool) -> list[Bool[Tensor, " N"]]:
+    num_eligible = sum(int(part.eligible.count_nonzero()) for part in parts)
+    assert 0 <= count <= num_eligible, (count, num_eligible)
+    if count == 0:
+        return [torch.zeros_like(part.eligible) for part in parts]
+    if count == num_eligible:
+        return [part.eligible.clone() for part in parts]
+    rank = num_eligible - count if largest else count - 1  # of the threshold, from the smallest, 0-based
+    threshold, num_below, num_equal = _threshold(parts, rank)
+    num_ties = count - (num_eligible - num_below - num_equal if largest else num_below)
+    chosen = []
+    for part in parts:
+        mask, ties = part.eligible.clone(), part.eligible.clone()
+        for span in _spans(part):
+            keys = _keys(part, span)
+            mask[span] &= keys > threshold if largest else keys < threshold
+            ties[span] &= keys == threshold
+        places = ties.nonzero().squeeze(1)[:num_ties]
+        num_ties -= places.numel()
+        chosen.append(mask.index_fill_(0, places, True))
+    return chosen
+
+
+def _threshold(parts: Sequence[Ranked], rank: int) -> tuple[int, int, int]:
+    """The key of a rank, how many keys lie below it, and how many equal it."""
+    width = _width(parts[0].values)
+    prefix, num_below, num_equal = 0, 0, 0
+    for shift in range(width - _DIGIT, -1, -_DIGIT):
+        histogram = torch.zeros(1 << _DIGIT, dtype=torch.int64)
+        first = shift == width - _DIGIT
+        for part in parts:
+            counts = torch.zeros(1 << _DIGIT, dtype=torch.int64, device=part.values.device)
+            for span in _spans(part):
+                keys = _keys(part, span)
+                eligible = part.eligible[span]
+                if not first:
+                    eligible = eligible & (keys >> (shift + _DIGIT) == prefix)
+                digits = (keys[eligible] >> shift) & ((1 << _DIGIT) - 1)
+                counts += torch.bincount(digits, minlength=1 << _DIGIT)
+            histogram += counts.cpu()
+            if first:
+                _check_finite(part, counts, width)
+        cumulative = histogram.cumsum(0)
+        digit = int(torch.searchsorted(cumulative, rank - num_below, right=True))
+        num_equal = int(histogram[digit])
+        num_below += int(cumulative[digit]) - num_equal
+        prefix = (prefix << _DIGIT) | digit
+    return prefix, num_below, num_equal
+
+
+def _check_finite(part: Ranked, counts: Tensor, width: int) -> None:
+    infinity = 0x7F80 if width == 32 else 0x7FF0  # leading 16 bits of the first key that is not finite
+    if int(counts[infinity:].sum()):
+        raise NumericsError(
+            f"{part.label} must be finite to be ranked, but holds infinite values or NaN; "
+            "stop training when the loss is not finite"
+        )

@@ -1,0 +1,299 @@
+"""Sparse training of any model with any optimizer: the loop that a method's rule is driven through.
+
+    loss.backward()
+    sparse.mask_gradients()            # so that clipping sees live weights only
+    clip_grad_norm_(model.parameters(), 0.25)
+    sparse.step()                      # in place of optimizer.step()
+    ...
+    sparse.end_epoch()                 # after evaluation
+
+Dead weights, their gradients and their optimizer state are exactly 0 after every step, and every change is
+in place, so that cuDNN's flat weights and tied weights survive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hyperprune.errors import InputError, NumericsError
+from hyperprune.sparsity.history import History, Summary, Update
+from hyperprune.sparsity.method import (
+    Method,
+    check_flag,
+    check_method_sparsity,
+    check_whole,
+    sparsity_of_masks,
+)
+from hyperprune.sparsity.network import SparseNetwork
+from hyperprune.sparsity.parameters import parameter_name
+from hyperprune.sparsity.schedules import Clock
+
+_STATE_VERSION = 1
+
+
+class SparseTraining:
+    """Prunes a model while its optimizer trains it.
+
+    Args:
+        model: any module; wrapped in DistributedDataParallel or torch.compile or not.
+        optimizer: one, or several that share the model's parameters. Must not be stepped by hand.
+        method: from `hyperprune.methods`, or a `DynamicSparse`.
+        sparsity: share of the pruned tensors' weights that is removed, in [0, 1). With `masks` it may be
+            left out; given, it must agree with them.
+        total_steps: optimizer steps that the method's schedules span.
+        generator: a CPU generator; every random choice comes from it. Ranks draw rank 0's numbers.
+        parameters: names or shell-style patterns of the tensors to prune; default: every weight matrix,
+            embeddings and decoder included, biases not; tied weights once.
+        masks: starting masks by parameter name, True is live (from `prune_at_init`). Without
+            `parameters`, the tensors they name are the ones pruned.
+        rescale_weights: scale the initial weights of each tensor by 1/sqrt(density), which keeps the
+            variance of what a unit receives.
+        steps_per_epoch: if given, growth that ranks dense gradients before an update at an epoch's end
+            collects them in the last steps only, and can average over several.
+
+    Raises:
+        InputError: a setting breaks a rule, or the method makes no sense with the optimizer.
+
+    To resume, build the same objects, then load the states of model, optimizer and this, in any order.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | Sequence[Optimizer],
+        method: Method,
+        *,
+        sparsity: float | None = None,
+        total_steps: int,
+        generator: torch.Generator,
+        parameters: Iterable[str] | None = None,
+        masks: Mapping[str, Tensor] | None = None,
+        rescale_weights: bool = False,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        check_whole("total_steps", total_steps, 1, example="epochs times batches per epoch")
+        if steps_per_epoch is not None:
+            check_whole("steps_per_epoch", steps_per_epoch, 1, example="the number of training batches")
+        check_flag("rescale_weights", rescale_weights)
+        if generator.device.type != "cpu":
+            raise InputError(f"generator must be a CPU generator, got one on {generator.device}")
+        if masks is not None:
+            masks = {parameter_name(name): mask for name, mask in masks.items()}
+            parameters = list(masks) if parameters is None else parameters
+        elif sparsity is None:
+            raise InputError("sparsity must be given unless masks are; 0.67 keeps a third of the weights")
+        self.method = method
+        self.model = model
+        self._optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+        self._clock = Clock(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+        self._network = SparseNetwork(
+            model, self._optimizers, parameters, generator, by_gate=method.gates == "separate"
+        )
+        if masks is not None:
+            sparsity = sparsity_of_masks(masks, self._network.tensors, method, sparsity)
+        self.sparsity = check_method_sparsity(method, sparsity)
+        self._rule = method.build(self._network, self.sparsity, self._clock)
+        self._rule.start(masks)
+        if rescale_weights:
+            self._network.rescale_weights()
+        self._rule.ready()
+        self._network.zero_dead_weights()
+        self._network.zero_dead_state()
+        self._masked = False
+        self._bad_gradient: str | None = None
+        self._finalized = False
+        self._history = History(total_steps)
+
+    def mask_gradients(self, scaler: torch.amp.GradScaler | None = None) -> None:
+        """Gradients of dead weights become 0, so that clipping sees live weights only.
+
+        Call it once per step, after the last `backward` and before clipping; `step` does it otherwise.
+        With a gradient scaler, pass it here or call `scaler.unscale_(optimizer)` before.
+        """
+        self._check_usable()
+        self._unscale(scaler)
+        self._network.follow_device()
+        if not self._masked:
+            decay = self._rule.collects(self._clock)
+            self._bad_gradient = None if decay is None else self._network.collect_gradients(decay)
+        self._network.mask_gradients()
+        self._masked = True
+
+    def step(self, scaler: torch.amp.GradScaler | None = None) -> None:
+        """The optimizer's step; dead weights and their state stay 0; the topology changes when due.
+
+        With a scaler it stands for `scaler.step(optimizer)`: call `scaler.update()` after it as usual. A
+        step that the scaler skips, for gradients that are not finite, does not count.
+
+        Raises:
+            NumericsError: growth needed a dense gradient that was not finite.
+        """
+        self._check_usable()
+        if not self._masked:
+            self.mask_gradients(scaler)
+        elif scaler is not None and scaler.is_enabled() and self._unscale(scaler):
+            raise InputError(
+                "gradients must be unscaled before they are masked and clipped, but mask_gradients() "
+                "saw scaled ones; call mask_gradients(scaler), or scaler.unscale_(optimizer) first"
+            )
+        self._masked = False
+        self._rule.before_step(self._clock)
+        stepped = self._step_optimizers(scaler)
+        if scaler is not None and scaler.is_enabled() and self._bad_gradient is not None:
+            stepped = False  # a fused optimizer skips the step by itself
+        if stepped:
+            self._clock.num_steps += 1
+            if self._bad_gradient is not None:
+                raise NumericsError(
+                    f"the gradient of {self._bad_gradient} must be finite to choose new weights by, but is "
+                    f"not at step {self._clock.num_steps}; lower the learning rate or clip gradients"
+                )
+        self._rule.after_step(self._clock)
+        self._network.zero_dead_weights()
+        self._network.zero_dead_state(always=False)
+        if stepped and self._rule.due_after_step(self._clock):
+            self._update()
+
+    def end_epoch(self) -> None:
+        """An epoch and its evaluation are over; methods that update once an epoch do it now."""
+        self._check_usable()
+        self._network.follow_device()
+        self._clock.num_epochs += 1
+        if self._rule.due_after_epoch(self._clock):
+            self._update()
+        self._clock.epoch_start = self._clock.num_steps
+
+    def _update(self) -> None:
+        death_rate = self._rule.death_rate(self._clock)
+        with torch.no_grad():
+            self._rule.update(self._clock)
+            self._history.record(self._network, self._clock, death_rate)
+            for block in self._network.blocks:
+                block.forget_changes()
+
+    def _unscale(self, scaler: torch.amp.GradScaler | None) -> bool:
+        """Divide gradients by the scale if that has not been done; whether it was done here."""
+        if scaler is None or not scaler.is_enabled():
+            return False
+        done = False
+        for optimizer in self._optimizers:
+            try:
+                scaler.unscale_(optimizer)
+                done = True
+            except RuntimeError as error:
+                if "already been called" not in str(error):
+                    raise
+        return done
+
+    def _step_optimizers(self, scaler: torch.amp.GradScaler | None) -> bool:
+        """Step all optimizers; whether a step was taken and not skipped by the scaler."""
+        num_stepped = 0
+
+        def count(*_: Any) -> None:
+            nonlocal num_stepped
+            num_stepped += 1
+
+        for optimizer in self._optimizers:
+            if scaler is None:
+                optimizer.step()
+                num_stepped += 1
+                continue
+            handle = optimizer.register_step_post_hook(count)
+            try:
+                scaler.step(optimizer)
+            finally:
+                handle.remove()
+        return num_stepped > 0
+
+    def _check_usable(self) -> None:
+        if self._finalized:
+            raise InputError("finalize() has ended this SparseTraining; make a new one to go on")
+        if any(getattr(optimizer, "averages_swapped", False) for optimizer in self._optimizers):
+            raise InputError(
+                "weights are swapped for their averages; leave averaged() before training goes on"
+            )
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps taken."""
+        return self._clock.num_steps
+
+    @property
+    def death_rate(self) -> float:
+        """The share of live weights that an update at this moment would kill."""
+        return self._rule.death_rate(self._clock)
+
+    @property
+    def masks(self) -> dict[str, Bool[Tensor, "..."]]:
+        """Copies of the masks by parameter name, True is live."""
+        self._network.follow_device()
+        return self._network.masks()
+
+    def summary(self) -> Summary:
+        """Live weights, size and density of every pruned tensor and gate; prints as a table."""
+        return Summary.of(self._network.tensors)
+
+    def history(self) -> tuple[Update, ...]:
+        """The topology updates so far: densities per tensor and gate, turnover, explored fraction."""
+        return tuple(self._history.updates)
+
+    def finalize(self) -> nn.Module:
+        """Bake the masks into the weights and let go of the model; returns it, a plain module again."""
+        self._check_usable()
+        self._rule.finalize()
+        self._network.zero_dead_weights()
+        self._finalized = True
+        return self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a bit-exact resumption needs besides the states of model and optimizer.
+
+        Tensors, numbers, texts and containers only; masks take one bit per weight. Save it between steps.
+        """
+        if self._masked:
+            raise InputError("save between steps: call step() after mask_gradients() before state_dict()")
+        return {
+            "version": _STATE_VERSION,
+            "method": repr(self.method),
+            "sparsity": self.sparsity,
+            "clock": {
+                "total_steps": self._clock.total_steps,
+                "num_steps": self._clock.num_steps,
+                "num_epochs": self._clock.num_epochs,
+                "epoch_start": self._clock.epoch_start,
+            },
+            "network": self._network.state_dict(),
+            "rule": self._rule.state_dict(),
+            "history": self._history.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Back to a saved state; on an error nothing has changed.
+
+        Raises:
+            InputError: the state is of another version, method or sparsity, or its tensors do not fit.
+        """
+        expected = {
+            "version": _STATE_VERSION,
+            "method": repr(self.method),
+            "sparsity": self.sparsity,
+        }
+        differences = [
+            f"{key} is {state.get(key)!r} there, {value!r} here"
+            for key, value in expected.items()
+            if state.get(key) != value
+        ]
+        if differences:
+            raise InputError(f"a saved state must be of the same method, but {'; '.join(differences)}")
+        self._network.load_state_dict(state["network"])
+        for key, value in state["clock"].items():
+            setattr(self._clock, key, value)
+        self._rule.load_state_dict(state["rule"])
+        self._history.load_state_dict(state["history"])
+        self._masked, self._bad_gradient = False, None

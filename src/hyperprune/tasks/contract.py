@@ -1,0 +1,199 @@
+"""What a task is: data, model, loss, metric and its direction, and where the recurrence sits.
+
+A user's task is a subclass of `Task` with four methods. A search calls them in worker processes, so a
+task must be importable there (`hyperprune search my_task.py:task` sees to it) or picklable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hyperprune.errors import InputError, unknown_name
+
+Split = Literal["train", "valid", "test"]
+OPTIMIZERS = ("sgd", "snt_asgd", "adam", "adamw", "rmsprop")
+
+
+class BatchLoss(NamedTuple):
+    """What `Task.loss` returns.
+
+    Attributes:
+        loss: scalar, the mean over the batch's items (words, sequences), to call `backward` on.
+        num_items: over how many items the mean goes; an epoch's mean is weighted by it.
+        state: what the next batch of the same epoch starts from (truncated backpropagation through time);
+            None if batches are independent. It is detached before it is handed back.
+    """
+
+    loss: Tensor
+    num_items: int
+    state: Any = None
+
+
+class RecurrentRun(NamedTuple):
+    """One recurrent module and a sequence that drives it, for its Lyapunov spectrum.
+
+    Attributes:
+        module: anything `hyperprune.lyapunov_spectrum` takes.
+        inputs: (T, B, features); the first `Task.spectrum_warmup` steps are the warm-up.
+        state: the initial state; None is zero.
+    """
+
+    module: Any
+    inputs: Tensor
+    state: Any = None
+
+
+class Evaluation(NamedTuple):
+    """Mean loss per item and the task's metric on a split."""
+
+    loss: float
+    metric: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How weights are trained, whatever the pruning method.
+
+    Attributes:
+        optimizer: one of "sgd", "snt_asgd" (Liu et al. 2021), "adam", "adamw", "rmsprop".
+        learning_rate: above 0.
+        momentum: for "sgd" and "rmsprop", in [0, 1).
+        weight_decay: 0 or more.
+        clip_norm: largest gradient norm, live weights only; None does not clip.
+        patience: "snt_asgd" starts to average when the validation loss is worse than the best one before
+            the last `patience` epochs (non-monotonic trigger, Merity et al. 2018).
+        rescale_weights: scale a sparse tensor's initial weights by 1/sqrt(density), which keeps the
+            variance of its live fan-in. Without it small sparse networks linger on the baseline.
+    """
+
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    patience: int = 5
+    rescale_weights: bool = True
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise InputError(f"learning_rate must be above 0, got {self.learning_rate}; try 1e-3 with adam")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum must lie in [0, 1), got {self.momentum}; 0 switches it off")
+        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
+            raise InputError(
+                f"momentum is for sgd and rmsprop, got it with {self.optimizer}; remove it or choose sgd"
+            )
+        if self.weight_decay < 0:
+            raise InputError(f"weight_decay must be 0 or more, got {self.weight_decay}")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise InputError(f"clip_norm must be above 0, got {self.clip_norm}; leave it out to not clip")
+        if self.patience < 1:
+            raise InputError(f"patience must be at least 1 epoch, got {self.patience}")
+
+
+class Task(ABC):
+    """A model to prune and all it takes to train, judge and measure it.
+
+    Subclasses must give `model`, `batches`, `loss` and `recurrent`; the rest has defaults.
+
+    Attributes:
+        name: for the report.
+        metric: what the metric is called; the default `evaluate` reports the mean loss.
+        lower_is_better: the metric's direction.
+        sparsity: the share of prunable weights removed unless the search says otherwise.
+        recipe: how weights are trained.
+        spectrum_warmup: steps of `recurrent`'s inputs that only align the tangent frame.
+        search_defaults: settings of `LSH` for a search of this task that names none.
+        source: how `hyperprune.tasks.registry` can make this task again, as JSON; stored beside weights.
+            None for a task that a program made itself.
+    """
+
+    name: str = "task"
+    metric: str = "loss"
+    lower_is_better: bool = True
+    sparsity: float = 0.67
+    recipe: Recipe = Recipe()
+    spectrum_warmup: int = 10
+    search_defaults: Mapping[str, int] = MappingProxyType({})
+    source: Mapping[str, Any] | None = None
+
+    @abstractmethod
+    def model(self, generator: torch.Generator) -> nn.Module:
+        """A fresh model on the CPU; every random number of its weights comes from `generator`."""
+
+    @abstractmethod
+    def batches(self, split: Split, epoch: int) -> Iterable[Any]:
+        """The batches of a split in order: tensors, or tuples, lists and dicts of them, on the CPU.
+
+        The same (split, epoch) must always give the same batches; shuffle by `epoch`, from 1.
+        """
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Any, state: Any) -> BatchLoss:
+        """The loss of one batch; `state` is None at the start of an epoch, then what the last call gave."""
+
+    @abstractmethod
+    def recurrent(self, model: nn.Module, batch: Any) -> Sequence[RecurrentRun]:
+        """The recurrent modules of `model` and the inputs they see on `batch`, in evaluation mode."""
+
+    def spectrum_batch(self) -> Any:
+        """The batch on which spectra are measured; by default the first one of the validation split."""
+        return next(iter(self.batches("valid", 0)))
+
+    def evaluate(self, model: nn.Module, batches: Iterable[Any]) -> Evaluation:
+        """Mean loss and metric of `model`, in evaluation mode, over a split's batches on its device."""
+        total, num_items, state = 0.0, 0, None
+        for batch in batches:
+            outcome = self.loss(model, batch, state)
+            total += outcome.loss.item() * outcome.num_items
+            num_items += outcome.num_items
+            state = outcome.state
+        if num_items == 0:
+            raise InputError("a split must hold at least one batch, got none; check Task.batches")
+        mean = total / num_items
+        return Evaluation(mean, self.metric_of_loss(mean))
+
+    def metric_of_loss(self, loss: float) -> float:
+        """The metric as a function of the mean loss, where it is one (perplexity); used by `evaluate`."""
+        return loss
+
+    def prunable(self, model: nn.Module) -> Sequence[str] | None:
+        """Names of the parameters that may be pruned; None is every weight matrix, embeddings included."""
+        return None
+
+    def steps_per_epoch(self) -> int:
+        """Training batches per epoch; the default counts them."""
+        return sum(1 for _ in self.batches("train", 1))
+
+    def baseline(self) -> tuple[str, float] | None:
+        """Name and value of the metric that needs no learning, to tell candidates that learn nothing."""
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides this task's results, as JSON; a run goes on only under the same identity.
+
+        The default names the class, its source file's checksum and the recipe.
+        """
+        try:
+            source = Path(inspect.getfile(type(self))).read_bytes()
+        except (OSError, TypeError):
+            source = b""
+        return {
+            "name": self.name,
+            "class": type(self).__qualname__,
+            "source_sha256": hashlib.sha256(source).hexdigest(),
+            "recipe": asdict(self.recipe),
+        }

@@ -1,0 +1,33 @@
+"""Batches and states: tensors in tuples, lists and dicts, handled as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """`value` with `function` applied to every tensor in it; anything that is no container passes through."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple):
+        items = [map_tensors(item, function) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if isinstance(value, list):
+        return [map_tensors(item, function) for item in value]
+    if isinstance(value, dict):
+        return {key: map_tensors(item, function) for key, item in value.items()}
+    return value
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """`value` with its tensors on `device`."""
+    return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def detached(value: Any) -> Any:
+    """`value` with its tensors cut from the graph, for truncated backpropagation through time."""
+    return map_tensors(value, lambda tensor: tensor.detach())

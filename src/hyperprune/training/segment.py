@@ -1,0 +1,391 @@
+"""One candidate, brought to a given epoch: model, data, optimizer, sparsity and spectrum wired together.
+
+`advance` is a pure function of (task, method, sparsity, seed, epochs): the same in the caller's process
+and in a worker, after a crash and without one, bit for bit on the same kind of machine. What it needs to
+go on lies in the candidate's folder, one checkpoint per epoch (the two newest are kept) and the weights
+of the best epoch.
+
+Order of one epoch, as hyperpruning defines it: train, evaluate and measure the spectrum on the weights
+that evaluation uses, then let the method change the topology.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+
+from hyperprune.errors import InputError, NumericsError
+from hyperprune.lyapunov import lyapunov_spectrum
+from hyperprune.optim import SNTASGD, NonMonotonic
+from hyperprune.records import EpochRecord
+from hyperprune.rng import derive_seed, generator
+from hyperprune.sparsity.method import Method
+from hyperprune.sparsity.training import SparseTraining
+from hyperprune.spectra import LyapunovSpectrum
+from hyperprune.tasks.contract import Recipe, Task
+from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from hyperprune.training.nested import detached, to_device
+
+BEST_WEIGHTS = "best.pt"
+_KEPT_CHECKPOINTS = 2  # the second one is the fallback for a damaged newest one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """All that decides a candidate's weights, besides the task.
+
+    Attributes:
+        method: the pruning method.
+        sparsity: share of the prunable weights to remove, in [0, 1).
+        total_epochs: the length that schedules (the death rate's cosine) span.
+        seed: of the run. Every candidate of a run starts from the same weights and sees the same data.
+        name: tells the candidate's random draws from those of the run's other candidates.
+        device: "cpu", "cuda", "cuda:1", …
+        threads: of the CPU; part of the identity, since sums depend on it.
+        measure_spectrum: whether to measure the Lyapunov spectrum at every epoch.
+    """
+
+    method: Method
+    sparsity: float
+    total_epochs: int
+    seed: int
+    name: str
+    device: str = "cpu"
+    threads: int = 1
+    measure_spectrum: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advance:
+    """How far a candidate came.
+
+    Attributes:
+        epochs: the records of epochs 0 … the last one trained.
+        best_epoch: the one whose weights `best.pt` holds; None if only epoch 0 was reached.
+        failure: why training stopped early (a loss that is not finite); None if it did not.
+        notes: what a user should be told (a damaged checkpoint was left aside).
+    """
+
+    epochs: tuple[EpochRecord, ...]
+    best_epoch: int | None
+    failure: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def advance(
+    task: Task,
+    training: Training,
+    folder: Path,
+    to_epoch: int,
+    *,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    best_weights_extra: dict[str, Any] | None = None,
+) -> Advance:
+    """Train a candidate up to `to_epoch` epochs in all, from its newest whole checkpoint in `folder`.
+
+    Args:
+        task: what is trained.
+        training: how it is pruned and trained.
+        folder: the candidate's own; created if missing.
+        to_epoch: total epochs to reach; 0 evaluates and measures the untrained network.
+        on_epoch: called with the record of each epoch as it ends, epochs found in the checkpoint excluded.
+        best_weights_extra: JSON values stored beside the best weights (how to rebuild the model).
+
+    Raises:
+        InputError: the task or the settings break a rule (no recurrent module, no CUDA device, …).
+    """
+    with _isolated(training):
+        candidate = _Candidate(task, training, folder, best_weights_extra or {})
+        candidate.restore(to_epoch)
+        while candidate.failure is None and candidate.next_epoch <= to_epoch:
+            record = candidate.run_epoch(candidate.next_epoch)
+            if record is not None and on_epoch is not None:
+                on_epoch(record)
+        return Advance(
+            epochs=tuple(candidate.records),
+            best_epoch=candidate.best_epoch,
+            failure=candidate.failure,
+            notes=tuple(candidate.notes),
+        )
+
+
+def check_trainable(task: Task, training: Training) -> bool:
+    """Build all that `advance` builds, train nothing, and say whether the task names recurrent modules.
+
+    Raises:
+        InputError: the sparsity leaves a tensor no weight, a prunable name does not exist, …
+    """
+    with _isolated(training):
+        candidate = _Candidate(task, training, Path(), {})
+        with candidate.evaluating():
+            batch = to_device(task.spectrum_batch(), candidate.device)
+            return bool(task.recurrent(candidate.model, batch))
+
+
+class _Candidate:
+    """The live objects of one candidate, and the loop over them."""
+
+    def __init__(self, task: Task, training: Training, folder: Path, extra: dict[str, Any]) -> None:
+        self.task, self.training, self.folder, self.extra = task, training, folder, extra
+        self.device = torch.device(training.device)
+        self.model = task.model(generator(training.seed, "weights")).to(self.device)
+        self.optimizer = build_optimizer(self.model, task.recipe)
+        steps_per_epoch = task.steps_per_epoch()
+        self.sparse = SparseTraining(
+            self.model,
+            self.optimizer,
+            training.method,
+            sparsity=training.sparsity,
+            total_steps=max(1, steps_per_epoch * training.total_epochs),
+            steps_per_epoch=steps_per_epoch,
+            generator=generator(training.seed, "topology", training.name),
+            parameters=task.prunable(self.model),
+            rescale_weights=task.recipe.rescale_weights,
+        )
+        self.trigger = NonMonotonic(patience=task.recipe.patience)
+        self.records: list[EpochRecord] = []
+        self.best_epoch: int | None = None
+        self.failure: str | None = None
+        self.notes: list[str] = []
+
+    @property
+    def next_epoch(self) -> int:
+        return len(self.records)
+
+    def run_epoch(self, epoch: int) -> EpochRecord | None:
+        """Train (unless epoch is 0), evaluate, measure, record, save. None if the candidate failed."""
+        started = time.perf_counter()
+        train_loss = None
+        if epoch > 0:
+            train_loss = self._train(epoch)
+            if not math.isfinite(train_loss):
+                self.failure = f"the training loss became {train_loss} in epoch {epoch}"
+                return None
+        with self.evaluating():
+            outcome = self.task.evaluate(self.model, self._batches("valid", epoch))
+            seconds = time.perf_counter() - started
+            if not (math.isfinite(outcome.loss) and math.isfinite(outcome.metric)):
+                self.failure = f"the validation loss became {outcome.loss} in epoch {epoch}"
+                return None
+            try:
+                spectrum = self._spectrum() if self.training.measure_spectrum else None
+            except NumericsError as error:
+                self.failure = f"the spectrum of epoch {epoch} cannot be measured: {error}"
+                return None
+            record = EpochRecord(
+                epoch=epoch,
+                train_loss=train_loss,
+                valid_loss=outcome.loss,
+                metric=outcome.metric,
+                seconds=seconds,
+                spectrum=spectrum,
+                spectrum_seconds=time.perf_counter() - started - seconds,
+                density=self._densities(),
+                averaging=isinstance(self.optimizer, SNTASGD) and self.optimizer.triggered,
+            )
+            self.records.append(record)
+            if epoch > 0 and self._is_best(record):
+                self.best_epoch = epoch
+                self._save_best(record)
+        if epoch > 0:
+            self.sparse.end_epoch()
+            if isinstance(self.optimizer, SNTASGD) and self.trigger.should_trigger(outcome.loss):
+                self.optimizer.trigger()
+        self._save()
+        return record
+
+    def _train(self, epoch: int) -> float:
+        """One pass over the training batches; the mean loss per item, or the first that is not finite."""
+        self.model.train()
+        total, num_items, state = 0.0, 0, None
+        clip_norm = self.task.recipe.clip_norm
+        for batch in self._batches("train", epoch):
+            outcome = self.task.loss(self.model, batch, state)
+            value = outcome.loss.item()
+            if not math.isfinite(value):
+                return value
+            self.optimizer.zero_grad(set_to_none=True)
+            outcome.loss.backward()
+            self.sparse.mask_gradients()
+            if clip_norm is not None:
+                clip_grad_norm_(self.model.parameters(), clip_norm)
+            self.sparse.step()
+            total += value * outcome.num_items
+            num_items += outcome.num_items
+            state = detached(outcome.state)
+        if num_items == 0:
+            raise InputError("the training split must hold at least one batch, got none; check Task.batches")
+        return total / num_items
+
+    def _batches(self, split: Any, epoch: int) -> Iterator[Any]:
+        return (to_device(batch, self.device) for batch in self.task.batches(split, epoch))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        averages: AbstractContextManager[Any] = (
+            self.optimizer.averaged() if isinstance(self.optimizer, SNTASGD) else nullcontext()
+        )
+        self.model.eval()
+        with torch.no_grad(), averages:
+            yield
+
+    def _spectrum(self) -> np.ndarray:
+        """The compared vector: hidden state, per layer sorted, layers and modules concatenated."""
+        spectra = recurrent_spectra(self.task, self.model, seed=self.training.seed)
+        return np.concatenate([spectrum.concatenated for spectrum in spectra])
+
+    def _densities(self) -> dict[str, float]:
+        return {row.name: row.density for row in self.sparse.summary()}
+
+    def _is_best(self, record: EpochRecord) -> bool:
+        if self.best_epoch is None:
+            return True
+        best = self.records[self.best_epoch].metric
+        return record.metric < best if self.task.lower_is_better else record.metric > best
+
+    def _save_best(self, record: EpochRecord) -> None:
+        described = {
+            "task": self.task.name,
+            "metric": {self.task.metric: record.metric},
+            "epoch": record.epoch,
+            "seed": self.training.seed,
+            "sparsity": self.training.sparsity,
+            "method": self.training.name,
+            **self.extra,
+        }
+        content = {"kind": "weights", "model": self.model.state_dict(), "described": json.dumps(described)}
+        save_checkpoint(self.folder / BEST_WEIGHTS, content)
+
+    def _save(self) -> None:
+        content = {
+            "kind": "training",
+            "name": self.training.name,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sparse": self.sparse.state_dict(),
+            "trigger": self.trigger.state_dict(),
+            "random": _random_state(self.device),
+            "records": json.dumps([record.to_json() for record in self.records]),
+            "best_epoch": self.best_epoch,
+        }
+        save_checkpoint(self.folder / f"epoch-{self.records[-1].epoch:05d}.pt", content)
+        for old in self._checkpoints()[_KEPT_CHECKPOINTS:]:
+            old.unlink(missing_ok=True)
+
+    def _checkpoints(self) -> list[Path]:
+        """The candidate's checkpoints, newest first."""
+        return sorted(self.folder.glob("epoch-*.pt"), reverse=True)
+
+    def restore(self, to_epoch: int) -> None:
+        """Go back to the newest whole checkpoint not beyond `to_epoch`; a damaged one is passed over."""
+        for path in self._checkpoints():
+            if int(path.stem.removeprefix("epoch-")) > to_epoch:
+                continue
+            try:
+                content = load_checkpoint(path)
+                if content["best_epoch"] is not None:
+                    load_checkpoint(self.folder / BEST_WEIGHTS)
+            except InputError as error:
+                kind = "damaged" if isinstance(error, DamagedCheckpointError) else "unreadable"
+                self.notes.append(f"left a {kind} checkpoint aside and train again from before it: {error}")
+                continue
+            self.model.load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.sparse.load_state_dict(content["sparse"])
+            self.trigger.load_state_dict(content["trigger"])
+            _restore_random_state(content["random"], self.device)
+            self.records = [EpochRecord.from_json(entry) for entry in json.loads(content["records"])]
+            self.best_epoch = content["best_epoch"]
+            return
+
+
+def recurrent_spectra(
+    task: Task, model: nn.Module, *, seed: int, jacobian: Literal["full", "hidden"] = "hidden"
+) -> list[LyapunovSpectrum]:
+    """The Lyapunov spectrum of each recurrent module of a task's model, on the task's measured batch.
+
+    Args:
+        task: gives the batch and the modules.
+        model: in evaluation mode, on the device to measure on.
+        seed: of the tangent frame's random draw, where one is needed.
+        jacobian: of the full state (an LSTM's h and c), or of the hidden state with the cell state held.
+
+    Raises:
+        InputError: the task names no recurrent module.
+        NumericsError: a Jacobian is not finite.
+    """
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        runs = task.recurrent(model, to_device(task.spectrum_batch(), device))
+        if not runs:
+            raise InputError(f"Task.recurrent must name a recurrent module, task {task.name!r} gave none")
+        return [
+            lyapunov_spectrum(
+                run.module,
+                run.inputs,
+                run.state,
+                jacobian=jacobian,
+                warmup=task.spectrum_warmup,
+                generator=generator(seed, "spectrum"),
+            )
+            for run in runs
+        ]
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all parameters of `model`."""
+    parameters = model.parameters()
+    options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    match recipe.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parameters, momentum=recipe.momentum, **options)
+        case "snt_asgd":
+            return SNTASGD(parameters, **options)
+        case "adam":
+            return torch.optim.Adam(parameters, **options)
+        case "adamw":
+            return torch.optim.AdamW(parameters, **options)
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, momentum=recipe.momentum, **options)
+    raise AssertionError(recipe.optimizer)  # Recipe has checked the name
+
+
+@contextmanager
+def _isolated(training: Training) -> Iterator[None]:
+    """Seed and thread count of a segment, without a trace of them afterwards."""
+    device = torch.device(training.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {training.device!r} needs a CUDA GPU and none is available; use 'cpu'")
+    devices = [device] if device.type == "cuda" else []
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive_seed(training.seed, "dropout"))
+        torch.set_num_threads(training.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

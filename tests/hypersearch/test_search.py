@@ -1,0 +1,225 @@
+"""A whole search on a task of milliseconds."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import hyperprune as hp
+from hyperprune.errors import HyperpruneError, InputError
+from hyperprune.hypersearch.run_folder import read_run
+from hyperprune.hypersearch.strategies import planned_epochs
+from hyperprune.training.checkpoint import load_checkpoint
+from tiny_task import TinyTask
+
+LSH = hp.LSH(candidates=5, first_epochs=1, round_epochs=1, final_epochs=6)
+
+
+def _weights(result):
+    return load_checkpoint(result.checkpoint)["model"]
+
+
+def _same_weights(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _facts(record):
+    """All of a run but the times."""
+    return [
+        (
+            *(candidate.key, candidate.label, candidate.outcome, candidate.signals, candidate.metric),
+            *((epoch.valid_loss, tuple(epoch.spectrum), epoch.averaging) for epoch in candidate.epochs),
+        )
+        for candidate in (record.reference, *record.candidates)
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return hp.search(TinyTask(), LSH, folder=tmp_path_factory.mktemp("run"), seed=3)
+
+
+def test_the_winner_is_the_finalist_with_the_best_metric(finished):
+    finalists = [row for row in finished.record.candidates if row.outcome == "finalist"]
+    assert len(finalists) == 2
+    assert finished.best.metric == min(row.metric for row in finalists)
+    assert all(len(row.epochs) == LSH.final_epochs + 1 for row in (*finalists, finished.record.reference))
+
+
+def test_epochs_spent_are_those_planned_and_full_cost_counts_every_candidate_created(finished):
+    assert finished.epochs_spent == planned_epochs(LSH)
+    assert finished.record.epochs_full == LSH.final_epochs * len(finished.record.candidates)
+
+
+def test_eliminations_follow_the_spectrum_distance(finished):
+    for entry in finished.record.rounds:
+        dropped = [value for key, value in entry.signals.items() if key not in entry.kept]
+        assert max(entry.signals[key] for key in entry.kept) <= min(dropped)
+
+
+def test_the_signal_is_recomputable_from_the_records(finished):
+    candidates = {row.key: row for row in finished.record.candidates}
+    entry = finished.record.rounds[0]
+    reference = [epoch.spectrum for epoch in finished.record.reference.epochs[: entry.epoch + 1]]
+    for key, value in entry.signals.items():
+        spectra = [epoch.spectrum for epoch in candidates[key].epochs[: entry.epoch + 1]]
+        assert value == hp.spectrum_distance(reference, spectra)
+
+
+def test_the_winners_weights_are_pruned_to_the_exact_count_and_load_again(finished):
+    model = hp.load_model(finished.checkpoint, TinyTask())
+    matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2]
+    total = sum(weight.numel() for weight in matrices)
+    live = sum(int((weight != 0).sum()) for weight in matrices)
+    # A live weight can be exactly zero only right after growth, before its first step.
+    assert live <= round(total * 0.5)
+    assert live >= round(total * 0.5) * 0.9
+
+
+def test_workers_give_what_one_process_gives_bit_for_bit(finished, tmp_path):
+    parallel = hp.search(TinyTask(), LSH, folder=tmp_path, seed=3, workers=2)
+    assert _facts(parallel.record) == _facts(finished.record)
+    assert _same_weights(_weights(parallel), _weights(finished))
+
+
+def test_another_seed_gives_other_candidates(finished, tmp_path):
+    other = hp.search(
+        TinyTask(), hp.LSH(candidates=3, first_epochs=1, final_epochs=1), folder=tmp_path, seed=4
+    )
+    labels = {row.label for row in finished.record.candidates}
+    assert labels.isdisjoint(row.label for row in other.record.candidates)
+
+
+class StopsAfter:
+    """An observer that interrupts a search after so many events."""
+
+    def __init__(self, events):
+        self.left = events
+
+    def event(self, state, event):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+    def epoch(self, state, key, record):
+        pass
+
+    def note(self, text):
+        pass
+
+
+def test_a_search_interrupted_again_and_again_ends_as_if_it_had_not_been(finished, tmp_path):
+    interruptions = 0
+    while True:
+        try:
+            result = hp.search(TinyTask(), LSH, folder=tmp_path, seed=3, observer=StopsAfter(2))
+            break
+        except KeyboardInterrupt:
+            interruptions += 1
+    assert interruptions > 5
+    assert _facts(result.record) == _facts(finished.record)
+    assert _same_weights(_weights(result), _weights(finished))
+
+
+def test_a_finished_search_returns_at_once_and_writes_nothing(finished):
+    journal = finished.folder / "journal.jsonl"
+    before = journal.read_bytes()
+    again = hp.search(TinyTask(), LSH, folder=finished.folder, seed=3)
+    assert journal.read_bytes() == before
+    assert _facts(again.record) == _facts(finished.record)
+
+
+def test_a_damaged_checkpoint_is_trained_again_and_told(tmp_path):
+    short = hp.LSH(candidates=2, first_epochs=1, round_epochs=1, final_epochs=3)
+    whole = hp.search(TinyTask(), short, folder=tmp_path / "whole", seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        hp.search(TinyTask(), short, folder=tmp_path / "cut", seed=1, observer=StopsAfter(4))
+    (tmp_path / "cut" / "journal.jsonl").write_bytes(
+        b"".join((tmp_path / "cut" / "journal.jsonl").read_bytes().splitlines(keepends=True)[:2])
+    )  # the journal forgets the segments; their checkpoints stay
+    newest = sorted((tmp_path / "cut" / "candidates" / "dense").glob("epoch-*.pt"))[-1]
+    data = bytearray(newest.read_bytes())
+    data[-10] ^= 0xFF
+    newest.write_bytes(data)
+    notes = []
+    watcher = StopsAfter(-1)
+    watcher.note = notes.append
+    again = hp.search(TinyTask(), short, folder=tmp_path / "cut", seed=1, observer=watcher)
+    assert any("damaged checkpoint" in note for note in notes)
+    assert _facts(again.record) == _facts(whole.record)
+
+
+def test_another_configuration_in_the_same_folder_is_refused_with_the_differences(finished):
+    with pytest.raises(InputError, match=r"--overwrite(.|\n)*seed: 3, 5"):
+        hp.search(TinyTask(), LSH, folder=finished.folder, seed=5)
+    with pytest.raises(InputError, match=r"strategy.final_epochs: 6, 7"):
+        hp.search(TinyTask(), replace(LSH, final_epochs=7), folder=finished.folder, seed=3)
+    assert read_run(finished.folder).finished
+
+
+def test_overwrite_begins_anew_and_leaves_strangers_files(tmp_path):
+    short = hp.LSH(candidates=2, first_epochs=1, final_epochs=1)
+    hp.search(TinyTask(), short, folder=tmp_path, seed=0)
+    (tmp_path / "notes.txt").write_text("mine")
+    hp.search(TinyTask(), short, folder=tmp_path, seed=1, overwrite=True)
+    assert read_run(tmp_path).seed == 1
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"empty or hold a run.*thesis\.tex"):
+        hp.search(TinyTask(), LSH, folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+class Exploding(TinyTask):
+    """Every candidate's loss becomes infinite in the second epoch; the dense one's does not."""
+
+    def loss(self, model, batch, state):
+        outcome = super().loss(model, batch, state)
+        sparse = any(bool((weight == 0).any()) for weight in model.parameters() if weight.ndim == 2)
+        return outcome._replace(loss=outcome.loss * float("inf")) if sparse and model.training else outcome
+
+
+def test_when_every_candidate_fails_the_search_fails_with_the_reasons(tmp_path):
+    with pytest.raises(
+        HyperpruneError, match=r"every candidate failed(.|\n)*c01: the training loss became inf"
+    ):
+        hp.search(Exploding(), LSH, folder=tmp_path)
+    record = read_run(tmp_path)
+    assert all(row.outcome == "failed" and row.signals == {} for row in record.candidates)
+
+
+class Structureless(TinyTask):
+    def recurrent(self, model, batch):
+        return []
+
+
+def test_a_task_without_recurrence_is_refused_for_the_spectrum_and_taken_for_the_loss(tmp_path):
+    with pytest.raises(InputError, match="must name at least one recurrent module"):
+        hp.search(Structureless(), LSH, folder=tmp_path / "spectrum")
+    assert not (tmp_path / "spectrum").exists()
+    result = hp.search(Structureless(), replace(LSH, signal="loss"), folder=tmp_path / "loss")
+    assert result.best.metric is not None
+    rounds = result.record.rounds[0]
+    candidates = {row.key: row for row in result.record.candidates}
+    assert all(
+        value == candidates[key].epochs[rounds.epoch].valid_loss for key, value in rounds.signals.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sparsity": 1.2}, r"sparsity must lie in \[0, 1\), got 1.2"),
+        ({"sparsity": 0.999}, "every tensor must keep a live weight, but rnn.weight_ih_l0"),
+        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"device": "abacus"}, "device must be 'cpu' or 'cuda'"),
+        ({"space": hp.Space(death_rate=(0.5, 0.5), death=("set",))}, "space holds 6 configurations"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_a_folder_is_made(tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
+        hp.search(TinyTask(), hp.LSH(candidates=8, final_epochs=50), folder=tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,176 @@
+"""The terminal's leaderboard, the JSON summary and the facts behind them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hyperprune.records import CandidateRecord, EpochRecord, RunRecord
+from hyperprune.report import facts, summary_json, text_table, words
+from hyperprune.report.story import tell
+
+
+def _candidate(metric: float, key: str = "c01", **fields: object) -> CandidateRecord:
+    epochs = tuple(
+        EpochRecord(epoch=epoch, train_loss=None, valid_loss=1.0, metric=value, seconds=1.0)
+        for epoch, value in enumerate((10 * metric, metric))
+    )
+    base = CandidateRecord(key=key, label=key, configuration={}, epochs=epochs, best_epoch=1, metric=metric)
+    return replace(base, **fields)  # type: ignore[arg-type]
+
+
+def test_the_table_lists_every_candidate_in_rank_order_with_its_own_numbers(run: RunRecord) -> None:
+    lines = text_table(run).splitlines()[3:]
+    for rank, (line, candidate) in enumerate(zip(lines, run.candidates, strict=False), start=1):
+        cells = line.split()
+        assert cells[:2] == [str(rank), candidate.key]
+        assert candidate.metric is not None
+        shown = float(cells[-1].rstrip("*").replace(",", ""))
+        assert shown == pytest.approx(candidate.metric, rel=1e-3)  # four significant digits are shown
+        assert cells[-3] == str(candidate.epochs[-1].epoch)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_no_line_of_the_table_is_wider_than_asked(make_run: Callable[..., RunRecord], width: int) -> None:
+    run = make_run(candidates=40, final_epochs=12000, finished=False, stop_after=2)
+    long = replace(run.candidates[0], label="a label of many words · " * 20, key="c100000")
+    run = replace(run, candidates=(long, *run.candidates[1:]), baseline=("a baseline " * 20, 1.0))
+    assert max(len(line) for line in text_table(run, width=width).splitlines()) <= width
+
+
+def test_a_shortened_label_keeps_its_beginning_and_its_end(run: RunRecord) -> None:
+    long = replace(run.candidates[0], label="er · global_magnitude · nonzeros_and_more · 0.4321")
+    line = text_table(replace(run, candidates=(long,)), width=70).splitlines()[3]
+    assert "er·" in line
+    assert "…" in line
+    assert "0.4321" in line
+
+
+def test_candidates_that_stay_on_the_baseline_are_marked_and_others_are_not(run: RunRecord) -> None:
+    assert run.baseline is not None
+    pool = (_candidate(0.951 * run.baseline[1], "c01"), _candidate(0.949 * run.baseline[1], "c02"))
+    judged = replace(run, candidates=pool)
+    assert [facts.at_baseline(candidate, judged) for candidate in pool] == [True, False]
+    stuck, fine = text_table(judged).splitlines()[3:5]
+    assert stuck.endswith("*")
+    assert not fine.endswith("*")
+    assert [row[-1] for row in tell(judged).candidates.rows] == ["", "at baseline", ""]
+
+
+def test_a_higher_metric_is_judged_from_the_other_side(run: RunRecord) -> None:
+    pool = (_candidate(0.9), _candidate(0.526), _candidate(0.527), _candidate(0.71), _candidate(0.72))
+    judged = replace(
+        run, candidates=pool, lower_is_better=False, baseline=("share of the largest class", 0.5)
+    )
+    assert [facts.at_baseline(c, judged) for c in pool] == [
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]  # .5 / .95 = .5263
+    assert [facts.learned(c, judged) for c in pool] == [True, False, False, False, True]  # .5 / .7 = .7143
+
+
+def test_the_best_metric_ignores_epoch_zero_and_values_that_are_not_finite() -> None:
+    values = (0.1, math.nan, 7.0, 5.0, math.inf)
+    epochs = tuple(
+        EpochRecord(epoch=epoch, train_loss=None, valid_loss=1.0, metric=value, seconds=1.0)
+        for epoch, value in enumerate(values)
+    )
+    candidate = CandidateRecord(key="c01", label="", configuration={}, epochs=epochs)
+    assert facts.best_metric(candidate, lower_is_better=True) == 5.0
+    assert facts.best_metric(candidate, lower_is_better=False) == 7.0
+
+
+def test_an_unfinished_run_has_a_leader_but_no_winner(make_run: Callable[..., RunRecord]) -> None:
+    run = make_run(finished=False, stop_after=1)
+    assert facts.winner(run) is None
+    assert facts.leader(run) is run.candidates[0]
+    assert "not finished" in text_table(run)
+    assert summary_json(run)["best"] is None
+
+
+def test_the_summary_has_the_promised_keys_and_the_winners_numbers(run: RunRecord) -> None:
+    summary = summary_json(run, folder=Path("runs/a"), report=Path("runs/a/report.html"))
+    assert set(summary) == {
+        "best", "reference", "candidates", "epochs_spent", "epochs_full", "run", "report",
+    }  # fmt: skip
+    first = run.candidates[0]
+    assert summary["best"] == {
+        "configuration": dict(first.configuration),
+        "metric": first.metric,
+        "epochs": 20,
+        "checkpoint": f"runs/a/{first.checkpoint}",
+    }
+    assert summary["reference"]["metric"] == run.reference.metric
+    assert [entry["key"] for entry in summary["candidates"]] == [c.key for c in run.candidates]
+    assert (summary["epochs_spent"], summary["epochs_full"]) == (run.epochs_spent, run.epochs_full)
+    assert (summary["run"], summary["report"]) == ("runs/a", "runs/a/report.html")
+
+
+def test_the_summary_is_strict_json_whatever_the_metrics_are(run: RunRecord) -> None:
+    wild = replace(run, candidates=(_candidate(math.nan), _candidate(math.inf, outcome="finalist")))
+    parsed = json.loads(json.dumps(summary_json(wild), allow_nan=False))
+    assert [entry["metric"] for entry in parsed["candidates"]] == [None, None]
+
+
+def test_the_headline_names_winner_dense_model_baseline_and_saving(run: RunRecord) -> None:
+    headline, first = tell(run).headline, run.candidates[0]
+    assert first.metric is not None
+    assert run.reference.metric is not None
+    assert f"{first.key} ({first.label}) wins" in headline
+    for part in (
+        words.number(first.metric),
+        words.number(run.reference.metric),
+        f"ratio {first.metric / run.reference.metric:.3f}",
+        f"ratio {first.metric / 612:.3f}",
+        "67 % sparsity",
+        f"spent {run.epochs_spent} epochs",
+        f"takes {run.epochs_full} epochs: {run.epochs_full / run.epochs_spent:.1f}× as many",
+    ):
+        assert part in headline
+
+
+def test_the_report_says_whether_dense_model_and_winner_learned(run: RunRecord) -> None:
+    good = tell(run).notices[0]
+    assert "at most 0.7× of it" in good
+    assert "dense model: yes (0.14×)" in good
+    poor = replace(run, reference=replace(run.reference, metric=0.71 * 612))
+    assert "dense model: NO (0.71×)" in tell(poor).notices[0]
+
+
+def test_the_rounds_table_counts_entrants_kept_and_inserted(run: RunRecord) -> None:
+    for row, part in zip(tell(run).rounds.rows, run.rounds, strict=True):
+        assert row == (
+            str(part.number),
+            str(part.epoch),
+            str(len(part.signals)),
+            str(len(part.kept)),
+            ", ".join(part.kept),
+            ", ".join(part.inserted) or "–",
+        )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (math.nan, "not a number"),
+        (math.inf, "∞"),
+        (-math.inf, "−∞"),
+        (0.0, "0"),
+        (0.12346, "0.1235"),
+        (88.3, "88.30"),
+        (612.04, "612.0"),
+        (12345.6, "12,346"),
+        (1.5e9, "1.500e+09"),
+    ],
+)
+def test_numbers_are_written_with_four_digits(value: float | None, text: str) -> None:
+    assert words.number(value) == text

@@ -1,0 +1,317 @@
+"""The written report: complete, escaped, self-contained, for every kind of run."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hyperprune.records import CandidateRecord, RunRecord
+from hyperprune.report import ReportFiles, words, write_report
+from hyperprune.report.markdown import escape
+from hyperprune.report.pictures import PICTURES, metric, style, trajectories
+from hyperprune.report.pictures.curves import layer_borders
+from hyperprune.report.pictures.tree import _span, _stages
+
+PNG = b"\x89PNG\r\n\x1a\n"
+NASTY = '<script>alert("x")</script> & | *bold* $a$'
+
+
+class _Reader(HTMLParser):
+    """Collects the cells of all tables, the tags, and whatever a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.fetched: list[str] = []
+        self.rows: list[list[str]] = []
+        self._in_cell = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "srcset", "data", "action") and not (
+                value or ""
+            ).startswith("#"):
+                self.fetched.append(f"{tag} {name}={value}")
+        if tag == "tr":
+            self.rows.append([])
+        self._in_cell = tag in ("td", "th")
+        if self._in_cell:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self.rows[-1][-1] += data
+
+
+def _read(files: ReportFiles) -> tuple[str, _Reader]:
+    assert files.html is not None
+    text = files.html.read_text(encoding="utf-8")
+    reader = _Reader()
+    reader.feed(text)
+    return text, reader
+
+
+@pytest.fixture(scope="module")
+def written(run: RunRecord, tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
+    return write_report(run, tmp_path_factory.mktemp("report"))
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(written: ReportFiles) -> None:
+    text, reader = _read(written)
+    assert reader.fetched == []
+    assert not {"script", "link", "iframe", "img", "object"} & set(reader.tags)
+    assert not re.search(r"https?:|//\w|@import|url\((?!#)", text)
+
+
+def test_the_page_is_one_small_file_with_all_pictures_in_it(written: ReportFiles) -> None:
+    text, reader = _read(written)
+    assert reader.tags.count("svg") == len(PICTURES) == len(written.pictures)
+    assert len(text.encode()) < 1_500_000
+
+
+def test_every_picture_is_a_png_that_the_markdown_shows(written: ReportFiles) -> None:
+    markdown = written.markdown.read_text(encoding="utf-8")
+    for path in written.pictures:
+        data = path.read_bytes()
+        assert data.startswith(PNG)
+        assert data.endswith(b"IEND\xaeB`\x82")  # the end of a PNG that was not cut off
+        assert f"](pictures/{path.name})" in markdown
+
+
+def test_both_renderings_carry_each_candidates_numbers(run: RunRecord, written: ReportFiles) -> None:
+    _, reader = _read(written)
+    in_page = {row[1]: row for row in reader.rows if len(row) == 9}
+    lines = [
+        line for line in written.markdown.read_text(encoding="utf-8").splitlines() if line.startswith("|")
+    ]
+    in_markdown = {cells[1]: cells for line in lines if len(cells := line.strip("| ").split(" | ")) >= 8}
+    for rank, candidate in enumerate(run.candidates, start=1):
+        expected = [
+            str(rank),
+            candidate.key,
+            candidate.label,
+            words.outcome(candidate),
+            str(candidate.epochs[-1].epoch),
+            words.number(candidate.signals[max(candidate.signals)] if candidate.signals else None),
+            words.number(candidate.epochs[-1].metric),
+            words.number(candidate.metric),
+        ]
+        assert in_page[candidate.key][:8] == expected
+        assert in_markdown[candidate.key][:8] == expected
+
+
+def test_text_from_the_run_never_becomes_markup(run: RunRecord, tmp_path: Path) -> None:
+    first = replace(run.candidates[0], label=NASTY, key="c<b>")
+    failed = replace(run.candidates[-1], reason=NASTY)
+    wild = replace(
+        run,
+        task=NASTY,
+        metric="<i>metric</i>",
+        candidates=(first, *run.candidates[1:-1], failed),
+        provenance={"<u>command</u>": NASTY},
+        baseline=(NASTY, 612.0),
+    )
+    files = write_report(wild, tmp_path)
+    _, reader = _read(files)
+    assert not {"script", "b", "i", "u"} & set(reader.tags)
+    assert [row[2] for row in reader.rows if len(row) == 9 and row[1] == "c<b>"] == [NASTY]
+    markdown = files.markdown.read_text(encoding="utf-8")
+    assert "<" not in markdown
+    assert "&lt;script&gt;" in markdown
+
+
+def test_markdown_escapes_what_would_end_a_cell_or_start_emphasis() -> None:
+    assert escape("a | b\n*c* `d` [e](f) _g_ h_i") == r"a \| b \*c\* \`d\` \[e\](f) \_g\_ h_i"
+
+
+def test_the_same_run_gives_the_same_bytes(run: RunRecord, written: ReportFiles, tmp_path: Path) -> None:
+    again = write_report(run, tmp_path)
+    assert written.html is not None
+    assert again.html is not None
+    assert again.html.read_bytes() == written.html.read_bytes()
+    assert [p.read_bytes() for p in again.pictures] == [p.read_bytes() for p in written.pictures]
+
+
+def test_a_second_report_removes_pictures_that_it_no_longer_has(
+    make_run: Callable[..., RunRecord], tmp_path: Path
+) -> None:
+    write_report(make_run(candidates=4), tmp_path)
+    files = write_report(make_run(candidates=4, spectra=False), tmp_path)
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"report.md", "report.html", "metric.png", "tree.png"}  # and no temporary names
+    assert {path.stem for path in files.pictures} == {"metric", "tree"}
+
+
+def test_an_unfinished_run_says_so_and_speaks_of_a_leader(
+    make_run: Callable[..., RunRecord], tmp_path: Path
+) -> None:
+    text, _ = _read(write_report(make_run(finished=False, stop_after=1), tmp_path))
+    assert "This run is not finished (1 round done)" in text
+    assert "leads so far" in text
+    assert " wins " not in text
+
+
+def _bare(run: RunRecord) -> RunRecord:
+    fresh = CandidateRecord(key="c01", label="", configuration={})
+    dense = CandidateRecord(key="dense", label="", configuration={})
+    return replace(
+        run, reference=dense, candidates=(fresh,), rounds=(), epochs_spent=0, epochs_full=20, finished=False
+    )
+
+
+def _higher(run: RunRecord) -> RunRecord:
+    def turned(candidate: CandidateRecord) -> CandidateRecord:
+        epochs = tuple(replace(record, metric=1 - record.metric / 6000) for record in candidate.epochs)
+        return replace(candidate, epochs=epochs, metric=None)
+
+    return replace(
+        run,
+        metric="accuracy",
+        lower_is_better=False,
+        baseline=("share of the largest class", 0.5),
+        reference=turned(run.reference),
+        candidates=tuple(turned(candidate) for candidate in run.candidates),
+    )
+
+
+def _with_epochs(candidate: CandidateRecord, **fields: object) -> CandidateRecord:
+    epochs = tuple(replace(record, **fields) for record in candidate.epochs)  # type: ignore[arg-type]
+    return replace(candidate, epochs=epochs)
+
+
+def _diverged(run: RunRecord) -> RunRecord:
+    values = (math.nan, math.inf, 1e300)
+    wild = tuple(_with_epochs(c, metric=value) for c, value in zip(run.candidates[2:5], values, strict=True))
+    return replace(run, candidates=(*run.candidates[:2], *wild, *run.candidates[5:]))
+
+
+def _singular(run: RunRecord) -> RunRecord:
+    spectrum = np.array([0.1, -0.5, -np.inf, 0.2, -30.0, -np.inf])
+    broken = _with_epochs(run.candidates[2], spectrum=np.full(6, np.nan))
+    rest = tuple(_with_epochs(candidate, spectrum=spectrum) for candidate in run.candidates)
+    return replace(
+        run,
+        reference=_with_epochs(run.reference, spectrum=spectrum),
+        candidates=(*rest[:2], broken, *rest[3:]),
+    )
+
+
+VARIANTS: dict[str, Callable[[RunRecord], RunRecord]] = {
+    "nothing trained yet": _bare,
+    "no candidates": lambda run: replace(run, candidates=(), rounds=(), finished=False),
+    "one candidate": lambda run: replace(run, candidates=run.candidates[:1]),
+    "no rounds": lambda run: replace(run, rounds=()),
+    "no baseline": lambda run: replace(run, baseline=None),
+    "a baseline of zero": lambda run: replace(run, baseline=("zero", 0.0)),
+    "all failed": lambda run: replace(
+        run, candidates=tuple(replace(c, outcome="failed", epochs=(), metric=None) for c in run.candidates)
+    ),
+    "higher is better": _higher,
+    "diverged metrics": _diverged,
+    "vanished exponents": _singular,
+    "no provenance": lambda run: replace(run, provenance={}, strategy={}),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_kind_of_run_has_a_report(run: RunRecord, variant: str, tmp_path: Path) -> None:
+    changed = VARIANTS[variant](run)
+    files = write_report(changed, tmp_path)
+    _, reader = _read(files)
+    assert (
+        len([row for row in reader.rows if len(row) == 9]) == len(changed.candidates) + 2
+    )  # header, reference
+
+
+def test_forty_candidates_and_a_hundred_epochs_stay_a_small_page(
+    make_run: Callable[..., RunRecord], tmp_path: Path
+) -> None:
+    files = write_report(make_run(candidates=40, final_epochs=100), tmp_path)
+    assert files.html is not None
+    assert files.html.stat().st_size < 1_500_000
+
+
+def test_without_the_extra_there_is_markdown_that_says_what_to_install(
+    run: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperprune.report.write.find_spec", lambda name: None if name == "jinja2" else True)
+    files = write_report(run, tmp_path)
+    text = files.markdown.read_text(encoding="utf-8")
+    assert (files.html, files.pictures) == (None, ())
+    assert "jinja2 cannot be imported; pip install 'hyperprune\\[report\\]'" in text
+    assert run.candidates[-1].key in text
+    assert "](pictures/" not in text
+
+
+def test_importing_the_report_loads_neither_torch_nor_matplotlib_nor_jinja2() -> None:
+    heavy = ("torch", "matplotlib", "jinja2")
+    code = f"import hyperprune.report, sys; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_drawing_does_not_load_torch() -> None:
+    code = "import hyperprune.report.pictures, hyperprune.report.page, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_layers_begin_where_the_order_starts_again() -> None:
+    assert layer_borders(np.array([0.5, -1.0, -np.inf, 0.3, -2.0, 0.1])) == [3, 5]
+    assert layer_borders(np.array([-25.0, -21.0, -np.inf])) == []  # all of them count as the floor
+
+
+def test_a_line_of_the_tree_spans_from_creation_to_elimination(run: RunRecord) -> None:
+    stages = _stages(run)
+    for candidate in run.candidates:
+        begin, end = _span(candidate, run, stages)
+        assert begin == candidate.born_in
+        if candidate.outcome == "eliminated":
+            assert end == candidate.eliminated_in
+        elif candidate.outcome == "finalist":
+            assert end == len(stages) - 1
+        else:
+            assert end == pytest.approx(1 / 3)  # it failed after one of the three epochs before round 1
+
+
+def test_the_best_and_the_last_candidate_are_told_apart_in_every_picture(run: RunRecord) -> None:
+    looks = style.looks(run)
+    last = next(c for c in reversed(run.candidates) if c.outcome == "eliminated")
+    assert looks[run.candidates[0].key].color == style.WINNER
+    assert looks[last.key].color == style.WORST
+    assert [looks[c.key].color for c in run.candidates].count(style.WORST) == 1
+
+
+def test_every_colour_of_the_inline_pictures_can_follow_the_page(written: ReportFiles) -> None:
+    text, _ = _read(written)
+    drawn = text[text.index("<svg") :]
+    assert set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", drawn)) == set()
+    for variable in set(re.findall(r"var\(--(\w+)\)", drawn)):
+        assert text.count(f"--{variable}: #") == 3  # light, dark, print
+
+
+def test_a_diverged_candidate_does_not_flatten_the_others(run: RunRecord) -> None:
+    drawing = metric.draw(_diverged(run))
+    assert drawing is not None
+    low, high = drawing.figure.axes[0].get_ylim()
+    assert 50 < low < 88  # just below the dense model's best
+    assert 612 < high < 5000
+    assert "cut off" in drawing.reading
+
+
+def test_spectra_that_are_all_the_same_make_no_picture_of_round_off(run: RunRecord) -> None:
+    assert trajectories.draw(_singular(run)) is None

@@ -1,0 +1,91 @@
+"""Budgets are spread by the rule, exactly, and never leave a tensor empty."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from hyperprune.errors import InputError
+from hyperprune.sparsity.allocation import ALLOCATIONS, Allocation
+from hyperprune.sparsity.counts import num_live_at
+from hyperprune.sparsity.masks import MaskedTensor
+
+
+def tensors(*shapes: tuple[int, ...]) -> list[MaskedTensor]:
+    return [MaskedTensor(f"t{i}", nn.Parameter(torch.zeros(shape))) for i, shape in enumerate(shapes)]
+
+
+@pytest.mark.parametrize("rule", ALLOCATIONS)
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(4, 40), st.integers(4, 40)), min_size=1, max_size=5), st.floats(0, 0.85)
+)
+def test_the_total_is_met_exactly_at_every_sparsity(
+    rule: str, shapes: list[tuple[int, int]], sparsity: float
+) -> None:
+    parts = tensors(*shapes)
+    counts = Allocation(rule=rule).num_live(parts, sparsity)
+    assert sum(counts) == num_live_at(sparsity, sum(part.total for part in parts))
+    assert all(0 < count <= part.total for count, part in zip(counts, parts, strict=True))
+
+
+@pytest.mark.parametrize("rule", ALLOCATIONS)
+def test_sparsity_zero_keeps_everything(rule: str) -> None:
+    assert Allocation(rule=rule).num_live(tensors((3, 4), (7, 2)), 0.0) == [12, 14]
+
+
+def test_er_follows_rows_plus_columns() -> None:
+    # Live weights ∝ r + c: 20 : 110, of 0.1 · 1100 = 110.
+    assert Allocation(rule="er").num_live(tensors((10, 10), (100, 10)), 0.9) == [17, 93]
+
+
+def test_er_caps_at_one_and_rescales_the_rest_to_the_exact_total() -> None:
+    # Uncapped, 0.5 · 1004 = 502 live weights would be shared 4 : 110, that is 17.6 for a tensor of 4.
+    assert Allocation(rule="er").num_live(tensors((2, 2), (100, 10)), 0.5) == [4, 498]
+
+
+def test_er_counts_the_sum_of_all_axes_of_a_kernel() -> None:
+    # ERK: 8·4·3·3 has 8 + 4 + 3 + 3 = 18; 9 x 9 also has 18.
+    assert Allocation(rule="er").num_live(tensors((8, 4, 3, 3), (9, 9)), 0.9) == [19, 18]
+
+
+def test_uniform_gives_the_same_density_up_to_one_weight() -> None:
+    assert Allocation().num_live(tensors((10, 10), (20, 10), (5, 1)), 0.67) == [33, 66, 2]
+
+
+def test_a_fixed_density_inside_the_budget_is_made_up_for_by_the_others() -> None:
+    rule = Allocation(densities=(("t0", 1.0),))
+    assert rule.num_live(tensors((10, 10), (10, 20)), 0.6) == [100, 20]
+
+
+def test_a_fixed_density_outside_the_budget_leaves_the_others_alone() -> None:
+    rule = Allocation(densities=(("t0", 1.0),), counts_fixed=False)
+    assert rule.num_live(tensors((10, 10), (10, 20)), 0.6) == [100, 80]
+
+
+def test_the_first_matching_pattern_fixes_the_density() -> None:
+    rule = Allocation(densities=(("t1", 0.5), ("t*", 0.1)), counts_fixed=False)
+    assert rule.num_live(tensors((10, 10), (10, 10)), 0.3) == [10, 50]
+
+
+def test_fixed_densities_beyond_the_budget_are_refused() -> None:
+    with pytest.raises(InputError, match=r'must leave room for the rest.*or set budget="free"'):
+        Allocation(densities=(("t0", 1.0),)).num_live(tensors((10, 10), (5, 5)), 0.9)
+
+
+def test_a_pattern_that_matches_no_tensor_is_refused() -> None:
+    with pytest.raises(InputError, match=r"unknown pruned tensor 'x'.*known: t0"):
+        Allocation(densities=(("x", 0.5),)).num_live(tensors((10, 10)), 0.5)
+
+
+def test_a_tensor_without_a_live_weight_is_refused_by_name_density_and_remedy() -> None:
+    with pytest.raises(InputError, match=r"t0 of shape \(1, 2\) gets density 0 at sparsity 0.9; lower the"):
+        Allocation().num_live(tensors((1, 2), (50, 50)), 0.9)
+
+
+def test_on_the_way_from_dense_fixed_densities_fall_in_step_and_rooms_bind() -> None:
+    rule, parts = Allocation(densities=(("t0", 0.2),)), tensors((10, 10), (10, 10))
+    assert rule.num_live(parts, 0.3, final_sparsity=0.6) == [60, 80]
+    assert rule.num_live(parts, 0.6, final_sparsity=0.6) == [20, 60]
+    assert rule.num_live(parts, 0.3, final_sparsity=0.6, rooms=[55, 70]) == [55, 70]

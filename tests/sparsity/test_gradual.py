@@ -1,0 +1,163 @@
+"""Methods that prune a dense network follow their schedule exactly and end where they promise."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from hyperprune.errors import InputError
+from hyperprune.sparsity import methods
+from hyperprune.sparsity.counts import num_live_at
+from hyperprune.sparsity.schedules import cubic_sparsity, geometric_rounds
+from sparsity.tiny_runs import STEPS_PER_EPOCH, Run, tiny
+
+TOTAL = 20
+
+
+def lives(run: Run, steps: int = TOTAL) -> list[int]:
+    return [run.sparse.summary().live for _ in run.steps(steps)]
+
+
+def test_gmp_follows_the_cubic_schedule_at_every_pruning() -> None:
+    run = Run(methods.gmp(update_every=1), sparsity=0.8)
+    total = run.sparse.summary().total
+    expected = [
+        num_live_at(cubic_sparsity(0.8, step / (0.75 * TOTAL)), total) for step in range(1, TOTAL + 1)
+    ]
+    assert run.sparse.summary().live == total
+    assert lives(run) == expected
+
+
+def test_gmp_prunes_the_smallest_of_each_tensor_and_never_revives() -> None:
+    run = Run(methods.gmp(update_every=5, begin=0.25), sparsity=0.8, optimizer="sgd")
+    before = run.sparse.masks
+    for step in run.steps(TOTAL):
+        after = run.sparse.masks
+        assert all(not bool((after[name] & ~before[name]).any()) for name in after)
+        if step == 5:
+            assert all(mask.all() for mask in after.values())  # the first pruning lies beyond `begin`
+        before = after
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        methods.gmp(update_every=7),
+        methods.gmp(update_every="epoch"),
+        methods.narang(update_every=4),
+        methods.iterative_magnitude(),
+        methods.iterative_magnitude(scope="network", num_rounds=3),
+        methods.lottery_ticket(num_rounds=2),
+        methods.iterative_magnitude(update_every="epoch"),
+    ],
+)
+@pytest.mark.parametrize("sparsity", [0.67, 0.9])
+def test_the_final_density_is_reached_by_three_quarters_of_the_steps_and_stays(
+    method: Any, sparsity: float
+) -> None:
+    run = Run(method, sparsity=sparsity, model=tiny(hidden=8))
+    total = run.sparse.summary().total
+    seen = lives(run, 24)
+    assert seen == sorted(seen, reverse=True)
+    assert set(seen[14:]) == {num_live_at(sparsity, total)}
+
+
+def test_gradual_pruning_spreads_by_its_allocation_and_gates() -> None:
+    run = Run(methods.gmp(update_every=3, allocation="er", gates="separate", keep_dense="encoder*")).run(
+        TOTAL
+    )
+    summary = run.sparse.summary()
+    assert summary.live == num_live_at(0.6, summary.total)
+    assert summary["encoder.weight"].density == 1.0
+    assert all(max(row.gates) - min(row.gates) <= 1 for row in summary if row.gates)
+
+
+def test_narangs_threshold_prunes_slowly_first_and_meets_the_target_exactly() -> None:
+    run = Run(methods.narang(update_every=1, ramp=0.5), sparsity=0.8)
+    total = run.sparse.summary().total
+    seen = [total, *lives(run)]
+    assert total > seen[4] > seen[8] > seen[12] > seen[15] == num_live_at(0.8, total)
+    assert seen[7] > (total + seen[15]) / 2
+
+
+def test_iterative_pruning_has_equally_long_rounds_that_each_keep_the_same_share() -> None:
+    run = Run(methods.iterative_magnitude(num_rounds=3), sparsity=0.875)
+    total = run.sparse.summary().total
+    by_round = [num_live_at(1 - density, total) for density in geometric_rounds(0.125, 3)]
+    assert lives(run)[:15] == [total] * 4 + [by_round[0]] * 5 + [by_round[1]] * 5 + [by_round[2]]
+
+
+def test_a_list_of_densities_is_followed_down_to_the_final_one() -> None:
+    run = Run(
+        methods.iterative_magnitude(densities_by_round=(0.8, 0.6, 0.4, 0.2)), sparsity=0.5, total_steps=20
+    )
+    total = run.sparse.summary().total
+    assert sorted(set(lives(run)), reverse=True) == [
+        total,
+        *(num_live_at(1 - d, total) for d in (0.8, 0.6, 0.5)),
+    ]
+
+
+def test_ranking_the_network_as_one_prunes_by_one_threshold() -> None:
+    run = Run(
+        methods.iterative_magnitude(scope="network", num_rounds=1, end=0.05), sparsity=0.6, optimizer="sgd"
+    )
+    model = tiny()
+    run.optimizer.param_groups[0]["lr"] = 0.0
+    run.run(1)
+    kept = torch.cat(
+        [dict(model.named_parameters())[name][mask].abs() for name, mask in run.sparse.masks.items()]
+    )
+    gone = torch.cat(
+        [dict(model.named_parameters())[name][~mask].abs() for name, mask in run.sparse.masks.items()]
+    )
+    assert gone.max() <= kept.min()
+
+
+@pytest.mark.parametrize("rewind_step", [0, 3])
+def test_a_lottery_ticket_goes_back_to_the_weights_and_optimizer_state_of_its_step(rewind_step: int) -> None:
+    run = Run(methods.lottery_ticket(num_rounds=2, rewind_step=rewind_step), optimizer="adam", clip=None)
+    early = {}
+    for step in itertools.chain([0], run.steps(7)):
+        if step == rewind_step:
+            early = {name: parameter.detach().clone() for name, parameter in run.model.named_parameters()}
+    run.step()  # the eighth of 15 ends the first round
+    assert run.sparse.summary().density < 1
+    for name, parameter in run.model.named_parameters():
+        mask = run.sparse.masks.get(name, torch.ones_like(parameter, dtype=torch.bool))
+        assert torch.equal(parameter, early[name] * mask)
+        state = run.optimizer.state.get(parameter, {})
+        assert (int(state["step"]) if state else 0) == rewind_step
+
+
+def test_rewinding_to_a_step_after_the_first_pruning_is_refused() -> None:
+    with pytest.raises(InputError, match="rewind_step must come before the first pruning, got 9"):
+        Run(methods.lottery_ticket(num_rounds=2, rewind_step=9)).run(8)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("gmp", {"begin": 0.8}, "begin must lie below end, got 0.8 and 0.75"),
+        ("gmp", {"end": 0}, r"end must lie in \(0, 1\], got 0"),
+        ("narang", {"steepening": 0.5}, r"steepening must lie in \[1, inf\)"),
+        ("iterative_magnitude", {"num_rounds": 0}, "num_rounds must be a whole number of at least 1"),
+        ("iterative_magnitude", {"densities_by_round": (0.2, 0.5)}, "densities_by_round must fall"),
+        ("iterative_magnitude", {"densities_by_round": (0.5,), "num_rounds": 3}, "got both; remove one"),
+        ("iterative_magnitude", {"scope": "net"}, "unknown scope 'net'"),
+        ("iterative_magnitude", {"scope": "network", "allocation": "er"}, "do not apply; remove them"),
+        ("lottery_ticket", {"rewind_step": -1}, "rewind_step must be a whole number"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(name: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        methods.get(name, **settings)
+
+
+def test_epoch_updates_end_with_the_epoch() -> None:
+    run = Run(methods.gmp(update_every="epoch"))
+    assert [live for live in lives(run) if live < run.sparse.summary().total]
+    assert {update.step % STEPS_PER_EPOCH for update in run.sparse.history()} == {0}

@@ -1,0 +1,111 @@
+"""A resumed run equals the uninterrupted one, bit for bit."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import torch
+
+from hyperprune.errors import InputError
+from hyperprune.sparsity import DynamicSparse, methods
+from sparsity.tiny_runs import Run, assert_same, quick, tiny
+
+NEEDS_MOMENTUM = ("snfs",)
+
+
+def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    """As a checkpoint would come back, with nothing but plain data in it."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+def restore(run: Run, state: dict[str, Any]) -> None:
+    run.model.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.sparse.load_state_dict(state["sparse"])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "snt_asgd"])
+@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("at", [4, 11])
+def test_every_preset_resumes_bit_for_bit(name: str, optimizer: str, at: int) -> None:
+    # 4 lies within the gradients collected for an update and before the averaging is triggered.
+    if optimizer == "sgd" and name in NEEDS_MOMENTUM:
+        optimizer = "momentum"
+    options: dict[str, Any] = {"optimizer": optimizer, "rescale_weights": True, "trigger_at": 6}
+    method = quick(name, gradient_batches=2) if name == "rigl" else quick(name)
+    straight = Run(method, **options).run(at)
+    saved = through_a_file(straight.state())
+    straight.run(18 - at)
+    resumed = Run(method, **options)
+    restore(resumed, saved)
+    resumed.run(18 - at)
+    assert_same(resumed.state(), straight.state())
+    assert resumed.sparse.history() == straight.sparse.history()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"death": "threshold", "redistribution": "nonzeros"},
+        {"death": "threshold", "threshold_at_once": True},
+        {"death": "global_magnitude", "growth": "gradient", "redistribution": "magnitude"},
+        {"growth": "momentum", "redistribution": "momentum", "gates": "separate"},
+    ],
+)
+def test_combinations_resume_bit_for_bit(parts: dict[str, Any]) -> None:
+    method = DynamicSparse(**parts)
+    straight = Run(method).run(8)
+    saved = through_a_file(straight.state())
+    resumed = Run(method)
+    restore(resumed, saved)
+    assert_same(resumed.run(10).state(), straight.run(10).state())
+
+
+def test_masks_take_one_bit_per_weight_in_a_checkpoint() -> None:
+    run = Run(methods.static())
+    for name, entry in run.sparse.state_dict()["network"]["tensors"].items():
+        total = run.sparse.summary()[name].total
+        assert entry["live"].numel() == (total + 7) // 8
+
+
+def test_loading_leaves_the_saved_state_untouched() -> None:
+    run = Run(methods.rigl(update_every=4, gradient_batches=2)).run(3)
+    saved, kept = run.sparse.state_dict(), through_a_file(run.sparse.state_dict())
+    other = Run(methods.rigl(update_every=4, gradient_batches=2))
+    other.sparse.load_state_dict(saved)
+    other.run(5)
+    assert_same(saved, kept)
+
+
+def test_a_state_of_other_tensors_is_refused_with_a_list_and_changes_nothing() -> None:
+    saved = Run(methods.static(), model=tiny(hidden=8)).sparse.state_dict()
+    saved["network"]["tensors"]["stranger"] = saved["network"]["tensors"].pop("decoder.weight")
+    run = Run(methods.static())
+    before = run.sparse.state_dict()
+    with pytest.raises(InputError) as error:
+        run.sparse.load_state_dict(saved)
+    message = str(error.value)
+    assert "decoder.weight is missing from the state" in message
+    assert "stranger is not a pruned tensor here" in message
+    assert "encoder.weight has shape (11, 8) there, (11, 6) here" in message
+    assert_same(run.sparse.state_dict(), before)
+
+
+def test_a_state_of_another_method_or_sparsity_is_refused() -> None:
+    saved = Run(methods.static()).sparse.state_dict()
+    with pytest.raises(InputError, match=r"method is .Static\(.* there, .SET\("):
+        Run(methods.set_()).sparse.load_state_dict(saved)
+    with pytest.raises(InputError, match=r"sparsity is 0.6 there, 0.5 here"):
+        Run(methods.static(), sparsity=0.5).sparse.load_state_dict(saved)
+
+
+def test_a_state_cannot_be_saved_in_the_middle_of_a_step() -> None:
+    run = Run(methods.static())
+    run.sparse.mask_gradients()
+    with pytest.raises(InputError, match="save between steps"):
+        run.sparse.state_dict()

@@ -1,0 +1,143 @@
+"""Deep-R keeps signs; Top-KAST uses the largest weights, trains some more, forgets none."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hyperprune.errors import InputError
+from hyperprune.sparsity import SparseTraining, methods
+from hyperprune.sparsity.counts import rounded_share
+from hyperprune.sparsity.masks import BACKWARD, NEGATIVE
+from sparsity.tiny_runs import OPTIMIZERS, Run, loss_of, seeded, tiny
+
+
+def one_row(
+    values: list[float], method: Any, sparsity: float = 0.5, lr: float = 1.0
+) -> tuple[nn.Linear, Any]:
+    with torch.random.fork_rng():
+        model = nn.Linear(len(values), 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([values]))
+    optimizer = torch.optim.SGD(model.parameters(), lr)
+    sparse = SparseTraining(model, optimizer, method, sparsity=sparsity, total_steps=10, generator=seeded(0))
+    return model, sparse
+
+
+def test_a_weight_that_would_change_its_sign_dies_and_another_starts_at_zero() -> None:
+    model, sparse = one_row([1.0, -1.0, 1.0, -1.0], methods.deep_r(l1=0.0), sparsity=0.5)
+    before = sparse.masks["weight"].clone()
+    crossing = int(before.flatten().nonzero()[0])
+    gradient = torch.zeros(1, 4)
+    gradient[0, crossing] = 3.0 * torch.sign(model.weight.detach()[0, crossing])
+    model.weight.grad = gradient
+    sparse.step()
+    after = sparse.masks["weight"]
+    assert not bool(after[0, crossing])
+    assert int(after.sum()) == 2
+    new = after & ~before
+    assert int(new.sum()) == 1
+    assert float(model.weight[new].detach()) == 0.0
+
+
+def test_a_weight_that_keeps_its_sign_lives_on_and_zero_is_no_change_of_sign() -> None:
+    model, sparse = one_row([1.0, -1.0, 2.0, -2.0], methods.deep_r(l1=0.0), sparsity=0.0)
+    model.weight.grad = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    sparse.step()
+    assert bool(sparse.masks["weight"].all())
+    assert model.weight.tolist() == [[0.0, 0.0, 1.0, -1.0]]
+
+
+def test_l1_pulls_towards_zero_by_the_learning_rate_and_by_the_kept_sign() -> None:
+    model, sparse = one_row([1.0, -1.0], methods.deep_r(l1=0.25), sparsity=0.0, lr=0.5)
+    model.weight.grad = torch.zeros(1, 2)
+    sparse.step()
+    assert model.weight.tolist() == [[0.875, -0.875]]
+
+
+def test_new_signs_are_drawn_evenly_and_counts_stay_per_tensor() -> None:
+    run = Run(methods.deep_r(l1=0.05, temperature=1e-3), model=tiny(hidden=12), optimizer="sgd")
+    start = [row.live for row in run.sparse.summary()]
+    for _ in run.steps(20):
+        assert [row.live for row in run.sparse.summary()] == start
+    flags = [t.status[t.live()] for t in run.sparse._network.tensors]
+    negative = torch.cat([(flag.bitwise_and(NEGATIVE) != 0).flatten() for flag in flags]).double()
+    # Five standard deviations of a fair coin over the live weights.
+    assert abs(negative.mean().item() - 0.5) < 2.5 / len(negative) ** 0.5
+    named = dict(run.model.named_parameters())
+    for tensor in run.sparse._network.tensors:
+        weight, flag = named[tensor.name].detach(), tensor.status.bitwise_and(NEGATIVE) != 0
+        assert not bool((weight[flag] > 0).any())
+        assert not bool((weight[~flag] < 0).any())
+
+
+def test_top_kast_uses_exactly_the_largest_and_trains_exactly_the_next() -> None:
+    run = Run(methods.top_kast(backward=0.2, update_every=2), optimizer="sgd", sparsity=0.6)
+    for step in run.steps(6):
+        for tensor in run.sparse._network.tensors:
+            hidden = run.sparse.state_dict()["rule"]["hidden"][tensor.name]
+            weight = dict(run.model.named_parameters())[tensor.name].detach()
+            backward = tensor.status.bitwise_and(BACKWARD) != 0
+            assert int(backward.sum()) == tensor.num_live() + rounded_share(0.2, tensor.total)
+            assert bool(backward[tensor.live()].all())
+            assert not bool((weight * hidden).any())  # each weight is held in one place
+            if step % 2 == 0:
+                everything = (weight + hidden).abs()
+                assert everything[~tensor.live()].max() <= everything[tensor.live()].min()
+                assert everything[~backward].max() <= everything[backward].min()
+
+
+def test_top_kast_trains_the_backward_set_by_the_gradient_of_the_forward_weights() -> None:
+    model = tiny(dtype=torch.float64)
+    run = Run(
+        methods.top_kast(backward=0.2, update_every=100, penalty=0.0), model=model, optimizer="sgd", clip=None
+    )
+    run.optimizer.param_groups[0]["weight_decay"] = 0.0
+    twin = copy.deepcopy(model)
+    loss_of(twin, 0).backward()
+    before = run.sparse.state_dict()["rule"]["hidden"]
+    run.run(1)
+    after = run.sparse.state_dict()["rule"]["hidden"]
+    for tensor in run.sparse._network.tensors:
+        gradient = dict(twin.named_parameters())[tensor.name].grad
+        backward = tensor.status.bitwise_and(BACKWARD) != 0
+        beyond = backward & ~tensor.live()
+        moved = after[tensor.name] - before[tensor.name]
+        assert not bool(moved[~beyond].any())
+        # One rounding of w - lr·g and one of the difference.
+        torch.testing.assert_close(moved[beyond], -0.5 * gradient[beyond], rtol=1e-9, atol=1e-15)  # pyright: ignore[reportOptionalSubscript]
+
+
+def test_top_kasts_penalty_is_stronger_beyond_the_forward_set() -> None:
+    model, sparse = one_row([4.0, 3.0, 2.0, 1.0], methods.top_kast(backward=0.25, penalty=0.1), sparsity=0.5)
+    model.weight.grad = torch.zeros(1, 4)
+    sparse.step()
+    # Forward: w - 0.1·w; beyond: w - (0.1/0.5)·w; outside both: unchanged.
+    assert model.weight.tolist()[0] == pytest.approx([3.6, 2.7, 0, 0])
+    assert sparse.state_dict()["rule"]["hidden"]["weight"].tolist()[0] == pytest.approx([0, 0, 1.6, 1.0])
+
+
+def test_averages_under_top_kast_stay_within_the_forward_set() -> None:
+    run = Run(methods.top_kast(backward=0.3, update_every=3), optimizer="snt_asgd", trigger_at=1).run(8)
+    with run.optimizer.averaged():  # pyright: ignore[reportAttributeAccessIssue]
+        for tensor in run.sparse._network.tensors:
+            assert not bool(tensor.parameter[~tensor.live()].any())
+
+
+def test_top_kast_refuses_masks_and_wrong_shares() -> None:
+    with pytest.raises(InputError, match=r"backward must lie in \[0, 1\], got 1.5"):
+        methods.top_kast(backward=1.5)
+    model = tiny()
+    with pytest.raises(InputError, match="top_kast chooses its own masks"):
+        SparseTraining(
+            model,
+            OPTIMIZERS["sgd"](model.parameters()),
+            methods.top_kast(),
+            masks={"decoder.weight": torch.ones(11, 6, dtype=torch.bool)},
+            total_steps=3,
+            generator=seeded(0),
+        )

@@ -1,0 +1,139 @@
+"""Built-in tasks, tasks from files, and what a task must promise."""
+
+import math
+import pickle
+
+import pytest
+import torch
+
+from hyperprune.errors import InputError
+from hyperprune.rng import generator
+from hyperprune.tasks.contract import Recipe
+from hyperprune.tasks.registry import load_task, maker_of
+
+SMALL = {"model": {"embedding_size": 12, "hidden_size": 12}}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    words = " ".join(f"word{index * index % 7}" for index in range(12_000))
+    path = tmp_path_factory.mktemp("text") / "corpus.txt"
+    path.write_text(words)
+    return path
+
+
+def test_the_default_needs_no_download_and_its_unigram_perplexity_is_the_baseline():
+    task = load_task("pydoc")
+    name, value = task.baseline()
+    assert name == "unigram perplexity"
+    # A model that puts out log unigram frequencies whatever it reads must score the baseline.
+    counts = torch.bincount(task.corpus.train, minlength=len(task.corpus.vocabulary)).double() + 1
+    logits = torch.log(counts / counts.sum()).float()
+
+    class Frequencies(torch.nn.Module):
+        def forward(self, tokens, state):
+            return logits.expand(*tokens.shape, -1), None
+
+    outcome = task.evaluate(Frequencies(), task.batches("valid", 0))
+    # The first token of each column is no target, and float32 sums over 7,600 tokens.
+    assert outcome.metric == pytest.approx(value, rel=2e-3)
+
+
+def test_the_measured_window_is_the_first_columns_of_the_validation_stream(text):
+    task = load_task(f"text:{text}", settings=SMALL)
+    inputs, _ = task.spectrum_batch()
+    assert inputs.shape == (45, 10)
+    columns = task.corpus.valid[: len(task.corpus.valid) // 10 * 10].view(10, -1)
+    assert torch.equal(inputs.t(), columns[:, :45])
+    model = task.model(generator(0, "weights")).eval()
+    ((module, driven, state),) = task.recurrent(model, task.spectrum_batch())
+    assert isinstance(module, torch.nn.LSTM)
+    assert driven.shape == (45, 10, 12)
+    assert state is None
+
+
+def test_perplexity_is_the_exponential_of_the_mean_loss_and_never_overflows():
+    task = load_task("pydoc")
+    assert task.metric_of_loss(math.log(7)) == pytest.approx(7)
+    assert task.metric_of_loss(1000.0) == math.inf
+
+
+def test_settings_reach_model_text_and_recipe(text):
+    task = load_task(
+        f"text:{text}",
+        settings={**SMALL, "text": {"batch_size": 5, "bptt": 7}, "training": {"learning_rate": 3}},
+    )
+    model = task.model(generator(0, "weights"))
+    assert model.rnn.hidden_size == 12
+    inputs, targets = next(iter(task.batches("train", 1)))
+    assert inputs.shape == targets.shape == (7, 5)
+    assert task.recipe.learning_rate == 3
+    assert task.steps_per_epoch() == sum(1 for _ in task.batches("train", 1))
+
+
+def test_a_task_made_again_from_its_name_is_the_same(text):
+    task = load_task(f"text:{text}", settings=SMALL)
+    again = pickle.loads(pickle.dumps(maker_of(task)))()
+    assert again.identity() == task.identity()
+
+
+def test_another_text_is_another_identity(text, tmp_path):
+    other = tmp_path / "corpus.txt"
+    other.write_text(text.read_text().replace("word1", "word9", 1))
+    one, two = (load_task(f"text:{path}", settings=SMALL) for path in (text, other))
+    assert one.identity()["corpus_sha256"] != two.identity()["corpus_sha256"]
+
+
+def test_rhn_presets_train_too(text):
+    task = load_task(f"text:{text}", settings={"model": {"preset": "rhn-mini", **SMALL["model"]}})
+    model = task.model(generator(0, "weights"))
+    outcome = task.loss(model, next(iter(task.batches("train", 1))), None)
+    outcome.loss.backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_penn_treebank_has_its_published_size(data_dir):
+    task = load_task("ptb", data_dir=data_dir)
+    assert len(task.corpus.vocabulary) == 10_000
+    assert [len(task.corpus.split(split)) for split in ("train", "valid", "test")] == [
+        929_589,
+        73_760,
+        82_430,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        ("task = 5", "task", "must be a hyperprune.Task, or make one, got int"),
+        ("import nothing_of_that_name", "task", "raised ModuleNotFoundError"),
+        ("def make():\n    return 5", "mak", "unknown name in own.py 'mak'; did you mean 'make'"),
+    ],
+)
+def test_a_wrong_task_file_says_what_is_wrong(tmp_path, content, name, message):
+    path = tmp_path / "own.py"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_task(f"{path}:{name}")
+
+
+def test_settings_of_built_in_tasks_are_refused_for_ones_own(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text("import tiny_task\ntask = tiny_task.TinyTask()")
+    with pytest.raises(InputError, match=r"\[model\] is for built-in tasks"):
+        load_task(f"{path}:task", settings={"model": {"preset": "mini"}})
+    assert load_task(f"{path}:task", settings={"training": {"patience": 9}}).recipe.patience == 9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; did you mean 'sgd'"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
+        ({"optimizer": "adam", "momentum": 0.9}, "momentum is for sgd and rmsprop, got it with adam"),
+        ({"clip_norm": 0.0}, "clip_norm must be above 0"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        Recipe(**settings)

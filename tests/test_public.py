@@ -1,0 +1,50 @@
+"""What the package exports, and what importing it costs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import hyperprune as hp
+
+ROOT = Path(__file__).parents[1]
+NAMES = {
+    *("BatchLoss", "Configuration", "DynamicSparse", "Full", "LSH", "LyapunovSpectrum", "NonMonotonic"),
+    *("Recipe", "RecurrentRun", "SNTASGD", "SearchResult", "Space", "SparseTraining", "Task"),
+    *("load_model", "load_task", "lyapunov_spectrum", "methods", "models", "search", "spectrum_distance"),
+    *("train", "__version__"),
+}
+
+
+def test_the_public_names_are_these_and_each_exists():
+    assert set(hp.__all__) == NAMES
+    assert all(getattr(hp, name) is not None for name in NAMES)
+
+
+def test_the_function_search_is_not_hidden_by_a_package_of_that_name():
+    import hyperprune.hypersearch.search as _
+
+    assert callable(hp.search)
+
+
+def test_importing_the_package_loads_no_torch():
+    code = "import sys, hyperprune; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_readmes_python_runs_and_says_what_it_says(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_the_readmes_commands_exist():
+    from hyperprune.cli.main import build_parser
+
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^hyperprune ([^#\n]*)", text, flags=re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        build_parser().parse_args(command.split())

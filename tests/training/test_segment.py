@@ -1,0 +1,141 @@
+"""One candidate, epoch by epoch: what is measured when, and that nothing else is touched."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_task import TinyTask
+
+import hyperprune as hp
+from hyperprune.errors import InputError
+from hyperprune.rng import generator
+from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from hyperprune.training.nested import detached, map_tensors
+from hyperprune.training.segment import Training, advance
+
+
+def _training(**changes):
+    settings = {
+        "method": hp.DynamicSparse(death="magnitude", death_rate=0.5),
+        "sparsity": 0.5,
+        "total_epochs": 6,
+        "seed": 0,
+        "name": "candidate",
+    }
+    return Training(**{**settings, **changes})
+
+
+def _model_at(folder, epoch):
+    return load_checkpoint(folder / f"epoch-{epoch:05d}.pt")["model"]
+
+
+def test_one_go_and_many_small_steps_leave_the_same_bytes(tmp_path):
+    task = TinyTask()
+    task.recipe = hp.Recipe(optimizer="snt_asgd", learning_rate=4.0, patience=1)  # overshoots, so it averages
+    whole = advance(task, _training(), tmp_path / "whole", 5)
+    for epoch in range(6):
+        pieces = advance(task, _training(), tmp_path / "pieces", epoch)
+    assert [record.valid_loss for record in pieces.epochs] == [record.valid_loss for record in whole.epochs]
+    one, other = _model_at(tmp_path / "whole", 5), _model_at(tmp_path / "pieces", 5)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert whole.epochs[-1].averaging  # so the averages were resumed too
+
+
+def test_all_candidates_start_from_the_same_dense_weights_where_they_are_live(tmp_path):
+    task = TinyTask()
+    task.recipe = hp.Recipe(optimizer="sgd", learning_rate=0.1, rescale_weights=False)
+    dense = task.model(generator(0, "weights")).state_dict()
+    for name in ("one", "other"):
+        advance(task, _training(name=name), tmp_path / name, 0)
+    one, other = _model_at(tmp_path / "one", 0), _model_at(tmp_path / "other", 0)
+    for weights in (one, other):
+        for name, weight in weights.items():
+            live = weight != 0
+            assert torch.equal(weight[live], dense[name][live])
+    assert any((one[name] != 0).ne(other[name] != 0).any() for name in one)  # but the topology is their own
+
+
+def test_the_global_generator_and_the_thread_count_are_left_as_they_were(tmp_path):
+    torch.manual_seed(5)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    advance(TinyTask(), _training(threads=1), tmp_path, 1)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_spectrum_belongs_to_the_evaluated_weights_before_the_topology_update(tmp_path):
+    # Spectrum of the saved best weights, which are those that the last epoch evaluated.
+    task = TinyTask()
+    result = advance(task, _training(), tmp_path, 3)
+    best = hp.load_model(tmp_path / "best.pt", task)
+    run = task.recurrent(best, task.spectrum_batch())[0]
+    spectrum = hp.lyapunov_spectrum(
+        run.module,
+        run.inputs,
+        jacobian="hidden",
+        warmup=task.spectrum_warmup,
+        generator=generator(0, "spectrum"),
+    )
+    # Equal to the last bit: the same computation on the same weights.
+    assert spectrum.concatenated.tolist() == result.epochs[result.best_epoch].spectrum.tolist()
+
+
+def test_dead_weights_are_zero_and_counts_are_exact_after_every_epoch(tmp_path):
+    result = advance(TinyTask(), _training(sparsity=0.6), tmp_path, 4)
+    shapes = {"rnn.weight_ih_l0": 64, "rnn.weight_hh_l0": 256, "output.weight": 16}
+    for record in result.epochs:
+        live = {name: round(density * shapes[name]) for name, density in record.density.items()}
+        assert sum(live.values()) == round(0.4 * sum(shapes.values()))
+
+
+def test_a_loss_that_is_not_finite_stops_the_candidate_with_the_reason(tmp_path):
+    task = TinyTask()
+    task.recipe = hp.Recipe(optimizer="sgd", learning_rate=1e30)
+    result = advance(task, _training(), tmp_path, 4)
+    assert result.failure is not None
+    assert "loss became" in result.failure
+    assert len(result.epochs) < 4
+    again = advance(task, _training(), tmp_path, 4)
+    assert again.failure == result.failure
+
+
+def test_a_checkpoint_with_one_byte_changed_is_not_loaded(tmp_path):
+    path = tmp_path / "weights.pt"
+    save_checkpoint(path, {"weights": torch.arange(5.0), "text": "x"})
+    assert load_checkpoint(path)["weights"].tolist() == [0, 1, 2, 3, 4]
+    data = bytearray(path.read_bytes())
+    for position in range(0, len(data), 97):
+        changed = bytearray(data)
+        changed[position] ^= 0x10
+        path.write_bytes(changed)
+        with pytest.raises(DamagedCheckpointError, match=r"damaged|not a hyperprune checkpoint"):
+            load_checkpoint(path)
+    path.write_bytes(data[:-1])
+    with pytest.raises(DamagedCheckpointError, match="damaged"):
+        load_checkpoint(path)
+
+
+def test_a_missing_cuda_device_is_refused(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(InputError, match="needs a CUDA GPU and none is available"):
+        advance(TinyTask(), _training(device="cuda"), tmp_path, 1)
+
+
+@given(st.recursive(st.integers(0, 9), lambda inner: st.lists(inner) | st.tuples(inner, inner)))
+def test_every_tensor_of_a_nested_value_is_mapped_and_the_shape_kept(value):
+    def lift(item):
+        if isinstance(item, int):
+            return torch.tensor(float(item), requires_grad=True)
+        return type(item)(lift(inner) for inner in item)
+
+    def lower(item):
+        return int(item) if isinstance(item, torch.Tensor) else type(item)(lower(inner) for inner in item)
+
+    state = detached(lift(value))
+    assert lower(state) == value
+    flags = []
+    map_tensors(state, lambda tensor: flags.append(tensor.requires_grad) or tensor)
+    assert not any(flags)
