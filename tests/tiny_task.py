@@ -23,8 +23,8 @@ class TinyModel(nn.Module):
     def forward(
         self, inputs: Tensor, state: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        hidden, state = self.rnn(inputs, state)
-        return self.output(self.dropout(hidden)), state
+        hidden, after = self.rnn(inputs, state)
+        return self.output(self.dropout(hidden)), after
 
 
 class TinyTask(hp.Task):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -176,3 +177,22 @@ def test_lists_are_printed(capsys):
     for command, expected in (("tasks", "pydoc"), ("methods", "selfish_rnn"), ("data", "wikitext2")):
         assert main([command]) == 0
         assert expected in capsys.readouterr().out
+
+
+def test_ctrl_c_exits_with_130_leaves_no_worker_behind_and_the_run_goes_on(tmp_path):
+    environment = {**os.environ, "TINY_TASK_SECONDS": "0.2"}
+    command = [sys.executable, "-m", "hyperprune", "search", TASK, "--out", "run", "--workers", "2"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "epoch 1" in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
+        rest = process.stderr.read()  # ends when the last process of the group has let go of it
+        assert process.wait(timeout=60) == 130
+    assert rest.splitlines()[-1].startswith("hyperprune: interrupted; the same command goes on")
+    assert "Traceback" not in rest
+    done = _call("search", TASK, "--out", "run", "--workers", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -93,8 +93,9 @@ def test_another_seed_gives_other_candidates(finished, tmp_path):
 class StopsAfter:
     """An observer that interrupts a search after so many events."""
 
-    def __init__(self, events):
+    def __init__(self, events, notes=None):
         self.left = events
+        self.notes = notes if notes is not None else []
 
     def event(self, state, event):
         self.left -= 1
@@ -105,7 +106,7 @@ class StopsAfter:
         pass
 
     def note(self, text):
-        pass
+        self.notes.append(text)
 
 
 def test_a_search_interrupted_again_and_again_ends_as_if_it_had_not_been(finished, tmp_path):
@@ -142,8 +143,7 @@ def test_a_damaged_checkpoint_is_trained_again_and_told(tmp_path):
     data[-10] ^= 0xFF
     newest.write_bytes(data)
     notes = []
-    watcher = StopsAfter(-1)
-    watcher.note = notes.append
+    watcher = StopsAfter(-1, notes)
     again = hp.search(TinyTask(), short, folder=tmp_path / "cut", seed=1, observer=watcher)
     assert any("damaged checkpoint" in note for note in notes)
     assert _facts(again.record) == _facts(whole.record)

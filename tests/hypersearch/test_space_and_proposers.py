@@ -27,7 +27,7 @@ def test_the_papers_grid_has_24_points_at_one_death_rate():
 def test_a_configuration_survives_json_and_builds_its_method():
     for configuration in SPACE.grid():
         assert Configuration.from_json(configuration.to_json()) == configuration
-        assert configuration.build().death_rate == 0.8
+        assert configuration.build().settings()["death_rate"] == 0.8
 
 
 @pytest.mark.parametrize("name", PROPOSERS)

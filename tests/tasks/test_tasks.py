@@ -9,9 +9,16 @@ import torch
 from hyperprune.errors import InputError
 from hyperprune.rng import generator
 from hyperprune.tasks.contract import Recipe
+from hyperprune.tasks.language import LanguageTask
 from hyperprune.tasks.registry import load_task, maker_of
 
 SMALL = {"model": {"embedding_size": 12, "hidden_size": 12}}
+
+
+def _language(name, **options):
+    task = load_task(name, **options)
+    assert isinstance(task, LanguageTask)
+    return task
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +30,7 @@ def text(tmp_path_factory):
 
 
 def test_the_default_needs_no_download_and_its_unigram_perplexity_is_the_baseline():
-    task = load_task("pydoc")
+    task = _language("pydoc")
     name, value = task.baseline()
     assert name == "unigram perplexity"
     # A model that puts out log unigram frequencies whatever it reads must score the baseline.
@@ -40,7 +47,7 @@ def test_the_default_needs_no_download_and_its_unigram_perplexity_is_the_baselin
 
 
 def test_the_measured_window_is_the_first_columns_of_the_validation_stream(text):
-    task = load_task(f"text:{text}", settings=SMALL)
+    task = _language(f"text:{text}", settings=SMALL)
     inputs, _ = task.spectrum_batch()
     assert inputs.shape == (45, 10)
     columns = task.corpus.valid[: len(task.corpus.valid) // 10 * 10].view(10, -1)
@@ -53,7 +60,7 @@ def test_the_measured_window_is_the_first_columns_of_the_validation_stream(text)
 
 
 def test_perplexity_is_the_exponential_of_the_mean_loss_and_never_overflows():
-    task = load_task("pydoc")
+    task = _language("pydoc")
     assert task.metric_of_loss(math.log(7)) == pytest.approx(7)
     assert task.metric_of_loss(1000.0) == math.inf
 
@@ -64,7 +71,7 @@ def test_settings_reach_model_text_and_recipe(text):
         settings={**SMALL, "text": {"batch_size": 5, "bptt": 7}, "training": {"learning_rate": 3}},
     )
     model = task.model(generator(0, "weights"))
-    assert model.rnn.hidden_size == 12
+    assert model.get_submodule("rnn").hidden_size == 12
     inputs, targets = next(iter(task.batches("train", 1)))
     assert inputs.shape == targets.shape == (7, 5)
     assert task.recipe.learning_rate == 3
@@ -93,7 +100,7 @@ def test_rhn_presets_train_too(text):
 
 
 def test_penn_treebank_has_its_published_size(data_dir):
-    task = load_task("ptb", data_dir=data_dir)
+    task = _language("ptb", data_dir=data_dir)
     assert len(task.corpus.vocabulary) == 10_000
     assert [len(task.corpus.split(split)) for split in ("train", "valid", "test")] == [
         929_589,

@@ -55,3 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, above all: what the journal holds is safe
+        print(f"hyperprune: failed: {error}", file=sys.stderr)
+        return 1

@@ -118,7 +118,7 @@ def search(
         InputError: an argument breaks a rule, or the folder holds another run. Nothing is lost.
         HyperpruneError: every candidate failed.
     """
-    strategy = strategy or LSH(**task.search_defaults)
+    strategy = strategy if strategy is not None else LSH(**dict[str, Any](task.search_defaults))
     space = space or Space()
     observer = observer or SilentObserver()
     sparsity = task.sparsity if sparsity is None else sparsity

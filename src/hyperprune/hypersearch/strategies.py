@@ -8,9 +8,10 @@ on live training and on recorded candidates.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.proposers import get_proposer
@@ -53,30 +54,49 @@ class PlannedRound(NamedTuple):
     epochs: int
 
 
-@runtime_checkable
-class Strategy(Protocol):
-    """The contract of every strategy."""
+@dataclass(frozen=True, kw_only=True)
+class Strategy(ABC):
+    """What every strategy has.
 
-    name: str
-    candidates: int
-    final_epochs: int
-    signal: str
+    Attributes:
+        candidates: how many to begin with, at least 2.
+        final_epochs: a finalist's epochs in all, selection included.
+        proposer: "grid", "random" or "tpe".
+        signal: what ranks candidates: "spectrum", or "loss" for loss-based search.
+    """
 
+    candidates: int = 24
+    final_epochs: int = 100
+    proposer: str = "tpe"
+    signal: str = "spectrum"
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        get_proposer(self.proposer)
+        get_signal(self.signal)
+        if self.candidates < NUM_FINALISTS:
+            raise InputError(
+                f"candidates must be at least {NUM_FINALISTS}, got {self.candidates}; "
+                "use 'hyperprune train' for one"
+            )
+        if self.final_epochs < 1:
+            raise InputError(f"final_epochs must be at least 1, got {self.final_epochs}")
+
+    @abstractmethod
     def plan(self) -> list[PlannedRound]:
         """The rounds, as they will be if no candidate fails."""
-        ...
 
+    @abstractmethod
     def run(self, arena: Arena) -> list[str]:
         """Drive the arena to the end; the finalists' keys."""
-        ...
 
     def to_json(self) -> dict[str, Any]:
         """Name and settings."""
-        ...
+        return {"name": self.name, **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class LSH:
+class LSH(Strategy):
     """LS-based hyperpruning: halve the candidates by the signal, insert new ones, repeat, train the last two.
 
     Each round keeps the better half (rounded up) of its n entrants and inserts ⌊n/4⌋ proposed from the
@@ -84,26 +104,16 @@ class LSH:
     is inserted. Reference: the LSH paper, §3.
 
     Attributes:
-        candidates: how many to begin with, at least 2.
         first_epochs: epochs before the first elimination (e0).
         round_epochs: epochs between eliminations (e_i).
-        final_epochs: a finalist's epochs in all, selection included.
-        proposer: "grid", "random" or "tpe".
-        signal: "spectrum", or "loss" for loss-based search.
     """
 
-    candidates: int = 24
     first_epochs: int = 3
     round_epochs: int = 3
-    final_epochs: int = 100
-    proposer: str = "tpe"
-    signal: str = "spectrum"
     name = "lsh"
 
     def __post_init__(self) -> None:
-        get_proposer(self.proposer)
-        get_signal(self.signal)
-        _check_counts(self.candidates, self.final_epochs)
+        super().__post_init__()
         for field in ("first_epochs", "round_epochs"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} must be at least 1, got {getattr(self, field)}")
@@ -143,31 +153,16 @@ class LSH:
         inserted = 0 if self.proposer == "grid" else entrants // 4
         return math.ceil(entrants / 2), inserted
 
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}
-
 
 @dataclass(frozen=True, kw_only=True)
-class Full:
+class Full(Strategy):
     """Train every candidate to the end and keep the best: the yardstick, and the most expensive way.
 
-    Attributes:
-        candidates: how many, at least 2.
-        final_epochs: epochs of each.
-        proposer: "grid" or "random"; "tpe" has no history to learn from and draws like "random".
-        signal: recorded beside the metric at the end; decides nothing.
+    The signal is not used: nothing is eliminated. Without a history "tpe" draws like "random".
     """
 
-    candidates: int = 24
-    final_epochs: int = 100
     proposer: str = "random"
-    signal: str = "spectrum"
     name = "full"
-
-    def __post_init__(self) -> None:
-        get_proposer(self.proposer)
-        get_signal(self.signal)
-        _check_counts(self.candidates, self.final_epochs)
 
     def plan(self) -> list[PlannedRound]:
         return []
@@ -176,11 +171,8 @@ class Full:
         keys = arena.admit(self.proposer, self.candidates, round_number=0)
         return arena.advance(keys, self.final_epochs)
 
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}
 
-
-STRATEGIES: dict[str, type[LSH] | type[Full]] = {"lsh": LSH, "full": Full}
+STRATEGIES: dict[str, type[Strategy]] = {"lsh": LSH, "full": Full}
 
 
 def planned_epochs(strategy: Strategy) -> int:
@@ -191,12 +183,3 @@ def planned_epochs(strategy: Strategy) -> int:
     last = rounds[-1]
     finalists = last.kept + last.inserted
     return sum(planned.epochs for planned in rounds) + finalists * (strategy.final_epochs - last.epoch)
-
-
-def _check_counts(candidates: int, final_epochs: int) -> None:
-    if candidates < NUM_FINALISTS:
-        raise InputError(
-            f"candidates must be at least {NUM_FINALISTS}, got {candidates}; use 'hyperprune train' for one"
-        )
-    if final_epochs < 1:
-        raise InputError(f"final_epochs must be at least 1, got {final_epochs}")

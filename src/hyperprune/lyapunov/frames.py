@@ -109,9 +109,7 @@ class Chain:
         self._jacobian_BSS = frame_SK.new_empty(self._batch, size, size)
         lead = None if self._batch == 1 else self._batch
         # The frame, and the room for the next one.
-        self._frame, self._next = (
-            qr.Workspace(lead, size, self._num_directions, frame_SK) for _ in range(2)
-        )
+        self._frame, self._next = (qr.Workspace(lead, size, self._num_directions, frame_SK) for _ in range(2))
         self._frame.matrix_SK.copy_(frame_SK)
         self._fast = fast
         # How many of the next factorisations are by Householder at once, and how many it will be after

@@ -35,7 +35,9 @@ class Trajectory:
         Raises:
             NumericsError: an input or state is not finite; names step and sample.
         """
-        _require_finite(torch.isfinite(inputs).all(-1), first_step, "inputs", "look at the data or the embedding")
+        _require_finite(
+            torch.isfinite(inputs).all(-1), first_step, "inputs", "look at the data or the embedding"
+        )
         kept: list[list[Tensor]] = [[] for _ in self._layers]
         last = inputs.shape[0] - 1
         for step, x_BF in enumerate(inputs.detach().to(self._dtype)):

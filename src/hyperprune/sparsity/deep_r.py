@@ -80,7 +80,7 @@ class _DeepRRule(Rule):
         network.zero_dead_weights()
         network.zero_dead_state()
         for block in network.blocks:
-            count = int(block.has(KILLED).count_nonzero())
+            count = block.num_with(KILLED)
             before = block.live()
             GROWTHS["random"].grow(block, count, None, generator)
             grown = block.live() & ~before

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from hyperprune.errors import InputError
 from hyperprune.sparsity.death import DEATHS, Death, ThresholdDeath
 from hyperprune.sparsity.growth import GROWTHS
+from hyperprune.sparsity.masks import KILLED
 from hyperprune.sparsity.method import (
     Method,
     Rule,
@@ -177,13 +178,12 @@ class DynamicRule(Rule):
                 f"update, got none at step {clock.num_steps}; pass the true steps_per_epoch, or none, to "
                 "SparseTraining"
             )
-        num_before = network.num_live()
         self._death.kill(blocks, self.death_rate(clock))
         # Now, because redistribution looks at live weights and momentum, and a killed weight that comes
         # back at once for want of room must start at 0 too.
         network.zero_dead_weights()
         network.zero_dead_state()
-        num_killed = num_before - network.num_live()
+        num_killed = sum(block.num_with(KILLED) for block in blocks)
         counts = shares(self.settings.redistribution, blocks, num_killed, network.momentum)
         generator = network.random()
         for block, count in zip(blocks, counts, strict=True):
@@ -192,7 +192,6 @@ class DynamicRule(Rule):
             )
         network.refresh_grown()
         network.collected.clear()
-        assert network.num_live() == num_before
 
     def state_dict(self) -> dict[str, Any]:
         return {"death": dict(self._death.state)}

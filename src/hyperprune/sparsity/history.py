@@ -134,17 +134,16 @@ class History:
         """Take note of an update whose changes are still marked in the masks."""
         num_killed = num_grown = num_new = 0
         for block in network.blocks:
-            killed, grown = block.has(KILLED), block.has(GROWN)
-            num_killed += int(killed.count_nonzero())
-            num_grown += int(grown.count_nonzero())
-            num_new += int((grown & ~killed).count_nonzero())
+            num_killed += block.num_with(KILLED)
+            num_grown += block.num_with(GROWN)
+            num_new += block.num_with(KILLED | GROWN, GROWN)
         self._pending["num_killed"] += num_killed
         self._pending["num_grown"] += num_grown
         self._pending["turnover"] += num_new / max(1, network.num_live())
         if self.updates and clock.num_steps - self.updates[-1].step < self._interval:
             return
         summary = Summary.of(network.tensors)
-        explored = sum(int((t.status.bitwise_and(EXPLORED) != 0).count_nonzero()) for t in network.tensors)
+        explored = sum(block.num_with(EXPLORED) for block in network.blocks)
         self.updates.append(
             Update(
                 step=clock.num_steps,

@@ -62,7 +62,7 @@ class MaskedTensor:
         return self.status < 0
 
     def num_live(self) -> int:
-        return int(self.live().count_nonzero())
+        return _count(self.status, LIVE, LIVE)
 
     def set_live(self, live: Bool[Tensor, "..."]) -> None:
         """Make exactly these weights live; what is known of earlier ones is kept."""
@@ -128,7 +128,11 @@ class Block:
         return self.status < 0
 
     def num_live(self) -> int:
-        return int(self.live().count_nonzero())
+        return _count(self.status, LIVE, LIVE)
+
+    def num_with(self, flags: int, value: int | None = None) -> int:
+        """How many weights have, of these flags, exactly those in `value`; None: all of them."""
+        return _count(self.status, flags, flags if value is None else value)
 
     def kill(self, chosen: Bool[Tensor, " N"]) -> None:
         """Live weights become dead, and are remembered as killed until `forget_changes`."""
@@ -148,6 +152,15 @@ class Block:
 
     def forget_changes(self) -> None:
         self.status.bitwise_and_(~(KILLED | GROWN))
+
+
+def _count(status: Int8[Tensor, "..."], flags: int, value: int) -> int:
+    """How many entries of a contiguous tensor satisfy `status & flags == value`."""
+    flat = status.view(-1)
+    if status.device.type != "cpu":
+        return int((flat.bitwise_and(flags) == value).count_nonzero())
+    parts = (flat[start : start + _CHUNK] for start in range(0, flat.numel(), _CHUNK))
+    return sum(int((part.bitwise_and(flags) == value).count_nonzero()) for part in parts)
 
 
 def zero_where_not_negative(values: Tensor, status: Int8[Tensor, "..."]) -> None:

@@ -24,7 +24,7 @@ Momentum = Callable[[Block], Tensor | None]
 
 
 def _lost(block: Block, momentum: Momentum) -> float:
-    return float(block.has(KILLED).count_nonzero())
+    return float(block.num_with(KILLED))
 
 
 def _mean_magnitude(block: Block, momentum: Momentum) -> float:

@@ -30,7 +30,7 @@ class Ranked(NamedTuple):
     """Values to rank by magnitude, and which of them take part.
 
     Attributes:
-        values: (N,) floating point, any sign.
+        values: (N,) floating point, any sign; or int32, not negative.
         eligible: (N,) True where the position may be chosen.
         label: for messages.
     """
@@ -71,20 +71,20 @@ def at_random(eligible: Bool[Tensor, " N"], count: int, generator: torch.Generat
     """
     room = int(eligible.count_nonzero())
     assert count <= room, (count, room)
-    if 2 * count > room:  # leave some out instead of choosing most of them one by one
-        return eligible & ~at_random(eligible, room - count, generator)
-    if 8 * room < eligible.numel():  # most draws would miss: draw from a list of the few
-        chosen = torch.zeros_like(eligible)
+    device = eligible.device
+    if 8 * room < eligible.numel():  # a list of the few eligible positions is short
         places = eligible.nonzero().squeeze(1)
-        order = torch.randperm(room, generator=generator, device=eligible.device)[:count]
-        return chosen.index_fill_(0, places[order], True)
-    chosen = torch.zeros_like(eligible)
-    missing = count
+        order = torch.randperm(room, generator=generator, device=device)[:count]
+        return torch.zeros_like(eligible).index_fill_(0, places[order], True)
+    if 64 * count > eligible.numel():  # the smallest of random numbers; a tie has odds of 1 to 2 billion
+        numbers = torch.empty(eligible.shape, dtype=torch.int32, device=device).random_(generator=generator)
+        return smallest([Ranked(numbers, eligible, "random numbers")], count)[0]
+    chosen, missing = torch.zeros_like(eligible), count
     while missing > 0:  # never overshoots, so no choice is taken back and none is favoured
-        draws = torch.randint(eligible.numel(), (missing,), generator=generator, device=eligible.device)
-        draws = draws[eligible[draws]]
+        draws = torch.randint(eligible.numel(), (missing,), generator=generator, device=device)
+        draws = draws[eligible[draws] & ~chosen[draws]]
         chosen.index_fill_(0, draws, True)
-        missing = count - int(chosen.count_nonzero())
+        missing -= draws.unique().numel()
     return chosen
 
 
@@ -101,6 +101,8 @@ def _width(values: Tensor) -> int:
 def _keys(part: Ranked, span: slice) -> Int[Tensor, " chunk"]:
     """Integers in the order of the magnitudes."""
     values = part.values[span]
+    if values.dtype == torch.int32:
+        return values
     if values.dtype in _EXACT_HALF:
         values = values.float()
     return values.abs().view(torch.int64 if _width(values) == 64 else torch.int32)
@@ -117,15 +119,21 @@ def _choose(parts: Sequence[Ranked], count: int, *, largest: bool) -> list[Bool[
     threshold, num_below, num_equal = _threshold(parts, rank)
     num_ties = count - (num_eligible - num_below - num_equal if largest else num_below)
     chosen = []
+    take_all_ties = num_ties == num_equal
     for part in parts:
-        mask, ties = part.eligible.clone(), part.eligible.clone()
+        mask = torch.empty_like(part.eligible)
         for span in _spans(part):
-            keys = _keys(part, span)
-            mask[span] &= keys > threshold if largest else keys < threshold
-            ties[span] &= keys == threshold
-        places = ties.nonzero().squeeze(1)[:num_ties]
-        num_ties -= places.numel()
-        chosen.append(mask.index_fill_(0, places, True))
+            keys, eligible = _keys(part, span), part.eligible[span]
+            beyond = (keys > threshold) if largest else (keys < threshold)
+            ties = keys == threshold
+            if not take_all_ties and num_ties < num_equal:
+                ties &= eligible
+                places = ties.nonzero().squeeze(1)
+                num_equal -= places.numel()
+                ties.index_fill_(0, places[num_ties:], False)
+                num_ties -= min(num_ties, places.numel())
+            torch.logical_and(beyond.logical_or_(ties), eligible, out=mask[span])
+        chosen.append(mask)
     return chosen
 
 
@@ -139,12 +147,16 @@ def _threshold(parts: Sequence[Ranked], rank: int) -> tuple[int, int, int]:
         for part in parts:
             counts = torch.zeros(1 << _DIGIT, dtype=torch.int64, device=part.values.device)
             for span in _spans(part):
-                keys = _keys(part, span)
-                eligible = part.eligible[span]
-                if not first:
-                    eligible = eligible & (keys >> (shift + _DIGIT) == prefix)
-                digits = (keys[eligible] >> shift) & ((1 << _DIGIT) - 1)
+                keys, eligible = _keys(part, span), part.eligible[span]
+                if first:
+                    # The sign bit is never set, so it can put aside what does not take part.
+                    digits = (keys >> shift).bitwise_or_((~eligible).to(keys.dtype) << (_DIGIT - 1))
+                else:
+                    few = eligible & (keys >> (shift + _DIGIT) == prefix)
+                    digits = (keys[few] >> shift) & ((1 << _DIGIT) - 1)
                 counts += torch.bincount(digits, minlength=1 << _DIGIT)
+            if first:
+                counts[1 << (_DIGIT - 1) :] = 0
             histogram += counts.cpu()
             if first:
                 _check_finite(part, counts, width)
@@ -157,6 +169,8 @@ def _threshold(parts: Sequence[Ranked], rank: int) -> tuple[int, int, int]:
 
 
 def _check_finite(part: Ranked, counts: Tensor, width: int) -> None:
+    if not part.values.is_floating_point():
+        return
     infinity = 0x7F80 if width == 32 else 0x7FF0  # leading 16 bits of the first key that is not finite
     if int(counts[infinity:].sum()):
         raise NumericsError(

@@ -66,21 +66,20 @@ class AutodiffLayer(Layer):
         out.copy_(coefficients)
 
     def _call(self, x_BI: Tensor, carry: Carry) -> Carry:
-        new = self._function(x_BI, carry if self._is_tuple else carry[0])
-        parts = (new,) if isinstance(new, Tensor) else new
-        is_same = (
-            isinstance(parts, tuple | list)
-            and isinstance(new, Tensor) != self._is_tuple
-            and all(isinstance(part, Tensor) for part in parts)
-            and [tuple(part.shape) for part in parts] == self._shapes
-        )
-        if not is_same:
-            got = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts]
+        try:
+            new = self._function(x_BI, carry if self._is_tuple else carry[0])
+        except RuntimeError as error:  # torch itself refuses to change what it differentiates by
+            if "in-place operation" in str(error):
+                raise _in_place_error() from error
+            raise
+        parts = tuple(new) if isinstance(new, tuple | list) else (new,)
+        got = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts]
+        if isinstance(new, Tensor) == self._is_tuple or got != self._shapes:
             raise InputError(
                 f"the step function must return a state of the form it was given, shapes {self._shapes}, got "
                 f"{got}; return the new state only, a tensor for a tensor and a tuple for a tuple"
             )
-        return tuple(parts)
+        return parts
 
     def _check(self, x_BI: Tensor, carry: Carry) -> None:
         """One step under ordinary autograd, to find states cut from the graph or changed in place."""
@@ -95,13 +94,17 @@ class AutodiffLayer(Layer):
         for index, part in enumerate(new[: self._num_free]):
             if not part.requires_grad:
                 raise InputError(
-                    f"the new state must depend on the old one through differentiable operations, part {index} "
-                    "is detached (it carries no gradient); remove detach(), no_grad() and .data from the step"
+                    f"the new state must depend on the old one through differentiable operations, part "
+                    f"{index} is detached (it carries no gradient); remove detach(), no_grad() and .data from the step"
                 )
 
     def _refuse_in_place(self, versions: list[int], carry: Carry) -> None:
         if any(part._version != version for part, version in zip(carry, versions, strict=True)):
-            raise InputError(
-                "the step function must not change the state it is given, it was modified in place; return a "
-                "new tensor instead (h = h + dh, not h += dh)"
-            )
+            raise _in_place_error()
+
+
+def _in_place_error() -> InputError:
+    return InputError(
+        "the step function must not change the state it is given, it was modified in place; return a new "
+        "tensor instead (h = h + dh, not h += dh)"
+    )

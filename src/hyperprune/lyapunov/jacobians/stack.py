@@ -82,7 +82,7 @@ class _Weights:
     def optional(self, name: str) -> Tensor | None:
         return self(name) if getattr(self._module, name, None) is not None else None
 
-    def states(self, parts: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    def states(self, parts: Any, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
         """Check the parts of a given state, or make zeros where it is None."""
         if not isinstance(parts, tuple | list) or len(parts) != len(shapes):
             raise InputError(

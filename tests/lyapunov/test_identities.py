@@ -1,0 +1,113 @@
+"""What must hold for every network, checked on random ones."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from hyperprune.lyapunov import LyapunovIteration, lyapunov_spectrum
+
+F64 = torch.float64
+seeds = st.integers(0, 2**31)
+kinds = st.sampled_from([nn.RNN, nn.GRU, nn.LSTM])
+# Each example takes some 50 ms; ten of them find what a wrong permutation or factor would break.
+few = settings(max_examples=10, deadline=None)
+
+
+def network(kind: type, seed: int, inputs: int, hidden: int, scale: float = 1.0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = kind(inputs, hidden).double().requires_grad_(False)
+        for parameter in module.parameters():
+            parameter.mul_(scale)
+        return module, torch.randn(12, 2, inputs, dtype=F64)
+
+
+@few
+@given(kind=kinds, seed=seeds, hidden=st.integers(2, 40))
+def test_permuting_units_leaves_the_spectrum(kind, seed, hidden):
+    module, inputs = network(kind, seed, 3, hidden)
+    order = torch.randperm(hidden, generator=torch.Generator().manual_seed(seed))
+    twin, _ = network(kind, seed, 3, hidden)
+    gates = module.weight_hh_l0.shape[0] // hidden
+    rows = torch.cat([order + gate * hidden for gate in range(gates)])
+    for name, parameter in module.named_parameters():
+        permuted = parameter[rows]
+        twin.get_parameter(name).copy_(permuted[:, order] if name == "weight_hh_l0" else permuted)
+    one, other = (LyapunovIteration(m, batch_size=2, jacobian="hidden") for m in (module, twin))
+    # The same tangent directions, so that the two agree at every T and not only in the limit.
+    saved = other.state_dict()
+    for chain in saved["chains"][0]:
+        chain["frame"] = chain["frame"][..., order, :]
+    other.load_state_dict(saved)
+    np.testing.assert_allclose(
+        other.advance(inputs).spectrum().per_sample,
+        one.advance(inputs).spectrum().per_sample,
+        rtol=0,
+        atol=1e-8,  # eps times the spread of |r| in one step, up to 1e7 for the rare nearly singular J
+    )
+
+
+@few
+@given(seed=seeds, hidden=st.integers(1, 40), scale=st.floats(0.01, 1.0), steps=st.integers(1, 6))
+def test_scaling_an_orthogonal_matrix_shifts_the_spectrum_by_the_logarithm(seed, hidden, scale, steps):
+    module = nn.RNN(1, hidden, bias=False).double().requires_grad_(False)
+    draws = torch.randn(hidden, hidden, generator=torch.Generator().manual_seed(seed), dtype=F64)
+    module.get_parameter("weight_hh_l0").copy_(scale * torch.linalg.qr(draws)[0])
+    spectrum = lyapunov_spectrum(module, torch.zeros(steps, 1, 1, dtype=F64))
+    np.testing.assert_allclose(spectrum.exponents, math.log(scale), rtol=0, atol=1e-12)  # round-off
+
+
+@few
+@given(kind=kinds, seed=seeds, hidden=st.integers(2, 30), jacobian=st.sampled_from(["hidden", "full"]))
+def test_the_sum_is_the_mean_log_determinant(kind, seed, hidden, jacobian):
+    module, inputs = network(kind, seed, 3, hidden)
+    spectrum = lyapunov_spectrum(module, inputs, jacobian=jacobian)
+
+    def step(x_t, parts):
+        _, new = module(x_t[None, None], tuple(part[None, None] for part in parts) or None)
+        return tuple(part[0, 0] for part in (new if isinstance(new, tuple) else (new,)))
+
+    def step_rnn(x_t, parts):
+        return (module(x_t[None, None], parts[0][None, None])[1][0, 0],)
+
+    advance = step if kind is nn.LSTM else step_rnn
+    parts = tuple(torch.zeros(hidden, dtype=F64) for _ in range(2 if kind is nn.LSTM else 1))
+    num_free = 1 if jacobian == "hidden" else len(parts)
+    total = 0.0
+    for x_t in inputs[:, 0]:
+
+        def of_free(free, parts=parts, x_t=x_t):
+            cut = [size[0] for size in (part.shape for part in parts[:num_free])]
+            return torch.cat(advance(x_t, free.split(cut) + parts[num_free:])[:num_free])
+
+        matrix = torch.autograd.functional.jacobian(of_free, torch.cat(parts[:num_free]))
+        total += np.linalg.slogdet(matrix.numpy())[1]  # type: ignore[union-attr]
+        parts = tuple(part.detach() for part in advance(x_t, parts))
+    # The smallest |r| carries most of the error, eps times the condition number, up to 1e8 here.
+    assert spectrum.per_sample[0].sum() == pytest.approx(total / 12, abs=1e-7)
+
+
+@few
+@given(kind=kinds, seed=seeds, hidden=st.sampled_from([6, 30]))
+def test_samples_are_independent(kind, seed, hidden):
+    module, inputs = network(kind, seed, 3, hidden)
+    together = lyapunov_spectrum(module, inputs)
+    for sample in range(2):
+        alone = lyapunov_spectrum(module, inputs[:, sample : sample + 1])
+        own = np.sort(together.per_sample[sample])
+        # Products of two samples may round otherwise than of one.
+        np.testing.assert_allclose(np.sort(alone.exponents), own, rtol=0, atol=1e-8)
+
+
+@few
+@given(seed=seeds, hidden=st.integers(26, 60))
+def test_the_checked_log_determinants_agree(seed, hidden):
+    module, inputs = network(nn.GRU, seed, 3, hidden)
+    spectrum = lyapunov_spectrum(module, inputs)
+    assert spectrum.logdet_residual is not None
+    assert spectrum.logdet_residual < 1e-8  # as above: eps times the condition number
