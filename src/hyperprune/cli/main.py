@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import hyperprune
-from hyperprune.cli import data, methods, report, search, spectrum, status, tasks, train
+from hyperprune.cli import data, methods, report, reproduce, search, spectrum, status, tasks, train
 from hyperprune.errors import HyperpruneError, InputError
 
 _EPILOG = """examples:
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hyperprune {hyperprune.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (search, train, spectrum, report, status, tasks, methods, data):
+    for module in (search, train, spectrum, report, status, tasks, methods, data, reproduce):
         module.add_parser(commands)
     return parser
 

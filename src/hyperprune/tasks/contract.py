@@ -68,7 +68,7 @@ class Recipe:
     Attributes:
         optimizer: one of "sgd", "snt_asgd" (Liu et al. 2021), "adam", "adamw", "rmsprop".
         learning_rate: above 0.
-        momentum: for "sgd" and "rmsprop", in [0, 1).
+        momentum: for "sgd", "snt_asgd" and "rmsprop", in [0, 1).
         weight_decay: 0 or more.
         clip_norm: largest gradient norm, live weights only; None does not clip.
         patience: "snt_asgd" starts to average when the validation loss is worse than the best one before
@@ -92,9 +92,10 @@ class Recipe:
             raise InputError(f"learning_rate must be above 0, got {self.learning_rate}; try 1e-3 with adam")
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum must lie in [0, 1), got {self.momentum}; 0 switches it off")
-        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
+        if self.momentum and self.optimizer not in ("sgd", "snt_asgd", "rmsprop"):
             raise InputError(
-                f"momentum is for sgd and rmsprop, got it with {self.optimizer}; remove it or choose sgd"
+                f"momentum is for sgd, snt_asgd and rmsprop, got it with {self.optimizer}; remove it or "
+                "choose sgd"
             )
         if self.weight_decay < 0:
             raise InputError(f"weight_decay must be 0 or more, got {self.weight_decay}")

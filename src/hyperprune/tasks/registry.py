@@ -25,10 +25,14 @@ SETTING_TABLES = ("model", "text", "training")
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltIn:
-    """A named task: corpus, preset of the model, what is read, and the size of a search by default."""
+    """A named task: corpus, preset of the model, what is read, and the size of a search by default.
+
+    `dropout`, where given, replaces the preset's three rates.
+    """
 
     corpus: str
     model: str
+    dropout: float | None = None
     text: TextSettings = field(default_factory=TextSettings)
     search: Mapping[str, int] = field(default_factory=dict)
     about: str
@@ -41,6 +45,16 @@ BUILT_IN: dict[str, BuiltIn] = {
         text=TextSettings(vocabulary_size=2000, batch_size=10),
         search={"candidates": 8, "first_epochs": 3, "round_epochs": 1, "final_epochs": 10},
         about="Python's own reference text, in every CPython: no download (LSTM 2×128)",
+    ),
+    "ptb-mini": BuiltIn(
+        corpus="ptb",
+        model="mini",
+        dropout=0.3,
+        text=TextSettings(
+            vocabulary_size=2000, train_tokens=186_000, valid_tokens=40_000, test_tokens=40_000
+        ),
+        search={"candidates": 24, "first_epochs": 3, "round_epochs": 3, "final_epochs": 40},
+        about="a fifth of Penn Treebank's training text, 2,000 words, LSTM 2×128: for studies",
     ),
     "ptb": BuiltIn(corpus="ptb", model="large", about="Penn Treebank, the LSH paper's LSTM 2×1500"),
     "ptb-rhn": BuiltIn(
@@ -109,9 +123,11 @@ def _language(
     preset = chosen.pop("preset", row.model)
     if preset not in PRESETS:
         raise unknown_name("preset in [model]", preset, PRESETS)
+    rates = ("dropout_input", "dropout_hidden", "dropout_output")
+    dropout = dict.fromkeys(rates, row.dropout) if row.dropout is not None and preset == row.model else {}
     return LanguageTask(
         row.corpus,
-        model=_replaced(PRESETS[preset], chosen, "[model]"),
+        model=_replaced(PRESETS[preset], dropout | chosen, "[model]"),
         text=_replaced(row.text, settings.get("text", {}), "[text]"),
         recipe=_replaced(RECIPES[preset], settings.get("training", {}), "[training]"),
         data_dir=None if data_dir is None else Path(data_dir),

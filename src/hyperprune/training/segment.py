@@ -351,7 +351,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         case "sgd":
             return torch.optim.SGD(parameters, momentum=recipe.momentum, **options)
         case "snt_asgd":
-            return SNTASGD(parameters, **options)
+            return SNTASGD(parameters, momentum=recipe.momentum, **options)
         case "adam":
             return torch.optim.Adam(parameters, **options)
         case "adamw":

@@ -1,0 +1,287 @@
+"""Every pruning method on one small language model: the order of the published table, put to the test.
+
+Each cell (method, sparsity, seed) trains the task from the same initial weights on the same data and is
+judged on the test split with the weights of its best validation epoch. The published table: Zheng &
+Shlizerman, Hyperpruning, table 1 (stacked LSTM 2×1500 on Penn Treebank); `scale="small"` is a world of
+minutes per cell, so orders can be compared, numbers cannot.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import statistics
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import hyperprune
+from hyperprune.errors import InputError
+from hyperprune.files import write_atomically
+from hyperprune.hypersearch.executor import Job, make_executor
+from hyperprune.hypersearch.space import DENSE, Configuration
+from hyperprune.sparsity import methods
+from hyperprune.tasks.contract import Task
+from hyperprune.tasks.registry import load_task
+from hyperprune.training.load import load_model
+from hyperprune.training.segment import BEST_WEIGHTS, Advance, Training
+
+RECORDS = "records.jsonl"
+_MOMENTUM = 0.9  # for methods that look at momentum; the learning rate is divided by 1/(1 - momentum)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How large a study is.
+
+    Attributes:
+        task: name of the task.
+        epochs: of every cell.
+        sparsities: tried for every method but dense.
+        seeds: every cell is run once per seed.
+    """
+
+    task: str
+    epochs: int
+    sparsities: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+
+SCALES = {
+    "small": Scale(task="ptb-mini", epochs=20, sparsities=(0.67, 0.9), seeds=(0, 1)),
+    "paper": Scale(task="ptb", epochs=100, sparsities=(0.67,), seeds=(0, 1, 2)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One model to train."""
+
+    method: str
+    sparsity: float
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.method}-{self.sparsity:g}-{self.seed}"
+
+
+def cells_of(scale: Scale, names: Sequence[str] = ()) -> list[Cell]:
+    """All cells, one seed complete before the next, the table's first sparsity before the others.
+
+    Args:
+        scale: of the study.
+        names: the methods; none means all presets.
+
+    Raises:
+        InputError: an unknown method.
+    """
+    chosen = list(names) or [name for name in methods.names() if name != "dynamic_sparse"]
+    for name in chosen:
+        methods.kind(name)
+    cells = []
+    for seed in scale.seeds:
+        for sparsity in scale.sparsities:
+            for name in chosen:
+                cell = Cell(method=name, sparsity=0.0 if name == DENSE.method else sparsity, seed=seed)
+                if cell not in cells:
+                    cells.append(cell)
+    return cells
+
+
+def run_study(
+    scale: Scale,
+    folder: Path,
+    *,
+    names: Sequence[str] = (),
+    workers: int = 1,
+    data_dir: Path | None = None,
+    command: str = "",
+    say: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
+    """Train every cell that `folder` has no record of, and return all records.
+
+    Killing it loses at most an epoch of each cell in flight; the same call goes on.
+
+    Args:
+        scale: what is trained and for how long.
+        folder: holds records.jsonl, and checkpoints while a cell trains.
+        names: the methods; none means all presets.
+        workers: cells trained at a time.
+        data_dir: where corpora are looked for first.
+        command: recorded with each record.
+        say: gets a line per finished cell.
+    """
+    records = read_records(folder / RECORDS)
+    for momentum in (False, True):
+        task = _task(scale, data_dir, momentum=momentum)
+        done = {record["key"] for record in records}
+        cells = {
+            cell.key: cell
+            for cell in cells_of(scale, names)
+            if cell.key not in done and _needs_momentum(cell.method) == momentum
+        }
+        if not cells:
+            continue
+        executor = make_executor(task, workers)
+        try:
+            for job, result in executor.run(
+                [_job(cell, scale, folder) for cell in cells.values()], lambda key, record: None
+            ):
+                records.append(_record(task, cells[job.key], job, result, command))
+                _write_records(folder / RECORDS, records)
+                say(_line(records[-1]))
+        finally:
+            executor.close()
+    return records
+
+
+def _task(scale: Scale, data_dir: Path | None, *, momentum: bool) -> Task:
+    task = load_task(scale.task, data_dir=data_dir)
+    if momentum:
+        rate = task.recipe.learning_rate * (1 - _MOMENTUM)
+        task = load_task(
+            scale.task,
+            settings={"training": {"momentum": _MOMENTUM, "learning_rate": rate}},
+            data_dir=data_dir,
+        )
+    return task
+
+
+def _needs_momentum(name: str) -> bool:
+    settings = methods.get(name).settings()
+    return "momentum" in (settings.get("growth"), settings.get("redistribution"))
+
+
+def _job(cell: Cell, scale: Scale, folder: Path) -> Job:
+    configuration = Configuration.of(cell.method)
+    return Job(
+        key=cell.key,
+        training=Training(
+            method=configuration.build(),
+            sparsity=cell.sparsity,
+            total_epochs=scale.epochs,
+            seed=cell.seed,
+            name=configuration.text,
+            measure_spectrum=False,
+        ),
+        folder=folder / "cells" / cell.key,
+        to_epoch=scale.epochs,
+        best_weights_extra={},
+    )
+
+
+def _record(task: Task, cell: Cell, job: Job, result: Advance, command: str) -> dict[str, Any]:
+    test = None
+    if result.best_epoch is not None and result.failure is None:
+        model = load_model(job.folder / BEST_WEIGHTS, task)
+        with torch.no_grad():
+            test = task.evaluate(model, task.batches("test", 0)).metric
+    return {
+        "key": cell.key,
+        "task": task.name,
+        "method": cell.method,
+        "sparsity": cell.sparsity,
+        "seed": cell.seed,
+        "epochs": job.to_epoch,
+        "learning_rate": task.recipe.learning_rate,
+        "momentum": task.recipe.momentum,
+        "best_epoch": result.best_epoch,
+        "test": test,
+        "valid": [round(record.metric, 4) for record in result.epochs],
+        "averaging_from": next((record.epoch for record in result.epochs if record.averaging), None),
+        "failure": result.failure,
+        "seconds": round(sum(record.seconds for record in result.epochs), 1),
+        "provenance": {
+            "command": command,
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "torch": torch.__version__,
+            "hyperprune": hyperprune.__version__,
+        },
+    }
+
+
+def _line(record: dict[str, Any]) -> str:
+    outcome = record["failure"] or f"test {record['test']:.2f}, validation {min(record['valid']):.2f}"
+    return f"{record['key']}: {outcome} ({record['seconds']:.0f} s)"
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a study, in the order in which they were made; none if the file does not exist.
+
+    Raises:
+        InputError: a line is not JSON.
+    """
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    except ValueError as error:
+        raise InputError(
+            f"{path} must hold one JSON object per line: {error}; remove the broken line"
+        ) from error
+
+
+def _write_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    write_atomically(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+
+
+def published() -> dict[str, tuple[float, float]]:
+    """Test and validation perplexity of the published table, by method."""
+    text = (files("hyperprune.experiments") / "published.toml").read_text()
+    return {name: (test, valid) for name, (test, valid) in tomllib.loads(text)["stacked_lstm_067"].items()}
+
+
+def to_markdown(records: Sequence[dict[str, Any]]) -> str:
+    """One row per method, sorted by the mean test perplexity at the lowest sparsity, the paper's beside it.
+
+    A cell is the mean over seeds, the half range in brackets where there are several, and the number of
+    seeds; "failed" where a seed failed.
+    """
+    paper = published()
+    sparsities = sorted({record["sparsity"] for record in records} - {0.0})
+    by_cell: dict[tuple[str, float], list[float]] = {}
+    for record in records:
+        value = math.inf if record["test"] is None else record["test"]
+        for sparsity in sparsities if record["method"] == DENSE.method else [record["sparsity"]]:
+            by_cell.setdefault((record["method"], sparsity), []).append(value)
+    names = sorted(
+        {record["method"] for record in records},
+        key=lambda name: statistics.mean(by_cell.get((name, sparsities[0]), [math.inf])),
+    )
+    lines = [
+        "| method | " + " | ".join(f"sparsity {sparsity:g}" for sparsity in sparsities) + " | paper, 0.67 |",
+        "|---|" + "---|" * (len(sparsities) + 1),
+    ]
+    for name in names:
+        cells = [_cell_text(by_cell.get((name, sparsity), [])) for sparsity in sparsities]
+        quoted = f"{paper[name][0]:.1f}" if name in paper else ""
+        lines.append(f"| `{name}` | " + " | ".join(cells) + f" | {quoted} |")
+    return "\n".join(lines)
+
+
+def _cell_text(values: Sequence[float]) -> str:
+    if not values:
+        return "not run"
+    if not all(math.isfinite(value) for value in values):
+        return "failed"
+    text = f"{statistics.mean(values):.1f}"
+    if len(values) > 1:
+        text += f" (±{(max(values) - min(values)) / 2:.1f})"
+    return f"{text}, n = {len(values)}"
+
+
+def with_seeds(scale: Scale, num_seeds: int) -> Scale:
+    """The same study with seeds 0 … num_seeds - 1."""
+    if num_seeds < 1:
+        raise InputError(f"seeds must be at least 1, got {num_seeds}")
+    return replace(scale, seeds=tuple(range(num_seeds)))
