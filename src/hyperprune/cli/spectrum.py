@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         task = shared.load_task(options.network, config, options.data_dir)
         model = task.model(generator(options.seed, "weights")).eval()
 
-    from hyperprune.training.segment import recurrent_spectra
+    from hyperprune.training.measure import recurrent_spectra
 
     spectra = recurrent_spectra(task, model, jacobian=options.jacobian, seed=options.seed)
     for number, spectrum in enumerate(spectra, start=1):

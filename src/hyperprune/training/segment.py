@@ -18,24 +18,24 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from hyperprune.errors import InputError, NumericsError
-from hyperprune.lyapunov import lyapunov_spectrum
 from hyperprune.optim import SNTASGD, NonMonotonic
 from hyperprune.records import EpochRecord
-from hyperprune.rng import derive_seed, generator
+from hyperprune.rng import generator
 from hyperprune.sparsity.method import Method
 from hyperprune.sparsity.training import SparseTraining
-from hyperprune.spectra import LyapunovSpectrum
-from hyperprune.tasks.contract import Recipe, Task
+from hyperprune.tasks.contract import Task
 from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from hyperprune.training.isolation import isolated, random_state, restore_random_state
+from hyperprune.training.measure import recurrent_spectra
 from hyperprune.training.nested import detached, to_device
+from hyperprune.training.optimizer import build_optimizer
 
 BEST_WEIGHTS = "best.pt"
 _KEPT_CHECKPOINTS = 2  # the second one is the fallback for a damaged newest one
@@ -105,7 +105,7 @@ def advance(
     Raises:
         InputError: the task or the settings break a rule (no recurrent module, no CUDA device, …).
     """
-    with _isolated(training):
+    with isolated(device=training.device, threads=training.threads, seed=training.seed):
         candidate = _Candidate(task, training, folder, best_weights_extra or {})
         candidate.restore(to_epoch)
         while candidate.failure is None and candidate.next_epoch <= to_epoch:
@@ -126,7 +126,7 @@ def check_trainable(task: Task, training: Training) -> bool:
     Raises:
         InputError: the sparsity leaves a tensor no weight, a prunable name does not exist, …
     """
-    with _isolated(training):
+    with isolated(device=training.device, threads=training.threads, seed=training.seed):
         candidate = _Candidate(task, training, Path(), {})
         with candidate.evaluating():
             batch = to_device(task.spectrum_batch(), candidate.device)
@@ -275,7 +275,7 @@ class _Candidate:
             "optimizer": self.optimizer.state_dict(),
             "sparse": self.sparse.state_dict(),
             "trigger": self.trigger.state_dict(),
-            "random": _random_state(self.device),
+            "random": random_state(self.device),
             "records": json.dumps([record.to_json() for record in self.records]),
             "best_epoch": self.best_epoch,
         }
@@ -304,88 +304,7 @@ class _Candidate:
             self.optimizer.load_state_dict(content["optimizer"])
             self.sparse.load_state_dict(content["sparse"])
             self.trigger.load_state_dict(content["trigger"])
-            _restore_random_state(content["random"], self.device)
+            restore_random_state(content["random"], self.device)
             self.records = [EpochRecord.from_json(entry) for entry in json.loads(content["records"])]
             self.best_epoch = content["best_epoch"]
             return
-
-
-def recurrent_spectra(
-    task: Task, model: nn.Module, *, seed: int, jacobian: Literal["full", "hidden"] = "hidden"
-) -> list[LyapunovSpectrum]:
-    """The Lyapunov spectrum of each recurrent module of a task's model, on the task's measured batch.
-
-    Args:
-        task: gives the batch and the modules.
-        model: in evaluation mode, on the device to measure on.
-        seed: of the tangent frame's random draw, where one is needed.
-        jacobian: of the full state (an LSTM's h and c), or of the hidden state with the cell state held.
-
-    Raises:
-        InputError: the task names no recurrent module.
-        NumericsError: a Jacobian is not finite.
-    """
-    device = next(model.parameters()).device
-    with torch.no_grad():
-        runs = task.recurrent(model, to_device(task.spectrum_batch(), device))
-        if not runs:
-            raise InputError(f"Task.recurrent must name a recurrent module, task {task.name!r} gave none")
-        return [
-            lyapunov_spectrum(
-                run.module,
-                run.inputs,
-                run.state,
-                jacobian=jacobian,
-                warmup=task.spectrum_warmup,
-                generator=generator(seed, "spectrum"),
-            )
-            for run in runs
-        ]
-
-
-def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all parameters of `model`."""
-    parameters = model.parameters()
-    options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    match recipe.optimizer:
-        case "sgd":
-            return torch.optim.SGD(parameters, momentum=recipe.momentum, **options)
-        case "snt_asgd":
-            return SNTASGD(parameters, momentum=recipe.momentum, **options)
-        case "adam":
-            return torch.optim.Adam(parameters, **options)
-        case "adamw":
-            return torch.optim.AdamW(parameters, **options)
-        case "rmsprop":
-            return torch.optim.RMSprop(parameters, momentum=recipe.momentum, **options)
-    raise AssertionError(recipe.optimizer)  # Recipe has checked the name
-
-
-@contextmanager
-def _isolated(training: Training) -> Iterator[None]:
-    """Seed and thread count of a segment, without a trace of them afterwards."""
-    device = torch.device(training.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {training.device!r} needs a CUDA GPU and none is available; use 'cpu'")
-    devices = [device] if device.type == "cuda" else []
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive_seed(training.seed, "dropout"))
-        torch.set_num_threads(training.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-
-
-def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,0 +1,51 @@
+"""Seed and thread count of a segment, without a trace of them in the process afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from hyperprune.errors import InputError
+from hyperprune.rng import derive_seed
+
+
+@contextmanager
+def isolated(*, device: str, threads: int, seed: int) -> Iterator[None]:
+    """Run a block under its own global generators and thread count.
+
+    Args:
+        device: whose generator is isolated besides the CPU's.
+        threads: CPU threads inside the block.
+        seed: the run's; the block begins with a generator derived from it (dropout draws from it).
+
+    Raises:
+        InputError: a CUDA device where there is none.
+    """
+    kind = torch.device(device)
+    if kind.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {device!r} needs a CUDA GPU and none is available; use 'cpu'")
+    before = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[kind] if kind.type == "cuda" else []):
+        torch.manual_seed(derive_seed(seed, "dropout"))
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """The global generators' states, for a checkpoint."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Put back what `random_state` gave."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

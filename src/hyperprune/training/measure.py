@@ -1,0 +1,48 @@
+"""The Lyapunov spectra of a task's model, on the task's own measured batch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from hyperprune.errors import InputError
+from hyperprune.lyapunov import lyapunov_spectrum
+from hyperprune.rng import generator
+from hyperprune.spectra import LyapunovSpectrum
+from hyperprune.tasks.contract import Task
+from hyperprune.training.nested import to_device
+
+
+def recurrent_spectra(
+    task: Task, model: nn.Module, *, seed: int, jacobian: Literal["full", "hidden"] = "hidden"
+) -> list[LyapunovSpectrum]:
+    """The Lyapunov spectrum of each recurrent module of a task's model, on the task's measured batch.
+
+    Args:
+        task: gives the batch and the modules.
+        model: in evaluation mode, on the device to measure on.
+        seed: of the tangent frame's random draw, where one is needed.
+        jacobian: of the full state (an LSTM's h and c), or of the hidden state with the cell state held.
+
+    Raises:
+        InputError: the task names no recurrent module.
+        NumericsError: a Jacobian is not finite.
+    """
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        runs = task.recurrent(model, to_device(task.spectrum_batch(), device))
+        if not runs:
+            raise InputError(f"Task.recurrent must name a recurrent module, task {task.name!r} gave none")
+        return [
+            lyapunov_spectrum(
+                run.module,
+                run.inputs,
+                run.state,
+                jacobian=jacobian,
+                warmup=task.spectrum_warmup,
+                generator=generator(seed, "spectrum"),
+            )
+            for run in runs
+        ]
