@@ -1,7 +1,7 @@
 """SNT-ASGD: SGD that averages each weight over the steps since that weight was last grown, once triggered.
 
 References:
-    Liu et al. 2021, Selfish sparse RNN training with dynamic sparsity (arXiv 2101.09048), section 3.3.
+    Liu et al. 2021, Selfish sparse RNN training with dynamic sparsity (arXiv 2101.09048), SNT-ASGD.
     Merity et al. 2018, Regularizing and optimizing LSTM language models (arXiv 1708.02182), algorithm 1.
 
 In the paper's letters: w the weight, ŵ its average, m_i the number of steps since weight i was grown.

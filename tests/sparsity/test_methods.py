@@ -80,9 +80,7 @@ def test_settings_as_a_file_gives_them_are_understood() -> None:
 
 
 def test_an_unknown_method_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(
-        InputError, match=r"unknown method 'rigel'; did you mean 'rigl'.*known: deep_r"
-    ):
+    with pytest.raises(InputError, match=r"unknown method 'rigel'; did you mean 'rigl'.*known: deep_r"):
         methods.get("rigel")
 
 

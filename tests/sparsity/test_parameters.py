@@ -41,9 +41,7 @@ def test_patterns_choose_in_the_order_of_the_model() -> None:
 
 
 def test_a_pattern_that_matches_nothing_is_an_error_with_the_nearest_name() -> None:
-    with pytest.raises(
-        InputError, match=r"'decoder.wieght'; did you mean 'decoder.weight'"
-    ):
+    with pytest.raises(InputError, match=r"'decoder.wieght'; did you mean 'decoder.weight'"):
         select_parameters(tiny(), ["decoder.wieght"])
 
 

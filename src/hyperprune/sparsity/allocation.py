@@ -1,7 +1,7 @@
 """How a budget of live weights is spread over tensors; exact counts, never Bernoulli draws.
 
 - `uniform`: the same density everywhere.
-- `er` (Erdős-Rényi; Mocanu et al. 2018, eq. 2): a matrix of r rows and c columns gets a density in
+- `er` (Erdős-Rényi; Mocanu et al. 2018): a matrix of r rows and c columns gets a density in
   proportion to (r + c)/(r c), so live weights in proportion to r + c. For more axes the kernel form of
   Evci et al. 2020 (ERK): live weights in proportion to the sum of the axes. Densities are capped at 1
   and what exceeds is spread over the rest in the same proportion, so the total is met exactly.

@@ -17,11 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import torch
-
 from hyperprune.sparsity.counts import rounded_share
 from hyperprune.sparsity.masks import Block
-from hyperprune.sparsity.selection import Ranked, below, smallest
+from hyperprune.sparsity.selection import Ranked, below, each_smallest, smallest
 
 
 class Death(Protocol):
@@ -117,7 +115,5 @@ DEATHS: Mapping[str, type[Death]] = {
 def kill_smallest(blocks: Sequence[Block], count: int) -> None:
     """Kill exactly `count` weights: the smallest |w| over all `blocks` together."""
     parts = [Ranked(block.weight, block.live(), block.label) for block in blocks]
-    with torch.no_grad():
-        chosen = smallest(parts, count)
-    for block, mask in zip(blocks, chosen, strict=True):
+    for block, mask in zip(blocks, each_smallest(parts, count), strict=True):
         block.kill(mask)

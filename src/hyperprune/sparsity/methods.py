@@ -41,7 +41,7 @@ class SET(DynamicSparse):
     paper: ClassVar[str] = (
         "Mocanu et al. 2018, Scalable training of artificial neural networks (arXiv 1707.04780)"
     )
-    equation: ClassVar[str] = "eq. 2, algorithm 2"
+    equation: ClassVar[str] = "the SET procedure (pseudocode)"
     deviations: ClassVar[tuple[str, ...]] = (
         "half of the death rate is taken from each sign, not the rate of each",
         "exact counts instead of independent draws; gates of a matrix are one matrix",
@@ -99,7 +99,7 @@ class RigL(DynamicSparse):
     name: ClassVar[str] = "rigl"
     summary: ClassVar[str] = "smallest |w| per tensor for the largest |dense gradient|, every 100 steps"
     paper: ClassVar[str] = "Evci et al. 2020, Rigging the lottery (arXiv 1911.11134)"
-    equation: ClassVar[str] = "section 3, algorithm 1"
+    equation: ClassVar[str] = "algorithm 1"
     deviations: ClassVar[tuple[str, ...]] = (
         "the optimizer's step is taken before an update too",
         "weights just killed do not regrow; regrow_killed allows it",
@@ -115,7 +115,7 @@ class SelfishRNN(DynamicSparse):
     name: ClassVar[str] = "selfish_rnn"
     summary: ClassVar[str] = "smallest |w| per matrix for random ones, gates exchange weights, once an epoch"
     paper: ClassVar[str] = "Liu et al. 2021, Selfish sparse RNN training (arXiv 2101.09048)"
-    equation: ClassVar[str] = "section 3, algorithm 1"
+    equation: ClassVar[str] = "algorithm 1"
     deviations: ClassVar[tuple[str, ...]] = ("the optimizer is the caller's; the paper's is SNT-ASGD",)
 
 

@@ -48,12 +48,17 @@ def smallest(parts: Sequence[Ranked], count: int) -> list[Bool[Tensor, " N"]]:
     Raises:
         NumericsError: an eligible value is infinite or not a number.
     """
+    return list(_choose(parts, count, largest=False))
+
+
+def each_smallest(parts: Sequence[Ranked], count: int) -> Iterator[Bool[Tensor, " N"]]:
+    """As `smallest`, one part after the other, so that only one choice is in memory at a time."""
     return _choose(parts, count, largest=False)
 
 
 def largest(parts: Sequence[Ranked], count: int) -> list[Bool[Tensor, " N"]]:
     """True at the `count` eligible positions with the largest magnitudes; ties as in `smallest`."""
-    return _choose(parts, count, largest=True)
+    return list(_choose(parts, count, largest=True))
 
 
 def below(part: Ranked, threshold: float) -> Bool[Tensor, " N"]:
@@ -108,17 +113,15 @@ def _keys(part: Ranked, span: slice) -> Int[Tensor, " chunk"]:
     return values.abs().view(torch.int64 if _width(values) == 64 else torch.int32)
 
 
-def _choose(parts: Sequence[Ranked], count: int, *, largest: bool) -> list[Bool[Tensor, " N"]]:
+def _choose(parts: Sequence[Ranked], count: int, *, largest: bool) -> Iterator[Bool[Tensor, " N"]]:
     num_eligible = sum(int(part.eligible.count_nonzero()) for part in parts)
     assert 0 <= count <= num_eligible, (count, num_eligible)
-    if count == 0:
-        return [torch.zeros_like(part.eligible) for part in parts]
-    if count == num_eligible:
-        return [part.eligible.clone() for part in parts]
+    if count in (0, num_eligible):
+        yield from (part.eligible.clone() if count else torch.zeros_like(part.eligible) for part in parts)
+        return
     rank = num_eligible - count if largest else count - 1  # of the threshold, from the smallest, 0-based
     threshold, num_below, num_equal = _threshold(parts, rank)
     num_ties = count - (num_eligible - num_below - num_equal if largest else num_below)
-    chosen = []
     take_all_ties = num_ties == num_equal
     for part in parts:
         mask = torch.empty_like(part.eligible)
@@ -133,8 +136,7 @@ def _choose(parts: Sequence[Ranked], count: int, *, largest: bool) -> list[Bool[
                 ties.index_fill_(0, places[num_ties:], False)
                 num_ties -= min(num_ties, places.numel())
             torch.logical_and(beyond.logical_or_(ties), eligible, out=mask[span])
-        chosen.append(mask)
-    return chosen
+        yield mask
 
 
 def _threshold(parts: Sequence[Ranked], rank: int) -> tuple[int, int, int]:

@@ -35,7 +35,7 @@ class TopKAST(Method):
     name: ClassVar[str] = "top_kast"
     summary: ClassVar[str] = "the largest |w| are used, some more are trained, both sets follow |w|"
     paper: ClassVar[str] = "Jayakumar et al. 2020, Top-KAST (arXiv 2106.03517)"
-    equation: ClassVar[str] = "section 2, eq. 1 to 4"
+    equation: ClassVar[str] = "section 2"
     chooses_masks: ClassVar[bool] = True
     deviations: ClassVar[tuple[str, ...]] = (
         "parameters hold the forward set; the others' values are kept aside, 4 bytes per weight",
