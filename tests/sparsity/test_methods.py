@@ -137,3 +137,8 @@ def test_methods_cannot_be_changed_after_they_are_made() -> None:
 def test_the_page_of_methods_is_the_one_that_the_code_makes() -> None:
     # Rewrite it with: python -c "from hyperprune.sparsity import methods; print(methods.page(), end='')"
     assert PAGE.read_text(encoding="utf-8") == methods.page()
+
+
+def test_every_row_of_the_table_has_the_heads_number_of_cells() -> None:
+    rows = [line.replace("\\|", "") for line in methods.table().splitlines()]
+    assert {row.count("|") for row in rows} == {6}

@@ -221,7 +221,8 @@ def table() -> str:
     lines = ["| method | what it does | paper | equation | deviations |", "|---|---|---|---|---|"]
     for name, method in _TABLE.items():
         cells = [f"`{name}`", method.summary, method.paper, method.equation, "; ".join(method.deviations)]
-        lines.append("| " + " | ".join(cell or "–" for cell in cells) + " |")
+        cells = [cell.replace("|", "\\|") or "–" for cell in cells]  # a bare bar would end the cell
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
