@@ -13,7 +13,7 @@ NAMES = {
     *("BatchLoss", "Configuration", "DynamicSparse", "Full", "LSH", "LyapunovSpectrum", "NonMonotonic"),
     *("Recipe", "RecurrentRun", "SNTASGD", "SearchResult", "Space", "SparseTraining", "Task"),
     *("load_model", "load_task", "lyapunov_spectrum", "methods", "models", "search", "spectrum_distance"),
-    *("train", "__version__"),
+    *("train", "__version__", "Hyperband", "SuccessiveHalving", "load_table", "replay"),
 }
 
 

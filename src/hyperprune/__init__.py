@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hyperprune import models as models
+    from hyperprune.hypersearch.replay import replay as replay
     from hyperprune.hypersearch.search import SearchResult as SearchResult
     from hyperprune.hypersearch.search import search as search
     from hyperprune.hypersearch.search import train as train
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from hyperprune.hypersearch.space import Space as Space
     from hyperprune.hypersearch.strategies import LSH as LSH
     from hyperprune.hypersearch.strategies import Full as Full
+    from hyperprune.hypersearch.strategies import Hyperband as Hyperband
+    from hyperprune.hypersearch.strategies import SuccessiveHalving as SuccessiveHalving
+    from hyperprune.hypersearch.table import load_table as load_table
     from hyperprune.lyapunov import lyapunov_spectrum as lyapunov_spectrum
     from hyperprune.optim import SNTASGD as SNTASGD
     from hyperprune.optim import NonMonotonic as NonMonotonic
@@ -43,6 +47,10 @@ _HOMES = {
     "Space": "hypersearch.space",
     "LSH": "hypersearch.strategies",
     "Full": "hypersearch.strategies",
+    "Hyperband": "hypersearch.strategies",
+    "SuccessiveHalving": "hypersearch.strategies",
+    "load_table": "hypersearch.table",
+    "replay": "hypersearch.replay",
     "lyapunov_spectrum": "lyapunov",
     "SNTASGD": "optim",
     "NonMonotonic": "optim",

@@ -6,11 +6,13 @@ import os
 import tempfile
 from pathlib import Path
 
+_ASIDE = ".partial-"
+
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader, or a crash at any time, sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{_ASIDE}")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -22,6 +24,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed `write_atomically` left in a folder; no other process may be writing there."""
+    for path in folder.glob(f".*{_ASIDE}*"):
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

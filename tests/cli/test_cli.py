@@ -67,6 +67,14 @@ def test_help_names_every_command_and_loads_no_torch(tmp_path):
         (["report", "nowhere"], "must hold journal.jsonl"),
         (["spectrum", "nowhere.pt"], "nowhere.pt: No such file"),
         (["data", "fetch"], "needs the name of a corpus"),
+        (["data", "list", "ptb"], "data list takes no name, got 'ptb'"),
+        (["train", TASK, "--method", "dense", "--sparsity", "0.5"], "the method 'dense' prunes nothing"),
+        (["train", TASK, "--method", "static", "--epochs", "0"], "epochs must be at least 1, got 0"),
+        (["search", TASK, "--device", "meta"], "device must be 'cpu' or 'cuda'"),
+        (
+            ["search", TASK, "--proposer", "grid", "--candidates", "30", "--final-epochs", "90"],
+            "grid holds 24",
+        ),
         (["data", "fetch", "ptb2"], "ptb2"),
     ],
 )
@@ -91,13 +99,17 @@ def test_wrong_input_exits_with_2_says_what_to_do_and_writes_nothing(
         ("[text]\nbatch_size = 0", "batch_size must be at least 1, got 0"),
         ("sparsity = [0.5]", "sparsity must be a number or left out, got [0.5]"),
         ("search = 5", "'search' in run.toml must be a table, [search]"),
+        ("task = 5", "task must be a text, got 5"),
+        ("out = 5", "out must be a text or left out, got 5"),
+        ("[training]\nclip_norm = nan", "clip_norm must be above 0, got nan"),
+        ("[space]\ndeath_rate = [0.45678, 0.5]", "at most 3 digits after the point, got 0.45678"),
         ("= 5", "must be TOML, and run.toml is not"),
     ],
 )
 def test_a_wrong_configuration_file_exits_with_2(tmp_path, monkeypatch, capsys, text, message):
     monkeypatch.chdir(tmp_path)
     Path("run.toml").write_text(text)
-    assert main(["search", "--config", "run.toml", "--out", "run"]) == 2
+    assert main(["search", "--config", "run.toml"]) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
 
@@ -141,7 +153,7 @@ def test_a_search_in_a_pipe_prints_table_report_and_json_and_the_other_commands_
 
     spectrum = _call("spectrum", summary["best"]["checkpoint"], "--json", cwd=tmp_path)
     assert spectrum.returncode == 0, spectrum.stderr
-    exponents = json.loads(spectrum.stdout.splitlines()[-1])[0]["exponents"]
+    exponents = json.loads(spectrum.stdout.splitlines()[-1])["modules"][0]["exponents"]
     assert len(exponents) == 8
     assert exponents == sorted(exponents, reverse=True)
 
@@ -192,7 +204,7 @@ def test_ctrl_c_exits_with_130_leaves_no_worker_behind_and_the_run_goes_on(tmp_p
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
         rest = process.stderr.read()  # ends when the last process of the group has let go of it
         assert process.wait(timeout=60) == 130
-    assert rest.splitlines()[-1].startswith("hyperprune: interrupted; the same command goes on")
+    assert rest.splitlines()[-1].startswith("hyperprune: interrupted; a run goes on where it stopped")
     assert "Traceback" not in rest
     done = _call("search", TASK, "--out", "run", "--workers", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,12 +1,15 @@
 """A whole search on a task of milliseconds."""
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 
 import pytest
 import torch
 
 import hyperprune as hp
-from hyperprune.errors import HyperpruneError, InputError
+from hyperprune.errors import HyperpruneError, InputError, WorkerError
 from hyperprune.hypersearch.run_folder import read_run
 from hyperprune.hypersearch.strategies import planned_epochs
 from hyperprune.training.checkpoint import load_checkpoint
@@ -216,10 +219,153 @@ def test_a_task_without_recurrence_is_refused_for_the_spectrum_and_taken_for_the
         ({"sparsity": 0.999}, "every tensor must keep a live weight, but rnn.weight_ih_l0"),
         ({"workers": 0}, "workers must be at least 1, got 0"),
         ({"device": "abacus"}, "device must be 'cpu' or 'cuda'"),
-        ({"space": hp.Space(death_rate=(0.5, 0.5), death=("set",))}, "space holds 6 configurations"),
+        (
+            {"space": hp.Space(death_rate=(0.5, 0.5), grid_death_rate=0.5, death=("set",))},
+            "space holds 6 configurations",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_before_a_folder_is_made(tmp_path, arguments, message):
     with pytest.raises(InputError, match=message):
         hp.search(TinyTask(), hp.LSH(candidates=8, final_epochs=50), folder=tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+SHORT = hp.LSH(candidates=2, first_epochs=1, round_epochs=1, final_epochs=2)
+
+
+def test_overwriting_is_for_runs_only_and_spares_everything_else(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "me.jpg").write_text("mine")
+    with pytest.raises(InputError, match="must be empty or hold a run"):
+        hp.search(TinyTask(), SHORT, folder=tmp_path, overwrite=True)
+    assert (tmp_path / "pictures" / "me.jpg").read_text() == "mine"
+
+
+def test_checkpoints_of_another_run_in_the_folder_are_never_used(tmp_path):
+    other = TinyTask()
+    other.recipe = hp.Recipe(optimizer="sgd", learning_rate=0.05)
+    clean = hp.search(other, SHORT, folder=tmp_path / "clean")
+    hp.search(TinyTask(), SHORT, folder=tmp_path / "mixed")
+    (tmp_path / "mixed" / "journal.jsonl").write_bytes(b"damaged from the first byte on\n")
+    notes = []
+    mixed = hp.search(other, SHORT, folder=tmp_path / "mixed", observer=StopsAfter(-1, notes))
+    assert any("belongs to another run" in note for note in notes)
+    assert _facts(mixed.record) == _facts(clean.record)
+
+
+class DenseExplodes(TinyTask):
+    """Only the dense reference's loss is not finite."""
+
+    def loss(self, model, batch, state):
+        outcome = super().loss(model, batch, state)
+        sparse = any(bool((weight == 0).any()) for weight in model.parameters() if weight.ndim == 2)
+        return outcome if sparse or not model.training else outcome._replace(loss=outcome.loss * float("nan"))
+
+
+@pytest.mark.parametrize("by", ["spectrum", "loss"])
+def test_a_reference_that_failed_fails_the_search_the_second_time_too(tmp_path, by):
+    for _ in range(2):
+        with pytest.raises(HyperpruneError, match="dense reference could not be trained: the training loss"):
+            hp.search(DenseExplodes(), replace(SHORT, signal=by), folder=tmp_path)
+
+
+class Parametrised(TinyTask):
+    def __init__(self, scale):
+        self.scale = scale
+
+
+def test_a_task_with_another_attribute_is_another_run(tmp_path):
+    hp.search(Parametrised(1.0), SHORT, folder=tmp_path)
+    with pytest.raises(InputError, match=r"task.attributes.scale: 1.0, 2.0"):
+        hp.search(Parametrised(2.0), SHORT, folder=tmp_path)
+
+
+def test_damaged_weights_of_a_finished_run_are_made_again(tmp_path):
+    first = hp.search(TinyTask(), SHORT, folder=tmp_path)
+    whole = first.checkpoint.read_bytes()
+    first.checkpoint.write_bytes(whole[:-7])
+    notes = []
+    again = hp.search(TinyTask(), SHORT, folder=tmp_path, observer=StopsAfter(-1, notes))
+    assert any("is trained again" in note for note in notes)
+    assert _same_weights(_weights(again), load_checkpoint(first.checkpoint)["model"])
+    assert len(hp.load_model(again.checkpoint, TinyTask()).state_dict()) > 0
+
+
+class DiesInWorkers(TinyTask):
+    """Kills the process that trains its second epoch, as an out-of-memory killer would."""
+
+    def batches(self, split, epoch):
+        if split == "train" and epoch == 2 and multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batches(split, epoch)
+
+
+def test_a_worker_that_dies_again_and_again_is_an_error_and_no_outcome(tmp_path):
+    with pytest.raises(WorkerError, match=r"died 3 times \(killed by SIGKILL\)"):
+        hp.search(DiesInWorkers(), SHORT, folder=tmp_path, workers=2)
+    record = read_run(tmp_path)
+    assert all(row.outcome == "running" for row in record.candidates)
+    here = hp.search(DiesInWorkers(), SHORT, folder=tmp_path)  # in this process it lives
+    assert here.record.finished
+
+
+def test_a_task_that_cannot_be_sent_to_workers_is_refused_before_a_folder_is_made(tmp_path):
+    task = TinyTask()
+    task.hook = lambda: None  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(InputError, match="must be picklable"):
+        hp.search(task, SHORT, folder=tmp_path / "run", workers=2)
+    assert not (tmp_path / "run").exists()
+
+
+class VectorLoss(TinyTask):
+    def loss(self, model, batch, state):
+        outcome = super().loss(model, batch, state)
+        return outcome._replace(loss=outcome.loss.repeat(2))
+
+
+class BareLoss(TinyTask):
+    def loss(self, model, batch, state):
+        return super().loss(model, batch, state).loss
+
+
+class BareModules(TinyTask):
+    def recurrent(self, model, batch):
+        return [model.rnn]
+
+
+class EmptySplit(TinyTask):
+    def batches(self, split, epoch):
+        return [] if split == "valid" else super().batches(split, epoch)
+
+
+class WrongName(TinyTask):
+    def prunable(self, model):
+        return ["rnn.weight_hh"]
+
+
+class LongWarmup(TinyTask):
+    spectrum_warmup = 11
+
+
+class Buggy(TinyTask):
+    def loss(self, model, batch, state):
+        return super().loss(model, batch.nonsense, state)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (VectorLoss, "must be a tensor without axes"),
+        (BareLoss, "must return a hyperprune.BatchLoss, got Tensor"),
+        (BareModules, "must return a list of hyperprune.RecurrentRun"),
+        (EmptySplit, "valid split must hold at least one batch"),
+        (WrongName, "rnn.weight_hh"),
+        (LongWarmup, "warmup"),
+        (Buggy, r"loss raised AttributeError: .*nonsense.* \(test_search.py, line \d+\)"),
+    ],
+)
+def test_a_task_that_breaks_its_contract_is_refused_before_a_folder_is_made(tmp_path, kind, message):
+    with pytest.raises(InputError, match=message):
+        hp.search(kind(), SHORT, folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()

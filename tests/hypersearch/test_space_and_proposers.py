@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperprune.errors import InputError
-from hyperprune.hypersearch.proposers import PROPOSERS
+from hyperprune.hypersearch.proposers import PROPOSERS, Seen
 from hyperprune.hypersearch.space import Configuration, Space
 
 SPACE = Space()
@@ -15,7 +15,7 @@ ONE_RATE = {"death_rate": (0.5, 0.5), "grid_death_rate": 0.5}
 
 def _history(count, seed=0):
     random = np.random.default_rng(seed)
-    return [(SPACE.sample(random), float(value)) for value in random.random(count)]
+    return [Seen(SPACE.sample(random), float(value)) for value in random.random(count)]
 
 
 def test_the_papers_grid_has_24_points_at_one_death_rate():
@@ -33,7 +33,7 @@ def test_a_configuration_survives_json_and_builds_its_method():
 @pytest.mark.parametrize("name", PROPOSERS)
 def test_a_proposer_is_deterministic_in_its_seed_and_repeats_nothing(name):
     history = _history(6)
-    known = [configuration for configuration, _ in history]
+    known = [seen.configuration for seen in history]
     known += SPACE.grid()[:4]
     first = PROPOSERS[name](SPACE, 9, history, known, 11)
     assert first == PROPOSERS[name](SPACE, 9, history, known, 11)
@@ -47,7 +47,7 @@ def test_a_proposer_is_deterministic_in_its_seed_and_repeats_nothing(name):
 def test_proposals_lie_in_the_space(seed, name):
     space = Space(death=("set", "magnitude"), death_rate=(0.5, 0.6))
     random = np.random.default_rng(seed)
-    history = [(space.sample(random), float(value)) for value in random.random(4)]
+    history = [Seen(space.sample(random), float(value)) for value in random.random(4)]
     for configuration in PROPOSERS[name](space, 5, history, [], seed):
         values = dict(configuration.settings)
         assert 0.5 <= values["death_rate"] <= 0.6
@@ -64,7 +64,7 @@ def test_tpe_learns_from_the_history_what_random_does_not():
         values = dict(configuration.settings)
         return values["allocation"] == "er" and values["death"] == "magnitude"
 
-    history = [(configuration, 0.0 if is_good(configuration) else 1.0) for configuration in drawn]
+    history = [Seen(configuration, 0.0 if is_good(configuration) else 1.0) for configuration in drawn]
     good = {
         name: sum(
             is_good(point) for seed in range(5) for point in PROPOSERS[name](SPACE, 8, history, drawn, seed)
@@ -83,7 +83,7 @@ def test_more_candidates_than_the_grid_has_left_is_an_error_with_a_remedy():
 def test_an_exhausted_space_is_an_error(name):
     space = Space(death=("set",), redistribution=("none",), allocation=("er",), **ONE_RATE)
     with pytest.raises(InputError, match="only 1 unseen ones were found; widen"):
-        PROPOSERS[name](space, 2, [(space.grid()[0], 1.0)], [], 0)
+        PROPOSERS[name](space, 2, [Seen(space.grid()[0], 1.0)], [], 0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperprune.errors import InputError
-from hyperprune.hypersearch.strategies import LSH, Full, planned_epochs
+from hyperprune.hypersearch.strategies import (
+    LSH,
+    STRATEGIES,
+    EveryCandidateFailed,
+    Full,
+    Hyperband,
+    Random,
+    SuccessiveHalving,
+    planned_epochs,
+)
 
 
 class Numbers:
@@ -16,9 +25,12 @@ class Numbers:
     def __init__(self, fails: Sequence[int] = ()) -> None:
         self.epochs: dict[str, int] = {}
         self.rounds: list[tuple[int, int, int, list[str]]] = []
+        self.proposers: list[str] = []
         self.fails = {f"c{number:03d}" for number in fails}
 
-    def admit(self, proposer: str, count: int, *, round_number: int) -> list[str]:
+    def admit(self, proposer: str, count: int, *, round_number: int, history: str = "survivors") -> list[str]:
+        assert round_number == (self.rounds[-1][0] if self.rounds else 0)
+        self.proposers.append(proposer)
         keys = [f"c{len(self.epochs) + number:03d}" for number in range(count)]
         self.epochs |= dict.fromkeys(keys, 0)
         return keys
@@ -35,8 +47,10 @@ class Numbers:
 
     def eliminate(
         self, round_number: int, epoch: int, signals: Mapping[str, float], kept: Sequence[str]
-    ) -> None:
+    ) -> list[str]:
+        assert set(kept) <= set(signals)
         self.rounds.append((round_number, epoch, len(signals), list(kept)))
+        return list(kept)
 
 
 def test_the_papers_schedule_goes_from_24_over_18_13_10_7_5_4_3_to_2():
@@ -111,3 +125,145 @@ def test_full_trains_everything_to_the_end():
 def test_wrong_settings_are_refused_with_rule_value_and_remedy(settings, message):
     with pytest.raises(InputError, match=message):
         LSH(**settings)
+
+
+@given(
+    candidates=st.integers(3, 90),
+    first=st.integers(1, 9),
+    final=st.integers(10, 120),
+    eta=st.sampled_from([2, 3]),
+)
+def test_halving_trains_what_was_planned_and_each_round_keeps_one_in_eta(candidates, first, final, eta):
+    halving = SuccessiveHalving(candidates=candidates, first_epochs=first, final_epochs=final, eta=eta)
+    arena = Numbers()
+    finalists = halving.run(arena)
+    assert sum(arena.epochs.values()) == planned_epochs(halving)
+    assert finalists == [f"c{number:03d}" for number in range(len(finalists))]
+    assert len(finalists) == candidates // eta ** len(arena.rounds) >= 1
+    assert all(arena.epochs[key] == final for key in finalists)
+    for number, (rank, epoch, entrants, kept) in enumerate(arena.rounds):
+        assert (rank, epoch) == (number + 1, first * eta**number)
+        assert epoch < final
+        assert (entrants, len(kept)) == (candidates // eta**number, candidates // eta ** (number + 1))
+
+
+def test_halving_goes_from_27_over_9_and_3_to_1_by_threes():
+    halving = SuccessiveHalving(candidates=27, first_epochs=3, final_epochs=81, eta=3)
+    assert [row[1:] for row in halving.plan()] == [
+        (3, 27, 9, 0, 81),
+        (9, 9, 3, 0, 54),
+        (27, 3, 1, 0, 54),
+    ]
+    assert planned_epochs(halving) == 81 + 54 + 54 + 54
+
+
+def test_hyperbands_brackets_are_those_of_its_algorithm_for_81_epochs_by_threes():
+    # n = ⌈5/5·81⌉, ⌈5/4·27⌉, ⌈5/3·9⌉, ⌈5/2·3⌉, ⌈5/1⌉ candidates, each bracket's first rung at 81/3^s epochs.
+    band = Hyperband(final_epochs=81, first_epochs=1, eta=3)
+    rungs = [(row.entrants, row.epoch) for row in band.plan()]
+    assert rungs == [
+        *((81, 1), (27, 3), (9, 9), (3, 27)),
+        *((34, 3), (11, 9), (3, 27)),
+        *((15, 9), (5, 27)),
+        (8, 27),
+    ]
+    assert band.candidates == 81
+    assert [row.inserted for row in band.plan()] == [0, 0, 0, 34, 0, 0, 15, 0, 8, 5]
+    assert band.created == 81 + 34 + 15 + 8 + 5
+
+
+@given(final=st.integers(4, 300), first=st.integers(1, 6), eta=st.integers(2, 4))
+def test_hyperband_trains_what_was_planned_and_numbers_its_rounds_through(final, first, eta):
+    if final < first * eta:
+        with pytest.raises(InputError, match="final_epochs must be at least eta · first_epochs"):
+            Hyperband(final_epochs=final, first_epochs=first, eta=eta)
+        return
+    band = Hyperband(final_epochs=final, first_epochs=first, eta=eta)
+    arena = Numbers()
+    finalists = band.run(arena)
+    assert sum(arena.epochs.values()) == planned_epochs(band)
+    assert len(arena.epochs) == band.created
+    assert [entry[0] for entry in arena.rounds] == list(range(1, len(arena.rounds) + 1))
+    assert min(entry[1] for entry in arena.rounds) >= first
+    assert {arena.epochs[key] for key in finalists} == {final}
+    assert [entry[:3] for entry in arena.rounds] == [row[:3] for row in band.plan()]
+    per_bracket = [row.kept for row in band.plan() if row.inserted]
+    assert min(per_bracket) >= 1
+
+
+class Mortal(Numbers):
+    """Raises, as a live arena does, when nobody is left to advance."""
+
+    def admit(self, proposer, count, *, round_number, history="survivors"):
+        keys = [f"c{len(self.epochs) + number:03d}" for number in range(count)]
+        self.epochs |= dict.fromkeys(keys, 0)
+        self.born = {**getattr(self, "born", {}), round_number: keys}
+        return keys
+
+    def advance(self, keys, to_epoch):
+        alive = super().advance(keys, to_epoch)
+        if not alive:
+            raise EveryCandidateFailed("every candidate failed")
+        return alive
+
+
+def test_a_bracket_that_fails_as_a_whole_leaves_the_others_and_their_numbers_as_they_are():
+    band = Hyperband(final_epochs=9, first_epochs=1, eta=3)
+    arena = Mortal(fails=range(9))
+    finalists = band.run(arena)
+    assert [len(keys) for keys in arena.born.values()] == [9, 5, 3]
+    assert list(arena.born) == [0, 2, 3]
+    assert [entry[0] for entry in arena.rounds] == [3]
+    assert finalists == ["c009", "c014", "c015", "c016"]
+    with pytest.raises(EveryCandidateFailed, match="every candidate failed"):
+        band.run(Mortal(fails=range(100)))
+
+
+def test_random_search_is_full_training_of_random_draws():
+    arena = Numbers()
+    strategy = Random(candidates=5, final_epochs=7)
+    assert len(strategy.run(arena)) == 5
+    assert arena.proposers == ["random"]
+    assert sum(arena.epochs.values()) == planned_epochs(strategy) == 35
+
+
+def test_a_strategy_goes_by_its_name_and_tells_it():
+    for name, kind in STRATEGIES.items():
+        assert kind().to_json()["name"] == name
+
+
+def test_lsh_tells_the_proposer_the_history_it_was_asked_for():
+    class Asked(Numbers):
+        histories = []
+
+        def admit(self, proposer, count, *, round_number, history="survivors"):
+            self.histories.append(history)
+            return super().admit(proposer, count, round_number=round_number)
+
+    LSH(candidates=4, final_epochs=20, history="all").run(Asked())
+    assert Asked.histories[1:] == ["all"] * len(Asked.histories[1:]) != []
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (LSH, {"history": "al"}, "unknown history 'al'; did you mean 'all'"),
+        (SuccessiveHalving, {"eta": 1}, "eta must be at least 2, got 1"),
+        (
+            SuccessiveHalving,
+            {"candidates": 2},
+            "successive_halving must eliminate somebody.*got 2 candidates",
+        ),
+        (
+            SuccessiveHalving,
+            {"final_epochs": 3},
+            "successive_halving must eliminate somebody.*3 final epochs",
+        ),
+        (Hyperband, {"final_epochs": 8}, r"at least eta · first_epochs = 9, got 8; lower first_epochs"),
+        (Hyperband, {"first_epochs": 0}, "first_epochs must be at least 1, got 0"),
+        (Hyperband, {"eta": 1}, "eta must be at least 2, got 1"),
+    ],
+)
+def test_rivals_refuse_wrong_settings_with_rule_value_and_remedy(kind, settings, message):
+    with pytest.raises(InputError, match=message):
+        kind(**settings)

@@ -137,7 +137,10 @@ def test_settings_of_built_in_tasks_are_refused_for_ones_own(tmp_path):
     [
         ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; did you mean 'sgd'"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
-        ({"optimizer": "adam", "momentum": 0.9}, "momentum is for sgd, snt_asgd and rmsprop, got it with adam"),
+        (
+            {"optimizer": "adam", "momentum": 0.9},
+            "momentum is for sgd, snt_asgd and rmsprop, got it with adam",
+        ),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
     ],
 )

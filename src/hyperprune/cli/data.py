@@ -31,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
             raise InputError("data fetch needs the name of a corpus; 'hyperprune data' lists them")
         print(fetch(options.name, data_dir=options.data_dir))
         return 0
+    if options.name is not None:
+        raise InputError(f"data list takes no name, got {options.name!r}; use 'data fetch {options.name}'")
     for row in list_datasets(data_dir=options.data_dir):
         place = row.path or f"not here: hyperprune data fetch {row.name}"
         print(f"{row.name:12} {row.num_bytes / 1e6:8.1f} MB  {place}")

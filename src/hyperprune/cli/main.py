@@ -12,7 +12,19 @@ import sys
 from collections.abc import Sequence
 
 import hyperprune
-from hyperprune.cli import data, methods, report, reproduce, search, spectrum, status, tasks, train
+from hyperprune.cli import (
+    data,
+    methods,
+    record,
+    replay,
+    report,
+    reproduce,
+    search,
+    spectrum,
+    status,
+    tasks,
+    train,
+)
 from hyperprune.errors import HyperpruneError, InputError
 
 _EPILOG = """examples:
@@ -33,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hyperprune {hyperprune.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (search, train, spectrum, report, status, tasks, methods, data, reproduce):
+    for module in (search, train, spectrum, report, status, record, replay, tasks, methods, data, reproduce):
         module.add_parser(commands)
     return parser
 
@@ -50,7 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hyperprune: failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("hyperprune: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        print(
+            "hyperprune: interrupted; a run goes on where it stopped if the same command is given again",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:  # the reader of our output has left (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,7 @@ from hyperprune.errors import InputError, unknown_name
 if TYPE_CHECKING:
     from hyperprune.tasks.contract import Task
 
+DEFAULT_TASK = "pydoc"
 TASK_HELP = "a built-in task (see 'hyperprune tasks'), text:PATH, or file.py:name"
 
 
@@ -100,6 +101,8 @@ def default_folder(task_name: str) -> Path:
 
 @dataclass(kw_only=True)
 class _RunValues:
+    task: str = DEFAULT_TASK
+    out: str | None = None
     sparsity: float | None = None
     seed: int = 0
     threads: int = 1
@@ -117,7 +120,8 @@ def check_values(values: Mapping[str, Any], *, workers: int) -> dict[str, Any]:
     """
     from hyperprune.settings import from_mapping
 
-    return asdict(from_mapping(_RunValues, {"workers": workers, **values}, "the run's option"))
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    return asdict(from_mapping(_RunValues, {"workers": workers, **plain}, "the run's option"))
 
 
 def usable_cores() -> int:

@@ -41,7 +41,6 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._bar.start()
-        self._say(f"run folder: {self._folder}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,6 +48,8 @@ class Progress:
 
     def event(self, state: RunState, event: Event) -> None:
         match event["event"]:
+            case "run":
+                self._say(f"run folder: {self._folder}")
             case "candidates":
                 when = f"round {event['round']}: new" if event["round"] else "initial"
                 self._say(f"{when} candidates: {', '.join(entry['key'] for entry in event['entries'])}")
@@ -102,7 +103,11 @@ class Progress:
     def _best(self, state: RunState) -> str:
         """The best metric so far, and the dense reference's."""
         lower = state.header["lower_is_better"]
-        metrics = [item.metric for item in state.candidates.values() if item.metric is not None]
+        metrics = [
+            item.metric
+            for item in state.candidates.values()
+            if item.metric is not None and item.outcome != "failed"
+        ]
         best = (min if lower else max)(metrics, default=None)
         dense = state.reference.metric
         text = "" if best is None else f", best {best:.1f}"

@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> int:
         if files.html is None:
             raise InputError("a page needs matplotlib and jinja2; pip install 'hyperprune[report]'")
         try:
-            shutil.copyfile(files.html, options.html)
+            if options.html.resolve() != files.html.resolve():
+                shutil.copyfile(files.html, options.html)
         except OSError as error:
             raise InputError(
                 f"--html must be a file that can be written, got {options.html}: {error}"

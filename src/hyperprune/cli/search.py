@@ -13,9 +13,14 @@ from hyperprune.cli import options as shared
 if TYPE_CHECKING:
     from hyperprune.hypersearch.strategies import Strategy
 
-DEFAULT_TASK = "pydoc"
-_STRATEGY_OPTIONS = ("candidates", "first_epochs", "round_epochs", "final_epochs", "proposer", "signal")
-_RUN_OPTIONS = ("sparsity", "seed", "threads", "device", "workers")
+SIGNAL_HELP = (
+    "what ranks candidates: spectrum, spectrum_joint, spectrum_raw, loss, blend or one's own (spectrum)"
+)
+STRATEGY_OPTIONS = (
+    *("candidates", "first_epochs", "round_epochs", "final_epochs", "eta"),
+    *("proposer", "history", "signal"),
+)
+RUN_OPTIONS = ("sparsity", "seed", "threads", "device", "workers")
 
 
 def add_parser(commands: Any) -> None:
@@ -31,30 +36,50 @@ def add_parser(commands: Any) -> None:
             "hyperprune search --plan",
         ),
     )
-    parser.add_argument("task", nargs="?", metavar="TASK", help=shared.TASK_HELP + f" ({DEFAULT_TASK})")
-    parser.add_argument("--strategy", metavar="NAME", help="lsh, or full: train every candidate (lsh)")
-    parser.add_argument("--candidates", type=int, metavar="N", help="how many to begin with")
-    parser.add_argument("--first-epochs", type=int, metavar="N", help="epochs before the first elimination")
-    parser.add_argument("--round-epochs", type=int, metavar="N", help="epochs between eliminations")
-    parser.add_argument("--final-epochs", type=int, metavar="N", help="a finalist's epochs in all")
-    parser.add_argument("--proposer", metavar="NAME", help="grid, random or tpe (tpe)")
-    parser.add_argument("--signal", metavar="NAME", help="what ranks candidates: spectrum or loss (spectrum)")
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What a search is told; `record` takes the same."""
+    parser.add_argument(
+        "task", nargs="?", metavar="TASK", help=shared.TASK_HELP + f" ({shared.DEFAULT_TASK})"
+    )
+    parser.add_argument(
+        "--strategy", metavar="NAME", help="lsh, successive_halving, hyperband, full or random (lsh)"
+    )
+    add_strategy_options(parser)
+    parser.add_argument("--signal", metavar="NAME", help=SIGNAL_HELP)
     parser.add_argument("--workers", type=int, metavar="N", help="candidates trained at a time (the cores)")
     parser.add_argument("--plan", action="store_true", help="print rounds and epochs, train nothing")
     shared.add_run_options(parser)
-    parser.set_defaults(run=run)
+
+
+def add_strategy_options(parser: argparse.ArgumentParser) -> None:
+    """The numbers and names of a strategy, its signal apart."""
+    parser.add_argument("--candidates", type=int, metavar="N", help="how many to begin with")
+    parser.add_argument("--first-epochs", type=int, metavar="N", help="epochs before the first elimination")
+    parser.add_argument("--round-epochs", type=int, metavar="N", help="epochs between eliminations (lsh)")
+    parser.add_argument("--final-epochs", type=int, metavar="N", help="a finalist's epochs in all")
+    parser.add_argument("--eta", type=int, metavar="N", help="one in N is kept (halving, hyperband; 3)")
+    parser.add_argument("--proposer", metavar="NAME", help="grid, random or tpe (lsh: tpe, else random)")
+    parser.add_argument(
+        "--history", metavar="NAME", help="what the proposer learns from: survivors or all (survivors)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     config = shared.read_config(
         options.config,
-        values=("task", "out", *_RUN_OPTIONS),
+        values=("task", "out", *RUN_OPTIONS),
         tables=("search", "space", "model", "text", "training"),
     )
-    values = {name: config[name] for name in ("task", "out", *_RUN_OPTIONS) if name in config}
-    values |= shared.given(options, ("task", "out", *_RUN_OPTIONS))
-    name = values.pop("task", DEFAULT_TASK)
-    folder = Path(values.pop("out", None) or shared.default_folder(name))
+    values = {name: config[name] for name in ("task", "out", *RUN_OPTIONS) if name in config}
+    values |= shared.given(options, ("task", "out", *RUN_OPTIONS))
+    checked = shared.check_values(values, workers=shared.usable_cores())
+    name, out = checked.pop("task"), checked.pop("out")
+    del checked["epochs"]  # the strategy's own
+    folder = Path(out) if out is not None else shared.default_folder(name)
     task = shared.load_task(name, config, options.data_dir)
     strategy = _strategy(task.search_defaults, config.get("search", {}), options)
     if options.plan:
@@ -67,15 +92,14 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune.report import summary_json, text_table, write_report
     from hyperprune.settings import from_mapping
 
-    checked = shared.check_values(values, workers=shared.usable_cores())
-    del checked["epochs"]
+    space = from_mapping(Space, config.get("space", {}), "[space]")
     planned = planned_epochs(strategy) + strategy.final_epochs  # the dense reference's are the last ones
     with Progress(planned, folder) as progress:
         result = search(
             task,
             strategy,
             folder=folder,
-            space=from_mapping(Space, config.get("space", {}), "[space]"),
+            space=space,
             overwrite=options.overwrite,
             observer=progress,
             **checked,
@@ -105,10 +129,10 @@ def _strategy(
     if name not in STRATEGIES:
         raise unknown_name("strategy", name, STRATEGIES)
     kind = STRATEGIES[name]
-    known = {field.name for field in fields(kind)}
-    chosen |= shared.given(options, _STRATEGY_OPTIONS)
+    known = {field.name for field in fields(kind) if field.init}
+    chosen |= shared.given(options, STRATEGY_OPTIONS)
     for key in chosen:
-        if key in _STRATEGY_OPTIONS and key not in known:
+        if key in STRATEGY_OPTIONS and key not in known:
             raise InputError(
                 f"{key} means nothing to the strategy {name!r}; leave it out or use --strategy lsh"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("network", metavar="CHECKPOINT|TASK", help="a best.pt of a run, or a task")
     parser.add_argument("--jacobian", default="hidden", choices=("hidden", "full"), help="(hidden)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of an untrained network (0)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of an untrained network (0)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with [model], [text]")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where corpora are looked for first")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="plot the exponents to this file")
@@ -36,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
     if options.network.endswith(".pt"):
         if options.config is not None:
             raise InputError("--config is for a task; a checkpoint holds its own settings")
+        if options.data_dir is not None or options.seed is not None:
+            raise InputError("--data-dir and --seed are for a task; a checkpoint names its own")
         from hyperprune.training.load import load_task_and_model
 
         task, model = load_task_and_model(options.network)
@@ -44,11 +47,13 @@ def run(options: argparse.Namespace) -> int:
 
         config = shared.read_config(options.config, values=(), tables=("model", "text", "training"))
         task = shared.load_task(options.network, config, options.data_dir)
-        model = task.model(generator(options.seed, "weights")).eval()
+        model = task.model(generator(options.seed or 0, "weights")).eval()
 
     from hyperprune.training.measure import recurrent_spectra
 
-    spectra = recurrent_spectra(task, model, jacobian=options.jacobian, seed=options.seed)
+    spectra = recurrent_spectra(task, model, jacobian=options.jacobian, seed=options.seed or 0)
+    if len(spectra) > 1 and (options.picture or options.save):
+        raise InputError("--picture and --save need a task with one recurrent module, this one has several")
     for number, spectrum in enumerate(spectra, start=1):
         summary = spectrum.summary()
         if len(spectra) > 1:
@@ -57,8 +62,6 @@ def run(options: argparse.Namespace) -> int:
             print(f"{name:24} {value:.4f}" if isinstance(value, float) else f"{name:24} {value}")
         print("exponents (nats per step):")
         print("  " + " ".join(f"{value:.3f}" for value in spectrum.exponents[:8]) + " …")
-    if len(spectra) > 1 and (options.picture or options.save):
-        raise InputError("--picture and --save need a task with one recurrent module, this one has several")
     if options.picture:
         try:
             spectra[0].plot().savefig(options.picture, dpi=150)
@@ -66,12 +69,25 @@ def run(options: argparse.Namespace) -> int:
             raise InputError(f"--picture must be a picture file that can be written: {error}") from error
         print(f"picture: {options.picture}")
     if options.save:
-        spectra[0].save(options.save)
+        try:
+            spectra[0].save(options.save)
+        except OSError as error:
+            raise InputError(f"--save must be a file that can be written: {error}") from error
         print(f"saved: {options.save}")
     if options.json:
-        print(
-            json.dumps(
-                [{**spectrum.summary(), "exponents": spectrum.exponents.tolist()} for spectrum in spectra]
-            )
-        )
+        modules = [
+            {
+                **_finite(spectrum.summary()),
+                "exponents": [_finite(value) for value in spectrum.exponents.tolist()],
+            }
+            for spectrum in spectra
+        ]
+        print(json.dumps({"network": options.network, "jacobian": options.jacobian, "modules": modules}))
     return 0
+
+
+def _finite(value: Any) -> Any:
+    """As JSON can hold it: null for an exponent of minus infinity or a figure that has no value."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperprune.cli import options as shared
+from hyperprune.errors import InputError
 
 _VALUES = ("sparsity", "seed", "threads", "device")
 
@@ -43,14 +44,20 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune.report import summary_json, text_table
 
     configuration = Configuration.of(options.method, **config.get("method", {}))
+    if "out" in config:
+        values["out"] = config["out"]
     checked = shared.check_values(values, workers=1)
-    del checked["workers"]
-    epochs = checked.pop("epochs") or task.search_defaults.get("final_epochs", 100)
+    del checked["workers"], checked["task"]
+    epochs, out = checked.pop("epochs"), checked.pop("out")
+    if epochs is None:
+        epochs = task.search_defaults.get("final_epochs", 100)
     if configuration == DENSE:
+        if checked["sparsity"]:
+            raise InputError(
+                f"the method 'dense' prunes nothing, got sparsity {checked['sparsity']}; drop it"
+            )
         checked["sparsity"] = 0.0
-    folder = Path(
-        options.out or config.get("out") or f"{shared.default_folder(options.task)}-{options.method}"
-    )
+    folder = Path(options.out or out or f"{shared.default_folder(options.task)}-{options.method}")
     with Progress(epochs, folder) as progress:
         result = train(
             task,

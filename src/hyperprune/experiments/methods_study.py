@@ -174,6 +174,7 @@ def _job(cell: Cell, scale: Scale, folder: Path) -> Job:
             measure_spectrum=False,
         ),
         folder=folder / "cells" / cell.key,
+        from_epoch=0,
         to_epoch=scale.epochs,
         best_weights_extra={},
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from hyperprune.errors import HyperpruneError, WorkerError
+from hyperprune.errors import HyperpruneError, InputError, WorkerError
 from hyperprune.records import EpochRecord
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import maker_of
@@ -30,11 +31,12 @@ OnEpoch = Callable[[str, EpochRecord], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Bring the candidate `key` to `to_epoch`, in its folder."""
+    """Bring the candidate `key` from `from_epoch` to `to_epoch`, in its folder."""
 
     key: str
     training: Training
     folder: Path
+    from_epoch: int
     to_epoch: int
     best_weights_extra: dict[str, Any]
 
@@ -43,7 +45,7 @@ class Job:
 class Executor(Protocol):
     """The contract of every executor: jobs in, (job, result) out in the order of completion.
 
-    An error that the job raises is raised here; a job whose worker keeps dying comes back as a failure.
+    An error that a job raises is raised here, and so is a worker's dying again and again.
     """
 
     def run(self, jobs: Sequence[Job], on_epoch: OnEpoch) -> Iterator[tuple[Job, Advance]]: ...
@@ -81,7 +83,7 @@ class Workers:
 
     def run(self, jobs: Sequence[Job], on_epoch: OnEpoch) -> Iterator[tuple[Job, Advance]]:
         # The longest jobs first, so that no worker is left alone with one at the end.
-        waiting = sorted(jobs, key=lambda job: (-job.to_epoch, job.key))
+        waiting = sorted(jobs, key=lambda job: (job.from_epoch - job.to_epoch, job.key))
         tries = dict.fromkeys((job.key for job in jobs), 0)
         while waiting or self._busy:
             while waiting and len(self._busy) < self._num_workers:
@@ -104,9 +106,11 @@ class Workers:
                     worker.stop()
                     tries[job.key] += 1
                     if tries[job.key] > MAX_RETRIES:
-                        yield job, _gave_up(worker.exit_text)
-                    else:
-                        waiting.insert(0, job)
+                        raise WorkerError(
+                            f"the worker of {job.key} died {MAX_RETRIES + 1} times ({worker.exit_text}); too "
+                            "little memory is the usual cause: use fewer --workers. The same command goes on"
+                        ) from None
+                    waiting.insert(0, job)
                     continue
                 if kind == "epoch":
                     on_epoch(job.key, content)
@@ -163,7 +167,13 @@ def _work(pipe: Connection, make_task: Callable[[], Task]) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
-    task = make_task()
+    try:
+        task = make_task()
+    except Exception as error:  # sent when asked for work, so that it is not taken for a death
+        with contextlib.suppress(EOFError, ConnectionResetError):
+            pipe.recv()
+            pipe.send(("error", error if isinstance(error, HyperpruneError) else _portable(error)))
+        return
     while True:
         try:
             job = pipe.recv()
@@ -202,9 +212,15 @@ def _portable(error: Exception) -> WorkerError:
     return WorkerError("a worker failed:\n" + "".join(traceback.format_exception(error)).rstrip())
 
 
-def _gave_up(exit_text: str) -> Advance:
-    reason = f"its worker died {MAX_RETRIES + 1} times ({exit_text}); too little memory is the usual cause"
-    return Advance(epochs=(), best_epoch=None, failure=reason)
+def check_portable(task: Task) -> None:
+    """Refuse a task that cannot be sent to worker processes."""
+    try:
+        pickle.dumps(maker_of(task))
+    except Exception as error:
+        raise InputError(
+            f"with several workers a task must be picklable, and {task.name!r} is not ({error}); define it "
+            "at the top of a file and pass file.py:name, or use one worker"
+        ) from error
 
 
 def make_executor(task: Task, num_workers: int) -> Executor:

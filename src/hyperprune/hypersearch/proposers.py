@@ -8,7 +8,7 @@ candidates.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,21 @@ from hyperprune.hypersearch.space import Configuration, Space
 if TYPE_CHECKING:
     import optuna
 
-History = Sequence[tuple[Configuration, float]]
+
+class Seen(NamedTuple):
+    """A candidate that a proposer may learn from.
+
+    Attributes:
+        signal: its last one, smaller is better.
+        dropped_at: the epoch at which it was eliminated; None if it was not.
+    """
+
+    configuration: Configuration
+    signal: float
+    dropped_at: int | None = None
+
+
+History = Sequence[Seen]
 Proposer = Callable[[Space, int, History, Sequence[Configuration], int], list[Configuration]]
 _DRAWS_PER_CANDIDATE = 200  # how often a duplicate is drawn again before the space counts as exhausted
 
@@ -54,10 +68,14 @@ def tpe(
 ) -> list[Configuration]:
     """Tree-structured Parzen estimator (Bergstra et al. 2011), by Optuna's ask and tell.
 
+    Eliminated candidates are told as pruned trials with the signal at their last epoch: Optuna sorts them
+    behind all completed ones, the later pruned before the earlier. As completed trials they would compete
+    by value, and signals of different epochs (ranks of different rounds, with "blend") do not compare.
+
     Args:
         space: to draw from.
         count: how many to propose.
-        history: (configuration, signal) of earlier candidates, smaller is better; none gives random draws.
+        history: earlier candidates; none gives random draws.
         known: configurations not to propose again.
         seed: of this batch.
     """
@@ -76,10 +94,17 @@ def tpe(
             for name, options in space.choices().items()
         }
         distributions["death_rate"] = optuna.distributions.FloatDistribution(*space.death_rate)
-        for configuration, signal in history:
-            params = {name: dict(configuration.settings)[name] for name in distributions}
+        for seen in history:
+            params = {name: dict(seen.configuration.settings)[name] for name in distributions}
             study.add_trial(
-                optuna.trial.create_trial(params=params, distributions=distributions, value=signal)
+                optuna.trial.create_trial(params=params, distributions=distributions, value=seen.signal)
+                if seen.dropped_at is None
+                else optuna.trial.create_trial(
+                    state=optuna.trial.TrialState.PRUNED,
+                    params=params,
+                    distributions=distributions,
+                    intermediate_values={seen.dropped_at: seen.signal},
+                )
             )
         return _unseen(lambda: space.configuration(**study.ask(distributions).params), count, known)
     finally:

@@ -19,21 +19,23 @@ from pathlib import Path
 from typing import Any
 
 from hyperprune.errors import InputError
-from hyperprune.files import write_atomically
+from hyperprune.files import remove_leftovers, write_atomically
 from hyperprune.hypersearch.journal import Journal, read_journal
 from hyperprune.hypersearch.run_state import Event, RunState
 from hyperprune.records import RunRecord
 
 FORMAT = 1
 _JOURNAL = "journal.jsonl"
-_WRITTEN_HERE = (
-    _JOURNAL,
-    _JOURNAL + ".damaged",
+_LOCK = ".hyperprune.lock"
+_LOCK_TRIES = 10
+_WRITTEN_HERE = (  # the journal last: while it is there, the folder is known as a run
     "status.json",
     "candidates",
     "report.md",
     "report.html",
     "pictures",
+    _JOURNAL + ".damaged",
+    _JOURNAL,
 )
 
 
@@ -51,6 +53,16 @@ def read_state(folder: Path) -> RunState:
     events, _ = read_journal(folder / _JOURNAL)
     if not events:
         raise InputError(f"a run folder must hold {_JOURNAL} with at least one event, and {folder} does not")
+    return _replay(events, folder)
+
+
+def _replay(events: list[dict[str, Any]], folder: Path) -> RunState:
+    """The state that events tell, if they are of this version's format."""
+    if events and events[0].get("identity", {}).get("format") != FORMAT:
+        raise InputError(
+            f"a run folder must be of format {FORMAT}, and {folder} is not; use the version of hyperprune "
+            "that wrote it, or another --out"
+        )
     return RunState.replay(events)
 
 
@@ -68,7 +80,7 @@ class RunFolder:
 
         Args:
             path: of the folder.
-            overwrite: delete what an earlier run wrote there; files of others are left.
+            overwrite: delete what an earlier run wrote there; other files in a run's folder are left.
 
         Raises:
             InputError: not a folder, not writable, held by a live process, or neither empty nor a run.
@@ -77,29 +89,46 @@ class RunFolder:
         self.notes: list[str] = []
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / "lock").open("a+")
+            self._refuse_strangers()
+            self._lock = (path / _LOCK).open("a+")
         except OSError as error:
             raise InputError(
                 f"the run folder must be writable, and {path} is not ({error.strerror}); choose another --out"
             ) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            pid = self._lock.read().strip() or "unknown"
-            self._lock.close()
-            raise InputError(
-                f"a run folder serves one process at a time, and {path} is held by process {pid}; "
-                "wait for it, stop it, or choose another --out"
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n")
-        self._lock.flush()
-        try:
+            self._take_lock()
             self._open(overwrite=overwrite)
         except BaseException:
             self._lock.close()
             raise
+
+    def _refuse_strangers(self) -> None:
+        """A folder with other things in it and no run is somebody else's, overwriting or not."""
+        strangers = sorted(entry.name for entry in self.path.iterdir() if entry.name != _LOCK)
+        if strangers and not (self.path / _JOURNAL).exists():
+            raise InputError(
+                f"a run folder must be empty or hold a run, and {self.path} holds {strangers[0]!r}; "
+                "choose another --out"
+            )
+
+    def _take_lock(self) -> None:
+        """Take the lock and leave the pid in it; patiently, since `holder` takes it for a moment."""
+        for attempt in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if attempt == _LOCK_TRIES - 1:
+                    self._lock.seek(0)
+                    pid = self._lock.read().strip() or "unknown"
+                    raise InputError(
+                        f"a run folder serves one process at a time, and {self.path} is held by process "
+                        f"{pid}; wait for it, stop it, or choose another --out"
+                    ) from None
+                time.sleep(0.1)
+        self._lock.truncate(0)
+        self._lock.write(f"{os.getpid()}\n")
+        self._lock.flush()
 
     def _open(self, *, overwrite: bool) -> None:
         if overwrite:
@@ -109,21 +138,15 @@ class RunFolder:
                     shutil.rmtree(target)
                 else:
                     target.unlink(missing_ok=True)
-        elif not (self.path / _JOURNAL).exists():
-            strangers = sorted(entry.name for entry in self.path.iterdir() if entry.name != "lock")
-            if strangers:
-                (self.path / "lock").unlink()
-                raise InputError(
-                    f"a run folder must be empty or hold a run, and {self.path} holds {strangers[0]!r}; "
-                    "choose another --out"
-                )
+        for folder in (self.path, *self.path.glob("candidates/*")):
+            remove_leftovers(folder)
         self._journal = Journal(self.path / _JOURNAL)
         if self._journal.num_cut_bytes:
             self.notes.append(
                 f"the journal's last {self._journal.num_cut_bytes} bytes were not whole and are set aside in "
                 f"{_JOURNAL}.damaged; what they told is computed again"
             )
-        self.state = RunState.replay(self._journal.records)
+        self.state = _replay(self._journal.records, self.path)
 
     def begin(self, header: Event) -> None:
         """Write a new run's first event, or check that this is the run that the folder already holds.
@@ -152,7 +175,7 @@ class RunFolder:
         """Rewrite status.json: phase, counts and the best so far, for other programs."""
         state = self.state
         ranked = state.ranked()
-        trained = [candidate for candidate in ranked if candidate.metric is not None]
+        trained = [row for row in ranked if row.metric is not None and row.outcome != "failed"]
         lower = state.header.get("lower_is_better", True)
         best = min(trained, key=lambda item: (item.metric or 0.0) * (1 if lower else -1), default=None)
         status = {
@@ -187,13 +210,14 @@ class RunFolder:
 
 
 def holder(folder: Path) -> int | None:
-    """The pid of the live process that writes to a run folder, if there is one."""
+    """The pid of the live process that writes to a run folder; 0 while it starts, None if none is."""
     try:
-        with (folder / "lock").open() as lock:
+        with (folder / _LOCK).open() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
-                return int(lock.read().strip() or 0)
+                pid = lock.read().strip()
+                return int(pid) if pid.isdigit() else 0
     except OSError:
         pass
     return None

@@ -74,9 +74,10 @@ class RunState:
     def _candidates(self, event: Event) -> None:
         for entry in event["entries"]:
             self.candidates[entry["key"]] = CandidateRecord(**entry, born_in=event["round"])
-        if event["round"]:
-            last = self.rounds[-1]
-            self.rounds[-1] = replace(last, inserted=tuple(entry["key"] for entry in event["entries"]))
+        if self.rounds and self.rounds[-1].number == event["round"]:
+            self.rounds[-1] = replace(
+                self.rounds[-1], inserted=tuple(entry["key"] for entry in event["entries"])
+            )
 
     def _segment(self, event: Event) -> None:
         candidate = self[event["key"]]
@@ -122,6 +123,10 @@ class RunState:
         else:
             self.candidates[key] = record
 
+    def round(self, number: int) -> RoundRecord | None:
+        """The elimination of that number; None before it took place."""
+        return next((entry for entry in reversed(self.rounds) if entry.number == number), None)
+
     def epochs_trained(self, key: str) -> int:
         return max(0, len(self[key].epochs) - 1)
 
@@ -131,8 +136,10 @@ class RunState:
         return sum(self.epochs_trained(key) for key in self.candidates)
 
     def ranked(self) -> list[CandidateRecord]:
-        """Finalists by metric, the running, the eliminated (late rounds first, by signal), the failed."""
+        """Finalists by metric, the running, the eliminated (late epochs first, by signal), the failed."""
         lower = self.header.get("lower_is_better", True)
+        # Not by the round's number: Hyperband's later brackets drop candidates at early epochs again.
+        dropped_at = {entry.number: entry.epoch for entry in self.rounds}
 
         def rank(candidate: CandidateRecord) -> tuple[float, ...]:
             metric = candidate.metric if candidate.metric is not None else float("inf") * (1 if lower else -1)
@@ -143,7 +150,7 @@ class RunState:
                 case "running":
                     return (1, -len(candidate.signals), last_signal)
                 case "eliminated":
-                    return (2, -(candidate.eliminated_in or 0), last_signal)
+                    return (2, -dropped_at.get(candidate.eliminated_in or 0, 0), last_signal)
                 case "failed":
                     return (3, -len(candidate.epochs))
 

@@ -23,7 +23,7 @@ import torch
 import hyperprune
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.arena import LiveArena, Observer, SilentObserver
-from hyperprune.hypersearch.executor import Executor, make_executor
+from hyperprune.hypersearch.executor import Executor, check_portable, make_executor
 from hyperprune.hypersearch.run_folder import FORMAT, RunFolder
 from hyperprune.hypersearch.run_state import Event
 from hyperprune.hypersearch.space import DENSE, Configuration, Space
@@ -122,22 +122,14 @@ def search(
     space = space or Space()
     observer = observer or SilentObserver()
     sparsity = task.sparsity if sparsity is None else sparsity
-    if strategy.candidates > space.size():
-        raise InputError(
-            f"the space holds {space.size():.0f} configurations, and {strategy.candidates} candidates were "
-            "asked for; widen [space] or lower candidates"
-        )
-    _check_resources(sparsity, workers, threads, device)
+    _check_resources(task, sparsity, workers, threads, device)
+    _check_space(strategy, space)
     one_per_allocation = {dict(point.settings)["allocation"]: point for point in space.grid()}
+    needs_spectrum = strategy.uses_signal and strategy.signal != "loss"
     measures_spectra = all(
-        _check_trainable(task, point, sparsity, strategy.final_epochs, device)
+        _check_trainable(task, point, sparsity, strategy.final_epochs, device, needs_spectrum=needs_spectrum)
         for point in one_per_allocation.values()
     )
-    if strategy.signal != "loss" and not measures_spectra:
-        raise InputError(
-            f"Task.recurrent must name at least one recurrent module, task {task.name!r} gave none; its "
-            "Lyapunov spectrum guides the search (--signal loss does without)"
-        )
     header = _header(task, strategy.to_json(), sparsity, seed, threads, device, space=_plain(asdict(space)))
     with _running(task, header, Path(folder), workers, overwrite=overwrite, observer=observer) as (
         run,
@@ -145,6 +137,7 @@ def search(
     ):
         arena = LiveArena(task, space, run, executor, measures_spectra=measures_spectra, observer=observer)
         finalists = strategy.run(arena)
+        arena.mend(finalists)
         if not run.state.finished:
             arena.record({"event": "finished", "finalists": finalists})
         return SearchResult(record=run.state.to_record(), folder=Path(folder))
@@ -171,8 +164,8 @@ def train(
         raise InputError(f"epochs must be at least 1, got {epochs}")
     observer = observer or SilentObserver()
     sparsity = task.sparsity if sparsity is None else sparsity
-    _check_resources(sparsity, 1, threads, device)
-    measures_spectra = _check_trainable(task, configuration, sparsity, epochs, device)
+    _check_resources(task, sparsity, 1, threads, device)
+    measures_spectra = _check_trainable(task, configuration, sparsity, epochs, device, needs_spectrum=False)
     plan = {"name": "train", "final_epochs": epochs, **configuration.to_json()}
     header = _header(task, _plain(plan), sparsity, seed, threads, device)
     with _running(task, header, Path(folder), 1, overwrite=overwrite, observer=observer) as (run, executor):
@@ -187,6 +180,7 @@ def train(
         )
         keys = list(run.state.candidates) or arena.enter([configuration])
         arena.advance(keys, epochs)
+        arena.mend(keys)
         if not run.state.finished:
             arena.record({"event": "finished", "finalists": keys})
         return SearchResult(record=run.state.to_record(), folder=Path(folder))
@@ -208,22 +202,47 @@ def _running(
             executor.close()
 
 
-def _check_resources(sparsity: float, workers: int, threads: int, device: str) -> None:
+def _check_resources(task: Task, sparsity: float, workers: int, threads: int, device: str) -> None:
     if not 0 <= sparsity < 1:
         raise InputError(f"sparsity must lie in [0, 1), got {sparsity}; 0.67 keeps a third of the weights")
     for name, value in (("workers", workers), ("threads", threads)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
     try:
-        kind = torch.device(device).type
+        place = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:N'), got {device!r}") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {device!r} needs a CUDA GPU and none is available; use --device cpu")
+    if place.type not in ("cpu", "cuda"):
+        raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:N'), got {device!r}")
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device {device!r} needs a CUDA GPU and {torch.cuda.device_count() or 'none'} is available; "
+            "use --device cpu"
+        )
+    if workers > 1:
+        check_portable(task)
+
+
+def _check_space(strategy: Strategy, space: Space) -> None:
+    """Whether the space holds all candidates that the strategy will ever ask for."""
+    wanted = strategy.candidates + sum(planned.inserted for planned in strategy.plan())
+    held = len(space.grid()) if strategy.proposer == "grid" else space.size()
+    if wanted > held:
+        where = "grid" if strategy.proposer == "grid" else "space"
+        raise InputError(
+            f"the {where} holds {held:.0f} configurations, and {wanted} candidates were asked for, later "
+            "ones included; widen [space] or lower candidates"
+        )
 
 
 def _check_trainable(
-    task: Task, configuration: Configuration, sparsity: float, epochs: int, device: str
+    task: Task,
+    configuration: Configuration,
+    sparsity: float,
+    epochs: int,
+    device: str,
+    *,
+    needs_spectrum: bool,
 ) -> bool:
     """Refuse, before a folder is touched, what cannot be trained; whether there are spectra to measure."""
     training = Training(
@@ -234,7 +253,7 @@ def _check_trainable(
         name=configuration.text,
         device=device,
     )
-    return check_trainable(task, training)
+    return check_trainable(task, training, needs_spectrum=needs_spectrum)
 
 
 def _header(

@@ -21,6 +21,9 @@ from hyperprune.sparsity import methods
 _DIGITS = 3  # death rates are drawn to three digits, so that a label names the configuration exactly
 
 
+_SHOWN = {"allocation", "death", "redistribution", "death_rate"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
     """A pruning method and its settings: hashable, comparable, serialisable.
@@ -53,7 +56,7 @@ class Configuration:
     @property
     def label(self) -> str:
         """For people: the settings that the default space varies, else the method and its settings."""
-        if self.method != "dynamic_sparse":
+        if self.method != "dynamic_sparse" or not dict(self.settings).keys() >= _SHOWN:
             return " ".join([self.method, *(f"{name}={value}" for name, value in self.settings)])
         values = dict(self.settings)
         shown = [values.get("allocation"), values.get("death"), values.get("redistribution")]
@@ -97,6 +100,9 @@ class Space:
             raise InputError(
                 f"space.death_rate must be a range within (0, 1], got {list(self.death_rate)}; try [0.4, 0.9]"
             )
+        for rate in (low, high, self.grid_death_rate):
+            if round(rate, _DIGITS) != rate:
+                raise InputError(f"death rates have at most {_DIGITS} digits after the point, got {rate}")
         for configuration in self.grid():
             configuration.build()  # names and rates are checked where they are defined
 

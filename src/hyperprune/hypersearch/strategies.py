@@ -1,8 +1,16 @@
-"""How candidates are sifted: the LS-based hyperpruning of the LSH paper, and training everything.
+"""How candidates are sifted: LS-based hyperpruning, successive halving, Hyperband, training everything.
 
 A strategy is a frozen set of numbers and one method that drives an `Arena`: admit, advance, rank,
 eliminate, until the finalists are trained. It neither trains nor stores, so that the same strategy runs
-on live training and on recorded candidates.
+on live training, on recorded candidates (`replay`), and on nothing at all (`plan`).
+
+Rounds are the eliminations, numbered 1, 2, … through the whole search, brackets included (one that fails
+leaves a gap); candidates that enter after round k are admitted with `round_number=k`, the initial with 0.
+
+References:
+- LSH: the paper on hyperpruning, §3.
+- Jamieson & Talwalkar 2016, "Non-stochastic best arm identification": successive halving.
+- Li et al. 2018, "Hyperband", JMLR 18(185), algorithm 1.
 """
 
 from __future__ import annotations
@@ -10,41 +18,57 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from hyperprune.errors import InputError
+from hyperprune.errors import HyperpruneError, InputError, unknown_name
 from hyperprune.hypersearch.proposers import get_proposer
 from hyperprune.hypersearch.signals import get_signal
 
 NUM_FINALISTS = 2
+HISTORIES = ("survivors", "all")
+
+
+class EveryCandidateFailed(HyperpruneError):
+    """None of the candidates that were to advance is left."""
 
 
 @runtime_checkable
 class Arena(Protocol):
     """Where candidates live. Keys name candidates; failed candidates drop out of every answer."""
 
-    def admit(self, proposer: str, count: int, *, round_number: int) -> list[str]:
-        """Create `count` new candidates, proposed from the survivors of the round, and return their keys."""
+    def admit(self, proposer: str, count: int, *, round_number: int, history: str = "survivors") -> list[str]:
+        """Create `count` new candidates after a round and return their keys.
+
+        The proposer learns of the round's survivors, or, where `history` is "all", of every candidate that
+        was ever ranked.
+        """
         ...
 
     def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
-        """Train the candidates, and the dense reference, to `to_epoch` epochs in all; the keys not failed."""
+        """Train the candidates, and the dense reference, to `to_epoch` epochs in all; the keys not failed.
+
+        Raises:
+            EveryCandidateFailed: none is left.
+        """
         ...
 
     def signals(self, keys: Sequence[str], signal: str, epoch: int) -> dict[str, float]:
-        """The signal of each candidate at `epoch`; smaller is better."""
+        """The signal of each candidate at `epoch`, among these; smaller is better."""
         ...
 
     def eliminate(
         self, round_number: int, epoch: int, signals: Mapping[str, float], kept: Sequence[str]
-    ) -> None:
-        """Drop every candidate of the round that is not kept."""
+    ) -> list[str]:
+        """Drop whom the round does not keep; the keys kept (of a round that is known already, its own)."""
         ...
 
 
 class PlannedRound(NamedTuple):
-    """One round of a schedule: entrants train to `epoch`, `kept` stay, `inserted` are new."""
+    """One elimination of a schedule: entrants train to `epoch`, `kept` stay, `inserted` enter after it.
+
+    `epochs` are those trained for it, by its entrants since they last were in a round.
+    """
 
     number: int
     epoch: int
@@ -61,8 +85,9 @@ class Strategy(ABC):
     Attributes:
         candidates: how many to begin with, at least 2.
         final_epochs: a finalist's epochs in all, selection included.
-        proposer: "grid", "random" or "tpe".
-        signal: what ranks candidates: "spectrum", or "loss" for loss-based search.
+        proposer: a name of `proposers.PROPOSERS`: "grid", "random", "tpe".
+        signal: what ranks candidates, a name of `signals.SIGNALS`: "spectrum", "loss", "blend", …
+        uses_signal: whether candidates are ranked at all.
     """
 
     candidates: int = 24
@@ -70,29 +95,52 @@ class Strategy(ABC):
     proposer: str = "tpe"
     signal: str = "spectrum"
     name: ClassVar[str]
+    uses_signal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         get_proposer(self.proposer)
         get_signal(self.signal)
+        self._at_least(1, "final_epochs")
         if self.candidates < NUM_FINALISTS:
             raise InputError(
                 f"candidates must be at least {NUM_FINALISTS}, got {self.candidates}; "
                 "use 'hyperprune train' for one"
             )
-        if self.final_epochs < 1:
-            raise InputError(f"final_epochs must be at least 1, got {self.final_epochs}")
-
-    @abstractmethod
-    def plan(self) -> list[PlannedRound]:
-        """The rounds, as they will be if no candidate fails."""
 
     @abstractmethod
     def run(self, arena: Arena) -> list[str]:
         """Drive the arena to the end; the finalists' keys."""
 
+    def plan(self) -> list[PlannedRound]:
+        """The rounds, as they will be if no candidate fails."""
+        return self.rehearse().rounds
+
+    @property
+    def created(self) -> int:
+        """How many candidates there will have been in all."""
+        return len(self.rehearse().epochs)
+
     def to_json(self) -> dict[str, Any]:
         """Name and settings."""
         return {"name": self.name, **asdict(self)}
+
+    def rehearse(self) -> Rehearsal:
+        """What the strategy asks for, if nothing fails."""
+        rehearsal = Rehearsal()
+        self.run(rehearsal)
+        return rehearsal
+
+    def _sift(self, arena: Arena, keys: Sequence[str], *, number: int, epoch: int, keep: int) -> list[str]:
+        """Train to `epoch` and keep the `keep` smallest signals, best first; ties by key."""
+        alive = arena.advance(keys, epoch)
+        signals = arena.signals(alive, self.signal, epoch)
+        kept = sorted(alive, key=lambda key: (signals[key], key))[:keep]
+        return arena.eliminate(number, epoch, signals, kept)
+
+    def _at_least(self, least: int, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,23 +148,26 @@ class LSH(Strategy):
     """LS-based hyperpruning: halve the candidates by the signal, insert new ones, repeat, train the last two.
 
     Each round keeps the better half (rounded up) of its n entrants and inserts ⌊n/4⌋ proposed from the
-    survivors; new candidates are trained from scratch to the others' epoch. With the grid proposer nothing
+    outcome; new candidates are trained from scratch to the others' epoch. With the grid proposer nothing
     is inserted. Reference: the LSH paper, §3.
 
     Attributes:
         first_epochs: epochs before the first elimination (e0).
         round_epochs: epochs between eliminations (e_i).
+        history: what the proposer learns from: the round's "survivors", as in the paper, or "all" that were
+            ever ranked, the eliminated ones as such.
     """
 
     first_epochs: int = 3
     round_epochs: int = 3
+    history: str = "survivors"
     name = "lsh"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("first_epochs", "round_epochs"):
-            if getattr(self, field) < 1:
-                raise InputError(f"{field} must be at least 1, got {getattr(self, field)}")
+        self._at_least(1, "first_epochs", "round_epochs")
+        if self.history not in HISTORIES:
+            raise unknown_name("history", self.history, HISTORIES)
         selection = max((planned.epoch for planned in self.plan()), default=0)
         if self.final_epochs < selection:
             raise InputError(
@@ -124,34 +175,121 @@ class LSH(Strategy):
                 f"{self.final_epochs}; raise it, or lower first_epochs, round_epochs or candidates"
             )
 
-    def plan(self) -> list[PlannedRound]:
-        rounds, entrants, epoch, trained = [], self.candidates, self.first_epochs, 0
-        newcomers = self.candidates
-        while entrants > NUM_FINALISTS:
-            kept, inserted = self._sizes(entrants)
-            epochs = newcomers * epoch + (entrants - newcomers) * (epoch - trained)
-            rounds.append(PlannedRound(len(rounds) + 1, epoch, entrants, kept, inserted, epochs))
-            entrants, newcomers, trained = kept + inserted, inserted, epoch
-            epoch += self.round_epochs
-        return rounds
+    def run(self, arena: Arena) -> list[str]:
+        keys = arena.admit(self.proposer, self.candidates, round_number=0)
+        number, epoch = 1, self.first_epochs
+        while len(keys) > NUM_FINALISTS:
+            keep = math.ceil(len(keys) / 2)
+            insert = 0 if self.proposer == "grid" else len(keys) // 4
+            keys = self._sift(arena, keys, number=number, epoch=epoch, keep=keep)
+            if insert:
+                keys += arena.admit(self.proposer, insert, round_number=number, history=self.history)
+            number, epoch = number + 1, epoch + self.round_epochs
+        return arena.advance(keys, self.final_epochs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuccessiveHalving(Strategy):
+    """Keep one in `eta`, give the rest `eta` times the epochs, repeat; train what is left to the end.
+
+    n candidates are ranked after `first_epochs · eta^i` epochs and ⌊n / eta^(i+1)⌋ are kept, while that is
+    at least one and the epochs are fewer than `final_epochs`. Nothing is inserted. Where `final_epochs` is
+    no such product, the finalists' last stretch is longer or shorter than a factor of `eta`.
+    Reference: Jamieson & Talwalkar 2016, in the form of Li et al. 2018, algorithm 1.
+
+    Attributes:
+        first_epochs: epochs before the first elimination.
+        eta: how many candidates compete for one place, at least 2.
+    """
+
+    proposer: str = "random"
+    first_epochs: int = 3
+    eta: int = 3
+    name = "successive_halving"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "first_epochs")
+        self._at_least(2, "eta")
+        if not self.plan():
+            raise InputError(
+                "successive_halving must eliminate somebody: candidates at least eta, first_epochs below "
+                f"final_epochs; got {self.candidates} candidates, eta {self.eta}, {self.first_epochs} first "
+                f"and {self.final_epochs} final epochs; use the strategy 'full' to eliminate nobody"
+            )
 
     def run(self, arena: Arena) -> list[str]:
         keys = arena.admit(self.proposer, self.candidates, round_number=0)
-        round_number, epoch = 1, self.first_epochs
-        while len(keys) > NUM_FINALISTS:
-            kept_count, inserted_count = self._sizes(len(keys))
-            keys = arena.advance(keys, epoch)
-            signals = arena.signals(keys, self.signal, epoch)
-            keys = sorted(keys, key=lambda key: (signals[key], key))[:kept_count]
-            arena.eliminate(round_number, epoch, signals, keys)
-            if inserted_count:
-                keys = keys + arena.admit(self.proposer, inserted_count, round_number=round_number)
-            round_number, epoch = round_number + 1, epoch + self.round_epochs
+        number, epoch, keep = 1, self.first_epochs, self.candidates // self.eta
+        while keep >= 1 and epoch < self.final_epochs:
+            keys = self._sift(arena, keys, number=number, epoch=epoch, keep=keep)
+            number, epoch, keep = number + 1, epoch * self.eta, keep // self.eta
         return arena.advance(keys, self.final_epochs)
 
-    def _sizes(self, entrants: int) -> tuple[int, int]:
-        inserted = 0 if self.proposer == "grid" else entrants // 4
-        return math.ceil(entrants / 2), inserted
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperband(Strategy):
+    """Successive halving in brackets, from many candidates ranked early to few that are only trained.
+
+    With R = `final_epochs` and s_max the largest s for which R / eta^s is at least `first_epochs`, bracket
+    s = s_max … 0 admits ⌈(s_max + 1) / (s + 1) · eta^s⌉ candidates and ranks them after ⌊R / eta^s⌋,
+    ⌊R / eta^(s-1)⌋, … epochs, one in `eta` surviving each time; its survivors are trained to R. All
+    brackets' survivors are finalists. How many candidates there are follows from these numbers. Brackets
+    run one after the other; a proposer that learns is told of every candidate ranked in the earlier ones.
+    Reference: Li et al. 2018, algorithm 1, with whole epochs.
+
+    Attributes:
+        candidates: of the first bracket; computed.
+        first_epochs: the fewest epochs after which a candidate may be dropped.
+        eta: how many candidates compete for one place, at least 2.
+    """
+
+    candidates: int = field(init=False, default=0)
+    proposer: str = "random"
+    first_epochs: int = 3
+    eta: int = 3
+    name = "hyperband"
+
+    def __post_init__(self) -> None:
+        self._at_least(1, "first_epochs")
+        self._at_least(2, "eta")
+        if self.final_epochs < self.first_epochs * self.eta:
+            raise InputError(
+                f"final_epochs must be at least eta · first_epochs = {self.first_epochs * self.eta}, got "
+                f"{self.final_epochs}; lower first_epochs or eta"
+            )
+        object.__setattr__(self, "candidates", self._bracket_size(self._most_halvings))
+        super().__post_init__()
+
+    def run(self, arena: Arena) -> list[str]:
+        finalists, failure, number = list[str](), None, 0
+        for halvings in range(self._most_halvings, -1, -1):
+            size = self._bracket_size(halvings)
+            keys = arena.admit(self.proposer, size, round_number=number, history="all")
+            first = number + 1
+            number += halvings  # the bracket's rounds keep their numbers even if it fails before the last
+            try:
+                for rung in range(halvings):
+                    epoch = self.final_epochs // self.eta ** (halvings - rung)
+                    keep = size // self.eta ** (rung + 1)
+                    keys = self._sift(arena, keys, number=first + rung, epoch=epoch, keep=keep)
+                finalists += arena.advance(keys, self.final_epochs)
+            except EveryCandidateFailed as error:
+                failure = error
+        if not finalists and failure is not None:
+            raise failure
+        return finalists
+
+    @property
+    def _most_halvings(self) -> int:
+        """s_max, in whole numbers: a logarithm would round 3^5 down."""
+        halvings = 0
+        while self.first_epochs * self.eta ** (halvings + 1) <= self.final_epochs:
+            halvings += 1
+        return halvings
+
+    def _bracket_size(self, halvings: int) -> int:
+        return -(-(self._most_halvings + 1) * self.eta**halvings // (halvings + 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,23 +301,62 @@ class Full(Strategy):
 
     proposer: str = "random"
     name = "full"
-
-    def plan(self) -> list[PlannedRound]:
-        return []
+    uses_signal = False
 
     def run(self, arena: Arena) -> list[str]:
         keys = arena.admit(self.proposer, self.candidates, round_number=0)
         return arena.advance(keys, self.final_epochs)
 
 
-STRATEGIES: dict[str, type[Strategy]] = {"lsh": LSH, "full": Full}
+@dataclass(frozen=True, kw_only=True)
+class Random(Full):
+    """Random search (Bergstra & Bengio 2012): `Full` whose candidates are always drawn at random."""
+
+    proposer: str = field(init=False, default="random")
+    name = "random"
+
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    kind.name: kind for kind in (LSH, SuccessiveHalving, Hyperband, Full, Random)
+}
 
 
 def planned_epochs(strategy: Strategy) -> int:
     """Epochs of all candidates together, the dense reference's apart, if none fails."""
-    rounds = strategy.plan()
-    if not rounds:
-        return strategy.candidates * strategy.final_epochs
-    last = rounds[-1]
-    finalists = last.kept + last.inserted
-    return sum(planned.epochs for planned in rounds) + finalists * (strategy.final_epochs - last.epoch)
+    return sum(strategy.rehearse().epochs.values())
+
+
+class Rehearsal:
+    """An arena in which nothing is trained and nothing fails: what a strategy asks of it is its plan.
+
+    Attributes:
+        epochs: how far each candidate was asked to be trained.
+        rounds: the eliminations.
+    """
+
+    def __init__(self) -> None:
+        self.epochs: dict[str, int] = {}
+        self.rounds: list[PlannedRound] = []
+        self._counted: dict[str, int] = {}
+
+    def admit(self, proposer: str, count: int, *, round_number: int, history: str = "survivors") -> list[str]:
+        keys = [str(len(self.epochs) + number) for number in range(count)]
+        self.epochs |= dict.fromkeys(keys, 0)
+        if round_number:
+            self.rounds[-1] = self.rounds[-1]._replace(inserted=count)
+        return keys
+
+    def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
+        self.epochs |= dict.fromkeys(keys, to_epoch)
+        return list(keys)
+
+    def signals(self, keys: Sequence[str], signal: str, epoch: int) -> dict[str, float]:
+        return dict.fromkeys(keys, 0.0)
+
+    def eliminate(
+        self, round_number: int, epoch: int, signals: Mapping[str, float], kept: Sequence[str]
+    ) -> list[str]:
+        epochs = sum(epoch - self._counted.get(key, 0) for key in signals)
+        self._counted |= dict.fromkeys(signals, epoch)
+        self.rounds.append(PlannedRound(round_number, epoch, len(signals), len(kept), 0, epochs))
+        return list(kept)

@@ -11,7 +11,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -97,9 +97,9 @@ class Recipe:
                 f"momentum is for sgd, snt_asgd and rmsprop, got it with {self.optimizer}; remove it or "
                 "choose sgd"
             )
-        if self.weight_decay < 0:
+        if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
             raise InputError(f"weight_decay must be 0 or more, got {self.weight_decay}")
-        if self.clip_norm is not None and self.clip_norm <= 0:
+        if self.clip_norm is not None and not (self.clip_norm > 0 and math.isfinite(self.clip_norm)):
             raise InputError(f"clip_norm must be above 0, got {self.clip_norm}; leave it out to not clip")
         if self.patience < 1:
             raise InputError(f"patience must be at least 1 epoch, got {self.patience}")
@@ -186,15 +186,43 @@ class Task(ABC):
     def identity(self) -> dict[str, Any]:
         """All that decides this task's results, as JSON; a run goes on only under the same identity.
 
-        The default names the class, its source file's checksum and the recipe.
+        The default takes the class and its bases with the checksums of their source files, the recipe, and
+        the task's own attributes: numbers, texts and containers of them by value, others by their type.
+        Override it where such an attribute, or a file that the task reads, decides the results.
         """
-        try:
-            source = Path(inspect.getfile(type(self))).read_bytes()
-        except (OSError, TypeError):
-            source = b""
+        own = [kind for kind in type(self).__mro__ if not kind.__module__.startswith(("hyperprune.", "abc"))]
         return {
             "name": self.name,
-            "class": type(self).__qualname__,
-            "source_sha256": hashlib.sha256(source).hexdigest(),
+            "classes": {kind.__qualname__: _source_checksum(kind) for kind in own if kind is not object},
+            "metric": self.metric,
+            "lower_is_better": self.lower_is_better,
+            "spectrum_warmup": self.spectrum_warmup,
             "recipe": asdict(self.recipe),
+            "attributes": {
+                name: _plain(value)
+                for name, value in sorted(vars(self).items())
+                if name not in ("name", "recipe", "source", "search_defaults")
+            },
         }
+
+
+def _source_checksum(kind: type) -> str:
+    try:
+        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return "no source file"
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it; what it cannot is named by its type."""
+    if isinstance(value, bool | int | float | str) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain({field.name: getattr(value, field.name) for field in fields(value)})
+    if isinstance(value, Tensor):
+        return hashlib.sha256(repr((value.shape, value.tolist())).encode()).hexdigest()
+    return type(value).__qualname__

@@ -100,11 +100,19 @@ def load_task(
     else:
         raise unknown_name("task", name, [*BUILT_IN, "text:PATH", "file.py:name"])
     task.source = {
-        "name": name,
+        "name": _absolute(name),
         "settings": {table: dict(values) for table, values in settings.items()},
-        "data_dir": None if data_dir is None else str(data_dir),
+        "data_dir": None if data_dir is None else str(Path(data_dir).absolute()),
     }
     return task
+
+
+def _absolute(name: str) -> str:
+    """A task's name with the path in it made absolute, so that it means the same from any folder."""
+    if name.startswith("text:"):
+        return f"text:{Path(name.removeprefix('text:')).expanduser().absolute()}"
+    path, separator, attribute = name.rpartition(":")
+    return f"{Path(path).absolute()}:{attribute}" if separator else name
 
 
 def maker_of(task: Task) -> Callable[[], Task]:
@@ -161,9 +169,11 @@ def _from_file(path: Path, attribute: str) -> Task:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
+        if str(path.parent) not in sys.path:  # as for a script: modules beside the file can be imported
+            sys.path.insert(0, str(path.parent))
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[module_name]
             raise InputError(
                 f"{path} must be Python that runs, and it raised {type(error).__name__}: {error}"
@@ -174,7 +184,13 @@ def _from_file(path: Path, attribute: str) -> Task:
         names = [name for name, item in vars(module).items() if _may_make_task(item, module_name)]
         raise unknown_name(f"name in {path.name}", attribute, names)
     if inspect.isclass(value) or (callable(value) and not isinstance(value, Task)):
-        value = value()
+        try:
+            value = value()
+        except Exception as error:
+            raise InputError(
+                f"{path.name}:{attribute} must make a task without arguments, and it raised "
+                f"{type(error).__name__}: {error}"
+            ) from error
     if not isinstance(value, Task):
         raise InputError(
             f"{path.name}:{attribute} must be a hyperprune.Task, or make one, got {type(value).__name__}; "

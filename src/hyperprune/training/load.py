@@ -23,6 +23,8 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
 def load_model(path: str | Path, task: Task | None = None) -> nn.Module:
     """A pruned network as the search evaluated it, in evaluation mode; dead weights are exactly zero.
 
+    The file itself runs no code; the task that it names is a Python file of yours, which is imported.
+
     Args:
         path: a `best.pt` of a run.
         task: needed only where the run's task was made by a program; else the file names it.

@@ -11,12 +11,17 @@ from hyperprune.errors import InputError
 from hyperprune.lyapunov import lyapunov_spectrum
 from hyperprune.rng import generator
 from hyperprune.spectra import LyapunovSpectrum
-from hyperprune.tasks.contract import Task
+from hyperprune.tasks.contract import RecurrentRun, Task
 from hyperprune.training.nested import to_device
 
 
 def recurrent_spectra(
-    task: Task, model: nn.Module, *, seed: int, jacobian: Literal["full", "hidden"] = "hidden"
+    task: Task,
+    model: nn.Module,
+    *,
+    seed: int,
+    jacobian: Literal["full", "hidden"] = "hidden",
+    quick: bool = False,
 ) -> list[LyapunovSpectrum]:
     """The Lyapunov spectrum of each recurrent module of a task's model, on the task's measured batch.
 
@@ -25,6 +30,7 @@ def recurrent_spectra(
         model: in evaluation mode, on the device to measure on.
         seed: of the tangent frame's random draw, where one is needed.
         jacobian: of the full state (an LSTM's h and c), or of the hidden state with the cell state held.
+        quick: measure one exponent over one step, to learn whether it can be measured.
 
     Raises:
         InputError: the task names no recurrent module.
@@ -34,13 +40,20 @@ def recurrent_spectra(
     with torch.no_grad():
         runs = task.recurrent(model, to_device(task.spectrum_batch(), device))
         if not runs:
-            raise InputError(f"Task.recurrent must name a recurrent module, task {task.name!r} gave none")
+            raise InputError(
+                f"Task.recurrent must name at least one recurrent module, task {task.name!r} gave none; its "
+                "Lyapunov spectrum guides the search (--signal loss does without)"
+            )
+        if not all(isinstance(run, RecurrentRun) for run in runs):
+            raise InputError("Task.recurrent must return a list of hyperprune.RecurrentRun")
+        end = task.spectrum_warmup + 1 if quick else None
         return [
             lyapunov_spectrum(
                 run.module,
-                run.inputs,
+                run.inputs[:end],
                 run.state,
                 jacobian=jacobian,
+                num_exponents=1 if quick else None,
                 warmup=task.spectrum_warmup,
                 generator=generator(seed, "spectrum"),
             )

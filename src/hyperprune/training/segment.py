@@ -11,9 +11,11 @@ that evaluation uses, then let the method change the topology.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,13 +26,13 @@ import numpy as np
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from hyperprune.errors import InputError, NumericsError
+from hyperprune.errors import HyperpruneError, InputError, NumericsError
 from hyperprune.optim import SNTASGD, NonMonotonic
 from hyperprune.records import EpochRecord
 from hyperprune.rng import generator
 from hyperprune.sparsity.method import Method
 from hyperprune.sparsity.training import SparseTraining
-from hyperprune.tasks.contract import Task
+from hyperprune.tasks.contract import BatchLoss, Task
 from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from hyperprune.training.isolation import isolated, random_state, restore_random_state
 from hyperprune.training.measure import recurrent_spectra
@@ -120,17 +122,74 @@ def advance(
         )
 
 
-def check_trainable(task: Task, training: Training) -> bool:
-    """Build all that `advance` builds, train nothing, and say whether the task names recurrent modules.
+def identity_of(task: Task, training: Training) -> str:
+    """A checksum of all that decides a candidate's weights; a checkpoint of another one is never used."""
+    text = json.dumps([task.identity(), repr(training)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_trainable(task: Task, training: Training, *, needs_spectrum: bool) -> bool:
+    """Build all that `advance` builds and try one batch; nothing is written.
+
+    Args:
+        task: what would be trained.
+        training: how.
+        needs_spectrum: whether it is an error if the task names no recurrent module.
+
+    Returns:
+        Whether spectra can be measured.
 
     Raises:
-        InputError: the sparsity leaves a tensor no weight, a prunable name does not exist, …
+        InputError: the sparsity leaves a tensor no weight, a prunable name does not exist, the task breaks
+            its contract, or its code fails.
     """
     with isolated(device=training.device, threads=training.threads, seed=training.seed):
-        candidate = _Candidate(task, training, Path(), {})
-        with candidate.evaluating():
-            batch = to_device(task.spectrum_batch(), candidate.device)
-            return bool(task.recurrent(candidate.model, batch))
+        with _blaming(task, "model"):
+            candidate = _Candidate(task, training, Path(), {})
+        with _blaming(task, "batches or loss"):
+            for split in ("valid", "train"):
+                batch = next(iter(candidate.batches(split, 1)), None)
+                if batch is None:
+                    raise InputError(f"the {split} split must hold at least one batch, got none")
+                outcome = task.loss(candidate.model, batch, None)
+            _check_loss(task, outcome)
+            outcome.loss.backward()
+        with candidate.evaluating(), _blaming(task, "recurrent"):
+            if not needs_spectrum and not _has_recurrence(task, candidate):
+                return False
+            recurrent_spectra(task, candidate.model, seed=training.seed, quick=True)
+            return True
+
+
+def _has_recurrence(task: Task, candidate: _Candidate) -> bool:
+    try:
+        return bool(task.recurrent(candidate.model, to_device(task.spectrum_batch(), candidate.device)))
+    except InputError:  # a text too short for the measured window
+        return False
+
+
+def _check_loss(task: Task, outcome: object) -> None:
+    if not isinstance(outcome, BatchLoss):
+        raise InputError(f"Task.loss must return a hyperprune.BatchLoss, got {type(outcome).__name__}")
+    if not isinstance(outcome.loss, torch.Tensor) or outcome.loss.ndim != 0:
+        raise InputError("BatchLoss.loss must be a tensor without axes; take the mean over the batch")
+    if not isinstance(outcome.num_items, int) or outcome.num_items < 1:
+        raise InputError(f"BatchLoss.num_items must be a whole number from 1 up, got {outcome.num_items!r}")
+
+
+@contextmanager
+def _blaming(task: Task, part: str) -> Iterator[None]:
+    """Turn what a task's own code raises into an error that says where."""
+    try:
+        yield
+    except HyperpruneError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            f"task {task.name!r} must train, and its {part} raised {type(error).__name__}: {error} "
+            f"({Path(place.filename).name}, line {place.lineno})"
+        ) from error
 
 
 class _Candidate:
@@ -153,6 +212,7 @@ class _Candidate:
             parameters=task.prunable(self.model),
             rescale_weights=task.recipe.rescale_weights,
         )
+        self.identity = identity_of(task, training)
         self.trigger = NonMonotonic(patience=task.recipe.patience)
         self.records: list[EpochRecord] = []
         self.best_epoch: int | None = None
@@ -173,10 +233,13 @@ class _Candidate:
                 self.failure = f"the training loss became {train_loss} in epoch {epoch}"
                 return None
         with self.evaluating():
-            outcome = self.task.evaluate(self.model, self._batches("valid", epoch))
+            outcome = self.task.evaluate(self.model, self.batches("valid", epoch))
             seconds = time.perf_counter() - started
             if not (math.isfinite(outcome.loss) and math.isfinite(outcome.metric)):
-                self.failure = f"the validation loss became {outcome.loss} in epoch {epoch}"
+                self.failure = (
+                    f"validation gave the loss {outcome.loss} and the {self.task.metric} {outcome.metric} in "
+                    f"epoch {epoch}"
+                )
                 return None
             try:
                 spectrum = self._spectrum() if self.training.measure_spectrum else None
@@ -210,7 +273,7 @@ class _Candidate:
         self.model.train()
         total, num_items, state = 0.0, 0, None
         clip_norm = self.task.recipe.clip_norm
-        for batch in self._batches("train", epoch):
+        for batch in self.batches("train", epoch):
             outcome = self.task.loss(self.model, batch, state)
             value = outcome.loss.item()
             if not math.isfinite(value):
@@ -228,7 +291,8 @@ class _Candidate:
             raise InputError("the training split must hold at least one batch, got none; check Task.batches")
         return total / num_items
 
-    def _batches(self, split: Any, epoch: int) -> Iterator[Any]:
+    def batches(self, split: Any, epoch: int) -> Iterator[Any]:
+        """A split's batches on the candidate's device."""
         return (to_device(batch, self.device) for batch in self.task.batches(split, epoch))
 
     @contextmanager
@@ -270,7 +334,7 @@ class _Candidate:
     def _save(self) -> None:
         content = {
             "kind": "training",
-            "name": self.training.name,
+            "identity": self.identity,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "sparse": self.sparse.state_dict(),
@@ -294,6 +358,8 @@ class _Candidate:
                 continue
             try:
                 content = load_checkpoint(path)
+                if content.get("identity") != self.identity:
+                    raise InputError(f"{path} belongs to another run")
                 if content["best_epoch"] is not None:
                     load_checkpoint(self.folder / BEST_WEIGHTS)
             except InputError as error:

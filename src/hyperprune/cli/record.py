@@ -1,0 +1,86 @@
+"""`hyperprune record`: train every candidate to the end, and keep all epochs as a table for replays."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from hyperprune.cli import options as shared
+from hyperprune.cli import search
+from hyperprune.errors import InputError
+
+_TRAINING = ("task", *search.STRATEGY_OPTIONS, *search.RUN_OPTIONS, "strategy", "config", "data_dir", "out")
+_EPILOG = """examples:
+  hyperprune record pydoc --candidates 24 --final-epochs 12 --out pydoc.npz
+  hyperprune record --from runs/seed0 runs/seed1 --out pydoc.npz
+"""
+
+
+def add_parser(commands: Any) -> None:
+    about = "Train every candidate to the end and write a table of all epochs, for replays."
+    parser = commands.add_parser(
+        "record",
+        help=about,
+        description=about,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        conflict_handler="resolve",  # the options are those of 'search', and --out means the table
+    )
+    search.add_options(parser)
+    parser.add_argument(
+        "--out", dest="table", type=Path, metavar="TABLE", required=True, help="the .npz file"
+    )
+    parser.add_argument(
+        "--run", dest="out", type=Path, metavar="RUN", help="the run folder (runs/TASK-record)"
+    )
+    parser.add_argument(
+        "--from",
+        dest="runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="train nothing: make the table from finished runs with --strategy full, each of another seed",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.runs is None:
+        if options.strategy not in (None, "full", "random"):
+            raise InputError(
+                "a table needs every candidate trained to the end, and --strategy "
+                f"{options.strategy} eliminates some; leave it out"
+            )
+        options.strategy = options.strategy or "full"
+        name = options.task or shared.DEFAULT_TASK
+        options.out = options.out or Path(f"{shared.default_folder(name)}-record")
+        code = search.run(argparse.Namespace(**{**vars(options), "json": options.json and options.plan}))
+        if code or options.plan:
+            return code
+        options.runs = [options.out]
+    elif training := shared.given(options, _TRAINING):
+        raise InputError(
+            f"--from takes finished runs and trains nothing, and {next(iter(training))} is for training; "
+            "leave out one of the two"
+        )
+
+    from hyperprune.hypersearch.table import record_table
+
+    table = record_table(options.runs)
+    table.save(options.table)
+    rows = sum(len(run.configurations) for run in table.runs)
+    print(f"table:   {options.table} ({rows} candidates × {table.final_epochs} epochs)")
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "table": str(options.table),
+                    "candidates": rows,
+                    "final_epochs": table.final_epochs,
+                    "seeds": [run.seed for run in table.runs],
+                }
+            )
+        )
+    return 0

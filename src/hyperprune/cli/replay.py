@@ -1,0 +1,172 @@
+"""`hyperprune replay`: how good a strategy's picks are, over a thousand searches on recorded candidates."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hyperprune.cli import options as shared
+from hyperprune.cli import search
+from hyperprune.errors import InputError
+
+if TYPE_CHECKING:
+    from hyperprune.hypersearch.replay import Replays
+    from hyperprune.hypersearch.strategies import Strategy
+    from hyperprune.hypersearch.table import CandidateTable
+
+_NUMBERS = ("candidates", "first_epochs", "round_epochs", "final_epochs", "eta", "proposer", "history")
+
+
+def add_parser(commands: Any) -> None:
+    parser = shared.add_parser(
+        commands,
+        "replay",
+        about="Run strategies on a table of finished candidates: the regret of their picks, in milliseconds.",
+        examples=(
+            "hyperprune replay pydoc.npz",
+            "hyperprune replay pydoc.npz --strategy lsh --strategy hyperband --signal spectrum --signal loss",
+            "hyperprune replay pydoc.npz --proposer random --repeats 1000 --picture regret.png --json",
+        ),
+    )
+    parser.add_argument("table", type=Path, metavar="TABLE", help="what 'hyperprune record' wrote")
+    parser.add_argument("--strategy", action="append", metavar="NAME", help="may be repeated (lsh and full)")
+    parser.add_argument(
+        "--signal", action="append", metavar="NAME", help="may be repeated (spectrum and loss)"
+    )
+    parser.add_argument("--repeats", type=int, default=1000, metavar="N", help="searches of each (1000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (0)")
+    search.add_strategy_options(parser)
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="plot regret against epochs to this file"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    import time
+
+    from hyperprune.hypersearch.replay import replay
+    from hyperprune.hypersearch.table import load_table
+
+    table = load_table(options.table)
+    strategies = _strategies(table, options)
+    started = time.perf_counter()
+    outcomes = [
+        replay(table, strategy, repeats=options.repeats, seed=options.seed) for strategy in strategies
+    ]
+    milliseconds = 1000 * (time.perf_counter() - started) / (options.repeats * len(outcomes))
+    seeds = ", ".join(str(run.seed) for run in table.runs)
+    print(
+        f"{table.task}: {table.num_rows} candidates × {table.final_epochs} epochs, seed {seeds}; "
+        f"{options.repeats} searches each, {milliseconds:.1f} ms a search"
+    )
+    print(_text_table(table, outcomes))
+    if options.picture is not None:
+        _draw(table, outcomes, options.picture)
+        print(f"picture: {options.picture}")
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "table": str(options.table),
+                    "metric": table.metric,
+                    "rows": table.num_rows,
+                    "results": [
+                        {**outcome.summary(), "settings": outcome.strategy.to_json()} for outcome in outcomes
+                    ],
+                }
+            )
+        )
+    return 0
+
+
+def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Strategy]:
+    """Each strategy with each signal; one that ranks nobody is there once.
+
+    An option holds for the strategies that know it. Left out: half of the table's rows as candidates, since
+    LSH inserts up to as many; one epoch before and between eliminations; the table's final epochs.
+    """
+    from dataclasses import fields
+
+    from hyperprune.errors import unknown_name
+    from hyperprune.hypersearch.signals import get_signal
+    from hyperprune.hypersearch.strategies import STRATEGIES
+
+    names = list(dict.fromkeys(options.strategy or ("lsh", "full")))
+    signals = list(
+        dict.fromkeys(options.signal or (("spectrum", "loss") if table.has_spectra else ("loss",)))
+    )
+    for signal in signals:
+        get_signal(signal)
+    chosen = shared.given(options, _NUMBERS)
+    defaults = {
+        "candidates": max(2, table.num_rows // 2),
+        "first_epochs": 1,
+        "round_epochs": 1,
+        "final_epochs": table.final_epochs,
+    }
+    unused = set(chosen)
+    strategies = []
+    for name in names:
+        if name not in STRATEGIES:
+            raise unknown_name("strategy", name, STRATEGIES)
+        kind = STRATEGIES[name]
+        known = {field.name for field in fields(kind) if field.init}
+        unused -= known
+        settings = {key: value for key, value in {**defaults, **chosen}.items() if key in known}
+        for signal in signals:
+            strategies.append(kind(**settings, signal=signal))
+            if not kind.uses_signal:
+                break
+    if unused:
+        raise InputError(
+            f"{sorted(unused)[0]} means nothing to the {'strategy' if len(names) == 1 else 'strategies'} "
+            f"{', '.join(names)}; leave it out"
+        )
+    return strategies
+
+
+def _text_table(table: CandidateTable, outcomes: Sequence[Replays]) -> str:
+    lines = [
+        f"regret: {table.metric} of the pick beyond the best candidate's; found: share of searches without",
+        f"{'strategy':18}  {'signal':14}  {'epochs':>7}  {'mean':>8}  {'median':>8}  {'90 %':>8}  "
+        f"{'mean, %':>7}  {'found':>6}",
+    ]
+    for outcome in outcomes:
+        row = outcome.summary()
+        lines.append(
+            f"{row['strategy']:18}  {row['signal'] or '–':14}  {row['epochs']:7.1f}  "
+            f"{row['regret_mean']:8.4g}  {row['regret_median']:8.4g}  {row['regret_90']:8.4g}  "
+            f"{100 * row['relative_mean']:7.2f}  {row['found_best']:6.1%}"
+        )
+    return "\n".join(lines)
+
+
+def _draw(table: CandidateTable, outcomes: Sequence[Replays], path: Path) -> None:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("--picture needs matplotlib; pip install 'hyperprune[report]'") from error
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for outcome in outcomes:
+        row = outcome.summary()
+        label = row["strategy"] + (f", {row['signal']}" if row["signal"] else "")
+        spread = [[row["regret_mean"] - min(row["regret_mean"], row["regret_median"])], [0.0]]
+        spread[1][0] = max(row["regret_90"] - row["regret_mean"], 0.0)
+        axes.errorbar([row["epochs"]], [row["regret_mean"]], yerr=spread, marker="o", capsize=3, label=label)
+    axes.set(
+        xlabel="epochs spent by a search (mean)",
+        ylabel=f"regret, {table.metric}: mean, from the median to the 90th percentile",
+        title=f"{table.task}: {len(outcomes[0].regret)} replays each, {table.num_rows} candidates",
+    )
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--picture must be a picture file that can be written: {error}") from error

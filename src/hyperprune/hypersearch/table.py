@@ -1,0 +1,312 @@
+"""Finished candidates as a table, so that searches can be replayed on them without training.
+
+A table holds one or more recorded runs (seeds): in each, every candidate and the dense reference were
+trained to the same last epoch, and every epoch's loss, metric and spectrum are kept exactly. The file is
+one compressed `.npz`, described in docs/replay.md.
+
+Axes: R rows (row 0 is the dense reference, then the candidates), E epochs (0 … final), C exponents.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hyperprune
+from hyperprune.errors import InputError
+from hyperprune.files import write_atomically
+from hyperprune.hypersearch.run_folder import read_state
+from hyperprune.hypersearch.run_state import RunState
+from hyperprune.hypersearch.space import Configuration
+from hyperprune.records import EpochRecord
+
+FORMAT = 1
+_MEASURES = ("train_loss", "valid_loss", "metric", "seconds")
+_SHARED = ("format", "version", "task", "sparsity", "threads", "device")  # of the runs' identities
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun:
+    """What one run of a table recorded.
+
+    Attributes:
+        seed: of the run: initial weights, order of the data, topology draws.
+        configurations: one per candidate, all different.
+        reference: the dense model's epochs 0 … final.
+        candidates: each configuration's epochs 0 … final.
+        provenance: command, versions, machine and start of the run.
+    """
+
+    seed: int
+    configurations: tuple[Configuration, ...]
+    reference: tuple[EpochRecord, ...]
+    candidates: tuple[tuple[EpochRecord, ...], ...]
+    provenance: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateTable:
+    """Finished candidates of one task at one sparsity.
+
+    Attributes:
+        task: its name.
+        metric: what the metric is called; a candidate's final metric is the best of its trained epochs.
+        lower_is_better: the metric's direction.
+        final_epochs: the last epoch of every row. A candidate's schedules span it, so that a replay has to
+            have the same.
+        identity: what the runs have in common and what decided their results: the task, sparsity, threads.
+        runs: at least one.
+        provenance: how the table was written.
+    """
+
+    task: str
+    metric: str
+    lower_is_better: bool
+    final_epochs: int
+    identity: Mapping[str, Any]
+    runs: tuple[RecordedRun, ...]
+    provenance: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise InputError("a table must hold at least one run, got none")
+        for run in self.runs:
+            where = f"the run of seed {run.seed}"
+            if len(run.configurations) < 2 or len(set(run.configurations)) < len(run.configurations):
+                raise InputError(
+                    f"a table must hold at least 2 different configurations, {where} has "
+                    f"{len(set(run.configurations))} among {len(run.configurations)}; record more candidates"
+                )
+            names = ["the dense reference", *(configuration.label for configuration in run.configurations)]
+            for name, records in zip(names, (run.reference, *run.candidates), strict=True):
+                self._check_row(records, f"{name} in {where}")
+            sizes = {
+                None if record.spectrum is None else record.spectrum.shape
+                for records in (run.reference, *run.candidates)
+                for record in records
+            }
+            if len(sizes) > 1:
+                raise InputError(
+                    "a table must hold the same number of exponents for every epoch of every candidate, or "
+                    f"none at all; {where} has the shapes {sizes}; record it again"
+                )
+
+    def _check_row(self, records: Sequence[EpochRecord], where: str) -> None:
+        epochs = [record.epoch for record in records]
+        if epochs != list(range(self.final_epochs + 1)):
+            missing = sorted(set(range(self.final_epochs + 1)) - set(epochs))
+            raise InputError(
+                f"a table must hold the epochs 0 to {self.final_epochs} of every candidate, and {where} has "
+                f"{len(epochs)} (missing: {missing}); train all to the end with --strategy full"
+            )
+        for record in records:
+            values = {"valid_loss": record.valid_loss, "metric": record.metric}
+            bad = [name for name, value in values.items() if not np.isfinite(value)]
+            if (
+                record.spectrum is not None and not (record.spectrum < np.inf).all()
+            ):  # -inf is a value, NaN not
+                bad.append("spectrum")
+            if bad:
+                raise InputError(
+                    f"a table must hold numbers, and {bad[0]} of {where} is not one at epoch {record.epoch}; "
+                    "leave that candidate out, or record it again"
+                )
+
+    @property
+    def num_rows(self) -> int:
+        """Configurations that every run has at least."""
+        return min(len(run.configurations) for run in self.runs)
+
+    @property
+    def has_spectra(self) -> bool:
+        return self.runs[0].reference[0].spectrum is not None
+
+    def final_metric(self, records: Sequence[EpochRecord]) -> float:
+        """The best metric of the trained epochs, as in a live search."""
+        best = min if self.lower_is_better else max
+        return best(record.metric for record in records[1:])
+
+    def save(self, path: str | Path) -> None:
+        """Write the table to one `.npz` file, whole or not at all."""
+        arrays: dict[str, np.ndarray] = {}
+        for number, run in enumerate(self.runs):
+            rows = (run.reference, *run.candidates)
+            for name in _MEASURES:
+                values = [[getattr(record, name) for record in records] for records in rows]
+                arrays[f"{name}_{number}"] = np.array(values, dtype=np.float64)  # None becomes NaN
+            if self.has_spectra:
+                spectra = [[record.spectrum for record in records] for records in rows]
+                arrays[f"spectrum_{number}"] = np.array(spectra, dtype=np.float64)
+        header = {
+            "format": FORMAT,
+            **{
+                name: getattr(self, name)
+                for name in ("task", "metric", "lower_is_better", "final_epochs", "identity", "provenance")
+            },
+            "runs": [
+                {
+                    "seed": run.seed,
+                    "configurations": [configuration.to_json() for configuration in run.configurations],
+                    "provenance": dict(run.provenance),
+                }
+                for run in self.runs
+            ],
+        }
+        buffer = BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, header=np.array(json.dumps(header)), **arrays)
+        write_atomically(Path(path), buffer.getvalue())
+
+
+def record_table(folders: Sequence[str | Path]) -> CandidateTable:
+    """The table of finished runs that eliminated nobody.
+
+    Args:
+        folders: run folders of the same task, sparsity and threads, each of another seed. Failed candidates
+            are left out.
+
+    Raises:
+        InputError: a run is not finished, eliminated candidates, or differs from the first one.
+    """
+    if not folders:
+        raise InputError("a table must be made from at least one run, got none")
+    states = [read_state(Path(folder)) for folder in folders]
+    for folder, state in zip(folders, states, strict=True):
+        _check_run(folder, state, states[0])
+    seeds = [state.header["seed"] for state in states]
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"the runs of a table must have different seeds, got {seeds}; leave one out")
+    header = states[0].header
+    return CandidateTable(
+        task=header["task"],
+        metric=header["metric"],
+        lower_is_better=header["lower_is_better"],
+        final_epochs=header["strategy"]["final_epochs"],
+        identity=_shared(states[0]),
+        runs=tuple(_recorded(state) for state in states),
+        provenance={
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "written": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "hyperprune": hyperprune.__version__,
+        },
+    )
+
+
+def load_table(path: str | Path) -> CandidateTable:
+    """Read a table that `hyperprune record` or `CandidateTable.save` wrote.
+
+    Raises:
+        InputError: no such file, not a table, of another version, epochs missing, or a NaN.
+    """
+    path = Path(path)
+    try:
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise InputError(f"a table must be a readable file, got {path}: {error.strerror or error}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise _no_table(path, error) from error
+    try:
+        header = json.loads(arrays["header"].item())
+        if header.pop("format") != FORMAT:
+            raise InputError(
+                f"a table must be of format {FORMAT}, and {path} is of another; "
+                "record it again with this version"
+            )
+        runs = tuple(_run_from(arrays, number, entry) for number, entry in enumerate(header.pop("runs")))
+        return CandidateTable(runs=runs, **header)
+    except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError) as error:
+        raise _no_table(path, error) from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _no_table(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"a table must be a file that 'hyperprune record' wrote, and {path} is not ({error!r}); "
+        "record it again"
+    )
+
+
+def _run_from(arrays: Mapping[str, np.ndarray], number: int, entry: Mapping[str, Any]) -> RecordedRun:
+    measures = {name: arrays[f"{name}_{number}"] for name in _MEASURES}
+    spectra_REC = arrays.get(f"spectrum_{number}")
+    configurations = tuple(Configuration.from_json(item) for item in entry["configurations"])
+    num_rows, num_epochs = measures["metric"].shape
+    if num_rows != len(configurations) + 1 or any(
+        array.shape[:2] != (num_rows, num_epochs)
+        for array in (*measures.values(), *([] if spectra_REC is None else [spectra_REC]))
+    ):
+        raise InputError(
+            f"a table's arrays must have a row for the reference and each of {len(configurations)} "
+            f"configurations and a column per epoch, run {number} has not; record it again"
+        )
+    rows = tuple(
+        tuple(
+            EpochRecord(
+                epoch=epoch,
+                train_loss=None if epoch == 0 else float(measures["train_loss"][row, epoch]),
+                valid_loss=float(measures["valid_loss"][row, epoch]),
+                metric=float(measures["metric"][row, epoch]),
+                seconds=float(measures["seconds"][row, epoch]),
+                spectrum=None if spectra_REC is None else spectra_REC[row, epoch],
+            )
+            for epoch in range(num_epochs)
+        )
+        for row in range(num_rows)
+    )
+    return RecordedRun(
+        seed=entry["seed"],
+        configurations=configurations,
+        reference=rows[0],
+        candidates=rows[1:],
+        provenance=entry["provenance"],
+    )
+
+
+def _check_run(folder: str | Path, state: RunState, first: RunState) -> None:
+    if not state.finished:
+        raise InputError(f"a table is made from finished runs, and {folder} is not; run its command again")
+    eliminated = [key for key, item in state.candidates.items() if item.outcome == "eliminated"]
+    if eliminated:
+        raise InputError(
+            f"a table is made from runs that trained every candidate to the end, and {folder} eliminated "
+            f"{len(eliminated)} ({eliminated[0]}, …); search with --strategy full"
+        )
+    here, there = _shared(state), _shared(first)
+    final = state.header["strategy"]["final_epochs"], first.header["strategy"]["final_epochs"]
+    differing = [name for name in _SHARED if here[name] != there[name]]
+    if final[0] != final[1]:
+        differing.append("final_epochs")
+    if differing:
+        raise InputError(
+            f"the runs of a table must differ in nothing but the seed and the candidates, and {folder} has "
+            f"another {', '.join(differing)}; make a table of its own from it"
+        )
+
+
+def _shared(state: RunState) -> dict[str, Any]:
+    return {name: state.identity[name] for name in _SHARED}
+
+
+def _recorded(state: RunState) -> RecordedRun:
+    trained = [item for item in state.candidates.values() if item.outcome == "finalist"]
+    return RecordedRun(
+        seed=state.header["seed"],
+        configurations=tuple(Configuration.from_json(item.configuration) for item in trained),
+        reference=state.reference.epochs,
+        candidates=tuple(item.epochs for item in trained),
+        provenance=state.header["provenance"],
+    )
