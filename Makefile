@@ -19,7 +19,7 @@ search: $(STAMP)
 	$(BIN)/hyperprune search
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -43,8 +43,10 @@ def _facts(folder: Path):
     record = read_run(folder)
     winner = record.candidates[0]
     return winner, [
-        (row.key, row.configuration, row.outcome, row.metric, row.signals)
-        + tuple((epoch.valid_loss, *np.atleast_1d(epoch.spectrum)) for epoch in row.epochs)
+        (
+            *(row.key, row.configuration, row.outcome, row.metric, row.signals),
+            *((epoch.valid_loss, tuple(np.array(epoch.spectrum))) for epoch in row.epochs),
+        )
         for row in record.candidates
     ]
 
@@ -64,7 +66,7 @@ def test_ten_kills_at_random_moments_change_neither_the_leaderboard_nor_the_winn
         )
         _wait_for_lock(killed, process)
         try:
-            process.wait(timeout=moments.uniform(0.0, 3.0))
+            process.wait(timeout=moments.uniform(0.0, 2.0))
             shutil.rmtree(killed)  # it came to its end between two kills: the next ten begin anew
             num_killed = 0
         except subprocess.TimeoutExpired:

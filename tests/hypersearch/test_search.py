@@ -325,12 +325,12 @@ class VectorLoss(TinyTask):
 
 
 class BareLoss(TinyTask):
-    def loss(self, model, batch, state):
+    def loss(self, model, batch, state):  # pyright: ignore[reportIncompatibleMethodOverride]
         return super().loss(model, batch, state).loss
 
 
 class BareModules(TinyTask):
-    def recurrent(self, model, batch):
+    def recurrent(self, model, batch):  # pyright: ignore[reportIncompatibleMethodOverride]
         return [model.rnn]
 
 
@@ -350,7 +350,7 @@ class LongWarmup(TinyTask):
 
 class Buggy(TinyTask):
     def loss(self, model, batch, state):
-        return super().loss(model, batch.nonsense, state)
+        return super().loss(model, batch.nonsense, state)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize(

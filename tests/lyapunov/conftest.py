@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hyperprune.models.cells import RHN, PeepholeLSTM
 
-Parts = tuple[Tensor, ...]
+Parts = tuple[Tensor, ...]  # h first
 
 
 def _as_parts(state: Any) -> Parts:
@@ -21,7 +21,7 @@ def _step_of(module: nn.Module) -> Callable[[Tensor, Parts], Parts]:
     """One step of a module as a function of its state, by the module's own forward."""
 
     def step(x_BI: Tensor, parts: Parts) -> Parts:
-        _, new = module(x_BI[None], parts if len(parts) > 1 else parts[0])
+        _, new = module(x_BI[None], parts if len(parts) > 1 else next(iter(parts)))
         return _as_parts(new)
 
     return step

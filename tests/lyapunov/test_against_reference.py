@@ -22,7 +22,7 @@ KINDS = [
 def first_frames(iteration: LyapunovIteration) -> list[np.ndarray]:
     """Each layer's first frame, (S, K)."""
     frames = [chains[0]["frame"] for chains in iteration.state_dict()["chains"]]
-    return [frame.reshape(-1, *frame.shape[-2:])[0].numpy() for frame in frames]
+    return [frame.reshape(-1, *frame.shape[-2:])[0].T.numpy() for frame in frames]
 
 
 def drive(steps: int, batch: int, features: int, seed: int = 0) -> torch.Tensor:
@@ -113,3 +113,28 @@ def test_both_orthonormalisations_and_both_layouts_agree(fast, make_module):
     batched = LyapunovIteration(module, batch_size=3, batched=True, fast=fast).advance(inputs).spectrum()
     # As above: eps times the spread of |r| of one step, here up to 1e5.
     np.testing.assert_allclose(batched.per_sample, plain.per_sample, rtol=0, atol=1e-9)
+
+
+def test_states_may_have_any_number_of_axes():
+    start = torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def step(x_t, state):
+        return torch.sin(2 * state + x_t[:, :1, None])
+
+    inputs = drive(10, 3, 1)
+    shaped = lyapunov_spectrum(step, inputs, start)
+    flat = lyapunov_spectrum(lambda x, h: torch.sin(2 * h + x), inputs, start.reshape(3, 8))
+    np.testing.assert_array_equal(shaped.exponents, flat.exponents)
+    scalar = lyapunov_spectrum(lambda x, h: torch.sin(2 * h + x[:, 0]), inputs, start[:, 0, 0])
+    assert scalar.per_sample.shape == (3, 1)
+
+
+def test_hidden_state_of_a_callable_may_be_larger_than_its_other_parts():
+    def step(x_t, state):
+        h, scale = state
+        return torch.sin(scale * h + x_t), 0.9 * scale + h[:, :1] / 10
+
+    start = (torch.full((2, 5), 0.3, dtype=torch.float64), torch.ones(2, 1, dtype=torch.float64))
+    inputs = drive(10, 2, 1)
+    assert lyapunov_spectrum(step, inputs, start).exponents.shape == (6,)
+    assert lyapunov_spectrum(step, inputs, start, jacobian="hidden").exponents.shape == (5,)

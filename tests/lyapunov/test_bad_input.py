@@ -63,7 +63,7 @@ def test_an_empty_batch_in_the_iteration():
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
 def test_bidirectional_modules(kind):
-    with pytest.raises(InputError, match="step from .* none: its backward half runs from the end"):
+    with pytest.raises(InputError, match=r"step from .* none: its backward half runs from the end"):
         lyapunov_spectrum(kind(4, 3, bidirectional=True), X)
 
 
@@ -110,7 +110,7 @@ def in_place_copy(x_t, h):
         (lambda x, h: h[:, :2], r"form it was given, shapes \[\(2, 3\)\], got \[\(2, 2\)\]"),
         (lambda x, h: (h, h), r"shapes \[\(2, 3\)\], got \[\(2, 3\), \(2, 3\)\]"),
         (lambda x, h: (h,), r"a tensor for a tensor and a tuple for a tuple"),
-        (lambda x, h: None, "got NoneType"),
+        (lambda x, h: None, r"got \['NoneType'\]"),
         (lambda x, h: torch.tanh(h).detach(), "part 0 is detached"),
         (lambda x, h: x[:, :3], "part 0 is detached"),
         (in_place, "modified in place; return a new tensor"),

@@ -64,6 +64,23 @@ def test_a_run_goes_on_from_a_checkpoint_on_disk_bit_for_bit(qr_interval):
     assert_same_bits(second.advance(inputs[18:]).spectrum(), whole)
 
 
+def test_pieces_equal_the_whole_where_frames_have_to_be_made_again():
+    module, inputs = network(60, 1), drive(40)
+    generator = torch.Generator().manual_seed(3)
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        weight = module.get_parameter(name)
+        weight.mul_(torch.rand(weight.shape, generator=generator) < 0.1).mul_(3)
+    whole = LyapunovIteration(module, batch_size=2).advance(inputs)
+    back_offs = [chain["back_off"] for chain in whole.state_dict()["chains"][0]]
+    assert back_offs != [(0, 1)] * 2  # else this network does not try what the test is for
+    piece = LyapunovIteration(module, batch_size=2)
+    for inputs_of_step in inputs.split(1):
+        saved = piece.advance(inputs_of_step).state_dict()
+        piece = LyapunovIteration(module, batch_size=2)
+        piece.load_state_dict(saved)
+    assert_same_bits(piece.spectrum(), whole.spectrum())
+
+
 def test_a_checkpoint_is_not_changed_by_going_on():
     inputs = drive(12)
     iteration = LyapunovIteration(network(), batch_size=2).advance(inputs[:6])
@@ -76,7 +93,7 @@ def test_a_checkpoint_is_not_changed_by_going_on():
 def test_a_checkpoint_of_other_settings_is_refused():
     saved = LyapunovIteration(network(), batch_size=2, jacobian="hidden").state_dict()
     other = LyapunovIteration(network(), batch_size=2, num_exponents=3)
-    with pytest.raises(InputError, match="jacobian, num_exponents differ"):
+    with pytest.raises(InputError, match="jacobian, num_exponents, state_sizes differ"):
         other.load_state_dict(saved)
 
 
@@ -191,7 +208,7 @@ def test_a_generator_chooses_the_frame():
 
 def test_a_random_frame_leaves_invariant_subspaces():
     module = nn.RNN(1, 2, bias=False).double().requires_grad_(False)
-    module.get_parameter("weight_hh_l0").copy_(torch.diag(torch.tensor([0.1, 0.9])))
+    module.get_parameter("weight_hh_l0").copy_(torch.diag(torch.tensor([0.1, 0.9], dtype=torch.float64)))
     inputs = torch.zeros(40, 1, 1, dtype=torch.float64)
     largest = lyapunov_spectrum(module, inputs, warmup=39, num_exponents=1).largest
     assert largest == pytest.approx(np.log(0.9), abs=1e-12)  # 9^-39 of the other direction is left

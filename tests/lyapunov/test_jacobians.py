@@ -45,9 +45,7 @@ def analytic_jacobians(module, inputs, state, *, hidden_only):
     """All Jacobians as the engine builds them: for every step and layer, (B, S, S)."""
     batch = inputs.shape[1]
     device = torch.device("cpu")
-    stack = stack_of(
-        module, state, batch=batch, hidden_only=hidden_only, dtype=torch.float64, device=device
-    )
+    stack = stack_of(module, state, batch=batch, hidden_only=hidden_only, dtype=torch.float64, device=device)
     chunks = list(Trajectory(stack, batch, torch.float64, device).run(inputs, 0))
     result = []
     for step in range(inputs.shape[0]):

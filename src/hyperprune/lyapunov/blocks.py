@@ -35,10 +35,10 @@ class TimeBlocks:
         """Add whole slots."""
         self._resolved_BK |= resolved_BK
         for logs_BK in logs_NBK:
-            self._open = logs_BK if self._open is None else self._open + logs_BK
-            self._open_slots += 1
+            total_BK = logs_BK if self._open is None else self._open + logs_BK
+            self._open, self._open_slots = total_BK, self._open_slots + 1
             if self._open_slots == self._slots_per_block:
-                self._sums.append(self._open)
+                self._sums.append(total_BK)
                 self._open, self._open_slots = None, 0
                 if len(self._sums) == _MAX_BLOCKS:
                     self._sums = [a + b for a, b in zip(self._sums[::2], self._sums[1::2], strict=True)]

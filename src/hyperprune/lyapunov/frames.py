@@ -11,12 +11,10 @@ Axes: T steps, B samples, F factors of a step, N slots (whole intervals of steps
 S state, K directions.
 """
 
-import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +31,6 @@ _LOGDET_EVERY = 64
 _LONGEST_BACK_OFF = 64
 """Factorisations after which Gram-Schmidt is tried again when it kept failing (singular Jacobians)."""
 
-_Result = TypeVar("_Result")
 _Part = tuple[int, Float[Tensor, "B *C"]]  # number of the factor within its step, its coefficients
 
 
@@ -96,21 +93,21 @@ class Chain:
 
     Args:
         samples: which samples of the batch.
-        frame_SK: the first frame of every sample, orthonormal, stored by columns.
+        frame_KS: the first frame of every sample, orthonormal, transposed.
         fast: whether to try Gram-Schmidt before Householder reflections.
     """
 
-    def __init__(self, layer: Layer, samples: slice, frame_SK: Float[Tensor, "S K"], *, fast: bool) -> None:
+    def __init__(self, layer: Layer, samples: slice, frame_KS: Float[Tensor, "K S"], *, fast: bool) -> None:
         self.samples = samples
         self._layer = layer
         self._batch = samples.stop - samples.start
-        self._num_directions = frame_SK.shape[1]
+        self._num_directions = frame_KS.shape[0]
         size = layer.state_size
-        self._jacobian_BSS = frame_SK.new_empty(self._batch, size, size)
+        self._jacobian_BSS = frame_KS.new_empty(self._batch, size, size)
         lead = None if self._batch == 1 else self._batch
         # The frame, and the room for the next one.
-        self._frame, self._next = (qr.Workspace(lead, size, self._num_directions, frame_SK) for _ in range(2))
-        self._frame.matrix_SK.copy_(frame_SK)
+        self._frame, self._next = (qr.Workspace(lead, self._num_directions, size, frame_KS) for _ in range(2))
+        self._frame.frame_KS.copy_(frame_KS)
         self._fast = fast
         # How many of the next factorisations are by Householder at once, and how many it will be after
         # the next failure of Gram-Schmidt: it doubles while failures follow each other.
@@ -173,38 +170,33 @@ class Chain:
     @torch.no_grad()
     def remainder(self) -> Float64[np.ndarray, "B K"]:
         """`ln |R_kk|` of the frames themselves: what the growth so far lacks for the frames' being skew."""
-        return qr.log_triangle(self._frame.matrix_SK).reshape(self._batch, -1).cpu().numpy()
+        return qr.log_triangle(self._frame.frame_KS).reshape(self._batch, -1).cpu().numpy()
 
     def _factorise(self, parts: Sequence[_Part], transposed: bool) -> Float[Tensor, "B K"]:
         """Make the next frames, in `_next`; returns the diagonals of R after the given factors."""
         self._fill_next(parts, transposed)
         if self._fast and not self._careful_left:
-            diagonal_K = self._next.gram_schmidt()
-            # A NaN fails the comparison.
-            if self._next.loss_of_orthogonality() <= qr.LARGEST_LOSS:
+            diagonal_K = self._next.orthonormalise(fast=True)
+            if diagonal_K is not None:
                 self._back_off = 1
                 return diagonal_K.reshape(self._batch, -1)
             self._fill_next(parts, transposed)
             self._careful_left = self._back_off
             self._back_off = min(2 * self._back_off, _LONGEST_BACK_OFF)
         self._careful_left = max(0, self._careful_left - 1)
-        frame_SK, diagonal_K = qr.householder(self._next.matrix_SK)
-        self._next.matrix_SK.copy_(frame_SK)
+        diagonal_K = self._next.orthonormalise(fast=False)
+        assert diagonal_K is not None
         return diagonal_K.reshape(self._batch, -1)
 
     def _fill_next(self, parts: Sequence[_Part], transposed: bool) -> None:
         """Write the frames, pushed through the given factors, into `_next`."""
-        frame_SK = self._frame.matrix_SK
+        frame_KS = self._frame.frame_KS
         for index, part in enumerate(parts):
             if index:
-                frame_SK = self._next.matrix_SK.clone()
+                frame_KS = self._next.frame_KS.clone()
             jacobian_BSS = self._jacobian(part, self._jacobian_BSS)
-            if transposed:
-                jacobian_BSS = jacobian_BSS.mT
-            if self._batch == 1:
-                torch.mm(jacobian_BSS[0], frame_SK, out=self._next.matrix_SK)
-            else:
-                torch.bmm(jacobian_BSS, frame_SK, out=self._next.matrix_SK)
+            jacobian_SS = jacobian_BSS[0] if self._batch == 1 else jacobian_BSS
+            self._next.load(frame_KS, jacobian_SS.mT if transposed else jacobian_SS)
 
     def _jacobian(self, part: _Part, out_BSS: Float[Tensor, "B S S"]) -> Float[Tensor, "B S S"]:
         factor, coefficients = part
@@ -213,8 +205,8 @@ class Chain:
 
     def _logdet_residuals(self, part: _Part, diagonal_BK: Tensor) -> list[float]:
         """`|Σ ln|r| − ln|det J||` of one factor for every sample; nothing for a singular one."""
-        logdet_B = qr.log_triangle(self._jacobian(part, self._jacobian_BSS)).sum(-1)
-        before_K, after_K = (qr.log_triangle(space.matrix_SK) for space in (self._frame, self._next))
+        logdet_B = qr.log_triangle(self._jacobian(part, self._jacobian_BSS).mT).sum(-1)
+        before_K, after_K = (qr.log_triangle(space.frame_KS) for space in (self._frame, self._next))
         skew_B = (after_K - before_K).sum(-1).reshape(self._batch)
         residual_B = (diagonal_BK.double().abs().log().sum(-1) + skew_B - logdet_B).abs()
         return residual_B[torch.isfinite(residual_B)].tolist()
@@ -261,14 +253,14 @@ class Chain:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "frame": self._frame.matrix_SK.clone(),
+            "frame": self._frame.frame_KS.clone(),
             "back_off": (self._careful_left, self._back_off),
             "factors_counted": self._factors_counted,
             "factors_per_qr": self._factors_per_qr,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._frame.matrix_SK.copy_(state["frame"])
+        self._frame.frame_KS.copy_(state["frame"])
         self._careful_left, self._back_off = state["back_off"]
         self._factors_counted = state["factors_counted"]
         self._factors_per_qr = state["factors_per_qr"]
@@ -277,31 +269,3 @@ class Chain:
 def _ratio(diagonal_BK: Tensor) -> float:
     absolute_BK = diagonal_BK.abs()
     return float((absolute_BK.amax(-1) / absolute_BK.amin(-1)).max())
-
-
-@contextlib.contextmanager
-def one_core_each(device: torch.device) -> Iterator[int]:
-    """Let torch use one thread for each operation for the while; yields how many it may use in all.
-
-    Chains side by side on one core each are faster than one after the other on several cores, and a
-    layer's step on a handful of samples is too small to be shared out at all.
-    """
-    num_threads = torch.get_num_threads()
-    if device.type != "cpu" or num_threads == 1:
-        yield 1
-        return
-    torch.set_num_threads(1)
-    try:
-        yield num_threads
-    finally:
-        torch.set_num_threads(num_threads)
-
-
-def run_all(tasks: Sequence[Callable[[], _Result]], num_threads: int) -> list[_Result]:
-    """Run independent pieces of work side by side; call it inside `one_core_each`."""
-    num_workers = min(num_threads, len(tasks))
-    if num_workers < 2:
-        return [task() for task in tasks]
-    # A new thread starts with torch's own number of threads, so each has to be told.
-    with ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(lambda task: task(), tasks))

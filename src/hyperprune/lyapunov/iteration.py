@@ -4,6 +4,7 @@ Axes: T steps, B batch, F features, S state, K directions.
 """
 
 import warnings
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,8 @@ from hyperprune import rng
 from hyperprune.errors import InputError
 from hyperprune.lyapunov import qr
 from hyperprune.lyapunov.blocks import TimeBlocks
-from hyperprune.lyapunov.frames import Chain, Growth, Plan, one_core_each, run_all
+from hyperprune.lyapunov.crew import Crew
+from hyperprune.lyapunov.frames import Chain, Growth, Plan
 from hyperprune.lyapunov.jacobians import Carry, Layer, stack_of
 from hyperprune.lyapunov.settings import Settings, device_of, working_dtype
 from hyperprune.lyapunov.trajectory import Trajectory
@@ -72,7 +74,7 @@ class LyapunovIteration:
             device=torch.device(device) if device is not None else device_of(module, state),
             notes=notes if dtype is None else (),
         )
-        with one_core_each(settings.device):
+        with Crew(settings.device):
             stack = stack_of(
                 module,
                 state,
@@ -91,8 +93,12 @@ class LyapunovIteration:
         self._num_exponents = num_exponents or total
         self._trajectory = Trajectory(stack, batch_size, settings.dtype, settings.device)
         generator = generator if generator is not None else rng.generator(0, "lyapunov", "frame")
-        with one_core_each(settings.device):
-            self._chains = [self._chains_of(layer, generator, batched, fast) for layer in stack.layers]
+        draws = [self._draws(layer, generator) for layer in stack.layers]
+        with Crew(settings.device) as crew:
+            self._chains = crew.run(
+                partial(self._chains_of, layer, draws_KS, batched, fast)
+                for layer, draws_KS in zip(stack.layers, draws, strict=True)
+            )
         self._blocks = [
             TimeBlocks(batch_size, min(self._num_exponents, size), qr_interval) for size in self._state_sizes
         ]
@@ -103,21 +109,27 @@ class LyapunovIteration:
         self._logdet_residual: float | None = None
         self._notes = list(settings.notes)
 
+    def _draws(self, layer: Layer, generator: torch.Generator) -> Tensor:
+        """What spans a layer's first frames, (K, S): random, or the identity in the published convention.
+
+        Random, because an axis-aligned frame never leaves an invariant subspace; the same for all samples,
+        so that a sample's exponents do not depend on the others in its batch.
+        """
+        num_directions, size = min(self._num_exponents, layer.state_size), layer.state_size
+        if self._settings.transposed:
+            return torch.eye(num_directions, size, dtype=torch.float64)
+        return torch.randn(
+            num_directions, size, dtype=torch.float64, generator=generator, device=generator.device
+        )
+
+    @torch.no_grad()
     def _chains_of(
-        self, layer: Layer, generator: torch.Generator, batched: bool | None, fast: bool | None
+        self, layer: Layer, draws_KS: Tensor, batched: bool | None, fast: bool | None
     ) -> list[Chain]:
         settings, size = self._settings, layer.state_size
-        num_directions = min(self._num_exponents, size)
-        if settings.transposed:
-            frame_SK = torch.eye(size, num_directions, dtype=settings.dtype, device=settings.device)
-        else:
-            # Random, because an axis-aligned frame never leaves an invariant subspace; the same for all
-            # samples, so that a sample's exponents do not depend on the others in its batch.
-            draws_SK = torch.randn(
-                size, num_directions, dtype=torch.float64, generator=generator, device=generator.device
-            )
-            frame_SK, _ = qr.householder(draws_SK.to(settings.device, settings.dtype))
-        frame_SK = frame_SK.mT.contiguous().mT  # stored by columns
+        frame_KS = draws_KS.to(settings.device, settings.dtype)
+        if not settings.transposed:
+            frame_KS, _ = qr.householder(frame_KS)
         is_small = size <= _SMALL_STATE
         if batched is None:
             batched = is_small or settings.device.type != "cpu"
@@ -126,7 +138,7 @@ class LyapunovIteration:
         groups = [slice(0, settings.batch_size)]
         if not batched:
             groups = [slice(sample, sample + 1) for sample in range(settings.batch_size)]
-        return [Chain(layer, samples, frame_SK, fast=fast) for samples in groups]
+        return [Chain(layer, samples, frame_KS, fast=fast) for samples in groups]
 
     @property
     def state(self) -> list[Carry]:
@@ -147,13 +159,16 @@ class LyapunovIteration:
                 "start a new iteration"
             )
         self._trajectory.check(inputs)
-        with one_core_each(self._settings.device) as num_threads:
+        with Crew(self._settings.device) as crew:
+            growths: list[Future[Growth]] = []
             for coefficients in self._trajectory.run(inputs, self._warmup_steps):
+                _wait(growths)
                 plan = Plan(
                     transposed=self._settings.transposed, is_counted=False, first_step=self._warmup_steps
                 )
-                self._push(self._chains, coefficients, plan, num_threads)
+                growths = self._push(self._chains, coefficients, plan, crew)
                 self._warmup_steps += coefficients[0].shape[0]
+            _wait(growths)
         return self
 
     @torch.no_grad()
@@ -168,27 +183,13 @@ class LyapunovIteration:
             NumericsError: an input, state or Jacobian is not finite; names step and sample.
         """
         self._trajectory.check(inputs)
-        interval = self._settings.qr_interval
-        with one_core_each(self._settings.device) as num_threads:
+        with Crew(self._settings.device) as crew:
+            growths: list[Future[Growth]] = []
+            # The network runs ahead while the chains follow through the steps before.
             for new in self._trajectory.run(inputs, self._warmup_steps + self._measured_steps):
-                first_step = self._warmup_steps + self._measured_steps
-                waiting = new
-                if self._waiting is not None:
-                    first_step -= self._waiting[0].shape[0]
-                    waiting = [torch.cat(pair) for pair in zip(self._waiting, new, strict=True)]
-                self._measured_steps += new[0].shape[0]
-                num_steps = waiting[0].shape[0]
-                whole = num_steps - num_steps % interval
-                self._waiting = [layer[whole:].clone() for layer in waiting] if whole < num_steps else None
-                if not whole:
-                    continue
-                plan = Plan(
-                    steps_per_slot=interval, transposed=self._settings.transposed, first_step=first_step
-                )
-                growths = self._push(self._chains, [layer[:whole] for layer in waiting], plan, num_threads)
-                for blocks, growth in zip(self._blocks, growths, strict=True):
-                    blocks.add(growth.logs, growth.resolved)
-                self._remember(growths)
+                self._absorb(growths)
+                growths = self._follow(new, crew)
+            self._absorb(growths)
         return self
 
     @torch.no_grad()
@@ -201,7 +202,7 @@ class LyapunovIteration:
         if self._measured_steps == 0:
             raise InputError("a spectrum needs at least one measured step, got 0; call advance(inputs) first")
         chains, blocks = self._chains, self._blocks
-        with one_core_each(self._settings.device) as num_threads:
+        with Crew(self._settings.device) as crew:
             if self._waiting is not None:
                 num_steps = self._waiting[0].shape[0]
                 plan = Plan(
@@ -211,13 +212,12 @@ class LyapunovIteration:
                     first_step=self._warmup_steps + self._measured_steps - num_steps,
                 )
                 chains = [[chain.copy() for chain in layer] for layer in chains]
-                growths = self._push(chains, self._waiting, plan, num_threads)
+                layers = self._by_layer(self._push(chains, self._waiting, plan, crew))
                 blocks = [
                     old.with_tail(growth.logs[0], growth.resolved, num_steps)
-                    for old, growth in zip(blocks, growths, strict=True)
+                    for old, growth in zip(blocks, layers, strict=True)
                 ]
-            flat = [chain.remainder for layer in chains for chain in layer]
-            remainders = iter(run_all(flat, num_threads))
+            remainders = iter(crew.run(chain.remainder for layer in chains for chain in layer))
         return LyapunovSpectrum(
             log_growth=tuple(
                 layer_blocks.growth(np.concatenate([next(remainders) for _ in layer]))
@@ -285,17 +285,45 @@ class LyapunovIteration:
             "dtype": str(settings.dtype),
         }
 
+    def _follow(self, new: list[Tensor], crew: Crew) -> list[Future[Growth]]:
+        """Begin to push all chains through the whole intervals that are there; the rest waits."""
+        first_step = self._warmup_steps + self._measured_steps
+        steps = new
+        if self._waiting is not None:
+            first_step -= self._waiting[0].shape[0]
+            steps = [torch.cat(pair) for pair in zip(self._waiting, new, strict=True)]
+        self._measured_steps += new[0].shape[0]
+        num_steps, interval = steps[0].shape[0], self._settings.qr_interval
+        whole = num_steps - num_steps % interval
+        self._waiting = [layer[whole:].clone() for layer in steps] if whole < num_steps else None
+        if not whole:
+            return []
+        plan = Plan(steps_per_slot=interval, transposed=self._settings.transposed, first_step=first_step)
+        return self._push(self._chains, [layer[:whole] for layer in steps], plan, crew)
+
     def _push(
-        self, chains: list[list[Chain]], coefficients: list[Tensor], plan: Plan, num_threads: int
-    ) -> list[Growth]:
-        """Push all chains; one result for each layer, with all samples."""
-        tasks = [
+        self, chains: list[list[Chain]], coefficients: list[Tensor], plan: Plan, crew: Crew
+    ) -> list[Future[Growth]]:
+        """Begin to push all chains, in the order of layers and samples."""
+        return crew.start(
             partial(chain.push, layer_coefficients[:, chain.samples], plan)
             for layer, layer_coefficients in zip(chains, coefficients, strict=True)
             for chain in layer
-        ]
-        growths = iter(run_all(tasks, num_threads))
-        return [Growth.joined([next(growths) for _ in layer]) for layer in chains]
+        )
+
+    def _by_layer(self, growths: list[Future[Growth]]) -> list[Growth]:
+        """Wait for a push; one result for each layer, with all samples."""
+        results = iter(_wait(growths))
+        return [Growth.joined([next(results) for _ in layer]) for layer in self._chains]
+
+    def _absorb(self, growths: list[Future[Growth]]) -> None:
+        """Wait for a push, if there is one, and add what it measured."""
+        if not growths:
+            return
+        layers = self._by_layer(growths)
+        for blocks, growth in zip(self._blocks, layers, strict=True):
+            blocks.add(growth.logs, growth.resolved)
+        self._remember(layers)
 
     def _remember(self, growths: list[Growth]) -> None:
         """Keep the largest log-determinant residual, and say so where intervals had to be shortened."""
@@ -304,7 +332,7 @@ class LyapunovIteration:
             self._logdet_residual = max(*residuals, self._logdet_residual or 0.0)
         shortened = [entry for growth in growths for entry in growth.shortened]
         if shortened:
-            ratio, limit, before, _ = max(shortened)
+            ratio, limit, before, _ = max(shortened, key=lambda entry: entry[2])
             after = min(entry[3] for entry in shortened)
             message = (
                 f"the |r| of one factorisation must lie within a factor of {limit:.3g}, {before} Jacobians "
@@ -312,4 +340,8 @@ class LyapunovIteration:
                 "fewer exponents or float64 avoid this)"
             )
             self._notes.append(message)
-            warnings.warn(message, stacklevel=3)
+            warnings.warn(message, stacklevel=4)
+
+
+def _wait(growths: list[Future[Growth]]) -> list[Growth]:
+    return [growth.result() for growth in growths]

@@ -37,7 +37,8 @@ class Settings:
             )
         if self.batch_size < 1:
             raise InputError(
-                f"a batch must hold at least 1 sample, got {self.batch_size}; inputs are (time, batch, features)"
+                f"a batch must hold at least 1 sample, got {self.batch_size}; inputs are (time, batch, "
+                "features)"
             )
         if self.qr_interval < 1:
             raise InputError(

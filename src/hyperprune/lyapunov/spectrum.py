@@ -76,8 +76,8 @@ def lyapunov_spectrum(
         )
     if not 0 <= warmup < inputs.shape[0]:
         raise InputError(
-            f"warmup must be at least 0 and shorter than the sequence, {inputs.shape[0]} steps, got {warmup}; "
-            "pass more steps"
+            f"warmup must be at least 0 and shorter than the sequence, {inputs.shape[0]} steps, got "
+            f"{warmup}; pass more steps"
         )
     iteration = LyapunovIteration(
         module,

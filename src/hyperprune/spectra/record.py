@@ -8,6 +8,7 @@ Axes: N time blocks, B samples, K exponents of one layer, S exponents of the net
 
 import dataclasses
 import json
+import math
 import zipfile
 from functools import cached_property
 from os import PathLike
@@ -34,7 +35,7 @@ class LyapunovSpectrum:
     `ln |R_kk|` over steps and samples. `-inf` stands for a direction that the network maps to zero.
 
     Args:
-        log_growth: per layer, `ln |R_kk|` summed over each block of steps.
+        log_growth: per layer, `ln |R_kk|` summed over each block of steps, in nats.
         block_steps: number of steps in each block.
         state_sizes: size of each layer's state; `log_growth` holds fewer directions if only the leading
             ones were asked for.
@@ -65,6 +66,11 @@ class LyapunovSpectrum:
     def unit(self) -> str:
         """Unit of every exponent here."""
         return "bits per step" if self.convention == "lsh" else "nats per step"
+
+    @property
+    def _scale(self) -> float:
+        """From nats, in which growth is stored, to `unit`."""
+        return 1 / math.log(2) if self.convention == "lsh" else 1.0
 
     @property
     def num_steps(self) -> int:
@@ -103,7 +109,10 @@ class LyapunovSpectrum:
     def standard_error(self) -> Float64[np.ndarray, " S"]:
         """Standard error of `exponents` by batch means over time and samples; NaN where unknown."""
         return self._columns(
-            [figures.standard_error(growth_NBK, self.block_steps) for growth_NBK in self.log_growth]
+            [
+                self._scale * figures.standard_error(growth_NBK, self.block_steps)
+                for growth_NBK in self.log_growth
+            ]
         )
 
     @cached_property
@@ -116,7 +125,7 @@ class LyapunovSpectrum:
         """The estimate of `exponents` after each block of time, for convergence plots."""
         return self._columns(
             [
-                np.cumsum(growth_NBK.mean(axis=1), axis=0) / self.running_steps[:, None]
+                self._scale * np.cumsum(growth_NBK.mean(axis=1), axis=0) / self.running_steps[:, None]
                 for growth_NBK in self.log_growth
             ]
         )
@@ -175,9 +184,8 @@ class LyapunovSpectrum:
         settings |= {name: getattr(self, name) for name in _SETTINGS}
         layers = {f"log_growth_{layer}": growth_NBK for layer, growth_NBK in enumerate(self.log_growth)}
         with path.open("wb") as file:
-            np.savez_compressed(
-                file, settings=np.array(json.dumps(settings)), block_steps=self.block_steps, **layers
-            )
+            arrays = {"settings": np.array(json.dumps(settings)), "block_steps": self.block_steps} | layers
+            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
         return path
 
     @classmethod
@@ -188,7 +196,8 @@ class LyapunovSpectrum:
             InputError: the file is missing or is not a saved spectrum.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # Opened here, because numpy leaves a file open that it cannot read.
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 settings = json.loads(str(arrays["settings"]))
                 if settings["format"] != _FORMAT:
                     raise InputError(
@@ -224,7 +233,7 @@ class LyapunovSpectrum:
         """
         layers = []
         for growth_NBK in self.log_growth:
-            rates_BK = growth_NBK.sum(axis=0) / self.num_steps
+            rates_BK = growth_NBK.sum(axis=0) * self._scale / self.num_steps
             order_K = np.arange(rates_BK.shape[1])
             if self.convention != "lsh":
                 order_K = np.argsort(-rates_BK.mean(axis=0), kind="stable")

@@ -46,7 +46,9 @@ class AutodiffLayer(Layer):
             return new[: self._num_free], tuple(part.detach() for part in new)
 
         versions = [part._version for part in carry]
-        _, pullback, new_carry = torch.func.vjp(of_free, *free, has_aux=True)
+        _, pullback, new_carry = torch.func.vjp(  # pyright: ignore[reportAssignmentType]
+            of_free, *free, has_aux=True
+        )
         self._refuse_in_place(versions, carry)
         unit_SS = torch.eye(self.state_size, dtype=x_BI.dtype, device=x_BI.device)
         batch = x_BI.shape[0]
@@ -94,8 +96,9 @@ class AutodiffLayer(Layer):
         for index, part in enumerate(new[: self._num_free]):
             if not part.requires_grad:
                 raise InputError(
-                    f"the new state must depend on the old one through differentiable operations, part "
-                    f"{index} is detached (it carries no gradient); remove detach(), no_grad() and .data from the step"
+                    "the new state must depend on the old one through differentiable operations, part "
+                    f"{index} is detached (it carries no gradient); remove detach(), no_grad() and .data "
+                    "from the step"
                 )
 
     def _refuse_in_place(self, versions: list[int], carry: Carry) -> None:

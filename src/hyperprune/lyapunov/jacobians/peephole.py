@@ -68,10 +68,7 @@ class PeepholeLayer(Layer):
     def build(self, factor: int, coefficients: Tensor, out: Tensor) -> None:
         size = self._size
         gates, r = coefficients[..., :3, :], coefficients[..., 4, :]
-        if self._hidden_only:
-            cell_by_hidden = torch.empty_like(out)
-        else:
-            cell_by_hidden = out[..., size:, :size]
+        cell_by_hidden = torch.empty_like(out) if self._hidden_only else out[..., size:, :size]
         weighted_rows(self._recurrent[:3], gates, cell_by_hidden)
         self._hidden_row(cell_by_hidden, coefficients, out[..., :size, :size])
         out[..., :size, :size].addcmul_(self._recurrent[3], r[..., None])

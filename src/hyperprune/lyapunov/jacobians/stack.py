@@ -131,9 +131,9 @@ def _require_same_device(part: Tensor, device: torch.device) -> None:
 def _require_one_direction(module: nn.RNNBase) -> None:
     if module.bidirectional:
         raise InputError(
-            f"a Lyapunov spectrum needs a step from h[t] to h[t+1], bidirectional {type(module).__name__} has "
-            "none: its backward half runs from the end of the sequence, and the layer above reads both; pass a "
-            "unidirectional module, or each direction of one layer by itself"
+            f"a Lyapunov spectrum needs a step from h[t] to h[t+1], a bidirectional {type(module).__name__} "
+            "has none: its backward half runs from the end of the sequence, and the layer above reads both; "
+            "pass a unidirectional module, or each direction of one layer by itself"
         )
 
 
