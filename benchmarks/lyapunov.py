@@ -16,7 +16,6 @@ import datetime
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -273,10 +272,15 @@ def memory_child(hidden: int) -> None:
     """Peak memory of this process before and after a spectrum, in MiB; one step is like another."""
     module, inputs = network(hidden, torch.float32), drive(hidden, torch.float32, steps=3)
     module(inputs)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = _peak_memory()
     lyapunov_spectrum(module, inputs, jacobian="hidden", warmup=1)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"before": before, "above": after - before}))
+    print(json.dumps({"before": before, "above": _peak_memory() - before}))
+
+
+def _peak_memory() -> float:
+    """MiB; from /proc, since getrusage's figure is inherited from the parent process."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def measure_scaling(results: Results) -> None:

@@ -115,7 +115,7 @@ class RunRecord:
         lower_is_better: the metric's direction.
         baseline: name and value of the metric that needs no learning ("unigram perplexity"), if known.
         reference: the dense model.
-        candidates: in rank order: finalists by metric, then the later eliminated before the earlier ones,
+        candidates: in rank order: finalists by metric, then the eliminated, those trained longest first,
             each by signal; failed ones last.
         rounds: the eliminations, in order.
         epochs_spent: epochs trained by all candidates, catching up included; the reference's not.

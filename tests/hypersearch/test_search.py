@@ -310,6 +310,19 @@ def test_a_worker_that_dies_again_and_again_is_an_error_and_no_outcome(tmp_path)
     assert here.record.finished
 
 
+class StopsAtAnEpoch(StopsAfter):
+    def epoch(self, state, key, record):
+        raise KeyboardInterrupt
+
+
+def test_workers_let_go_of_in_mid_segment_leave_without_a_word(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("TINY_TASK_SECONDS", "0.01")  # so that each tells of a next epoch before it is killed
+    long = hp.LSH(candidates=2, first_epochs=9, round_epochs=1, final_epochs=10)
+    with pytest.raises(KeyboardInterrupt):
+        hp.search(TinyTask(), long, folder=tmp_path, workers=2, observer=StopsAtAnEpoch(-1))
+    assert capfd.readouterr().err == ""
+
+
 def test_a_task_that_cannot_be_sent_to_workers_is_refused_before_a_folder_is_made(tmp_path):
     task = TinyTask()
     task.hook = lambda: None  # pyright: ignore[reportAttributeAccessIssue]

@@ -164,15 +164,22 @@ class _Worker:
 
 def _work(pipe: Connection, make_task: Callable[[], Task]) -> None:
     """A worker's life: jobs from the pipe, one after the other, until the parent is gone."""
+
+    def tell(kind: str, content: object) -> None:
+        try:
+            pipe.send((kind, content))
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(1)  # the parent has let go of this worker, which has nobody to work for
+
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
     try:
         task = make_task()
-    except Exception as error:  # sent when asked for work, so that it is not taken for a death
+    except Exception as error:  # told when asked for work, so that it is not taken for a death
         with contextlib.suppress(EOFError, ConnectionResetError):
             pipe.recv()
-            pipe.send(("error", error if isinstance(error, HyperpruneError) else _portable(error)))
+            tell("error", error if isinstance(error, HyperpruneError) else _portable(error))
         return
     while True:
         try:
@@ -180,13 +187,13 @@ def _work(pipe: Connection, make_task: Callable[[], Task]) -> None:
         except (EOFError, ConnectionResetError):
             return
         try:
-            result = _advance(task, job, lambda record: pipe.send(("epoch", record)))
+            result = _advance(task, job, lambda record: tell("epoch", record))
         except HyperpruneError as error:
-            pipe.send(("error", error))
+            tell("error", error)
         except Exception as error:  # the parent raises it; a task's own bug must be seen there
-            pipe.send(("error", _portable(error)))
+            tell("error", _portable(error))
         else:
-            pipe.send(("done", result))
+            tell("done", result)
 
 
 def _leave_with(parent: int) -> None:

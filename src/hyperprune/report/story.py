@@ -170,7 +170,7 @@ def _candidates(run: RunRecord) -> Table:
         marks.append("winner" if candidate is best else candidate.outcome)
     better = "Lower" if run.lower_is_better else "Higher"
     intro = (
-        f"In rank order: finalists by {run.metric}, then the later eliminated before the earlier ones, each "
+        f"In rank order: finalists by {run.metric}, then the eliminated, those trained longest first, each "
         f"by signal, then the failed ones. {better} {run.metric} is better; a smaller signal is better. "
         "The signal is the one of the last round that the candidate took part in."
     )
@@ -250,7 +250,10 @@ def _making(run: RunRecord) -> Table:
 
 _SIGNALS = {
     "spectrum": "the distance of a candidate from the dense model in LS space at the round's epoch",
+    "spectrum_joint": "the distance from the dense model in the LS space of all the round's networks together",
+    "spectrum_raw": "the distance between a candidate's spectrum and the dense model's, without an LS space",
     "loss": "a candidate's validation loss at the round's epoch",
+    "blend": "the mean of a candidate's ranks by spectrum distance and by validation loss in the round",
 }
 
 

@@ -125,6 +125,9 @@ def looks(run: RunRecord) -> dict[str, Look]:
     return result
 
 
+_LEGEND_WIDTH = 46  # characters that fit into half a picture's width
+
+
 def legend_names(run: RunRecord) -> dict[str, str]:
     """By candidate key, what a legend says: a name for the emphasised ones, a shared word for the others."""
     first, last = facts.leader(run), facts.worst(run)
@@ -140,7 +143,7 @@ def legend_names(run: RunRecord) -> dict[str, str]:
         else:
             result[candidate.key] = shared[candidate.outcome]
             continue
-        result[candidate.key] = f"{role}: {short_name(candidate)}"
+        result[candidate.key] = words.clip(f"{role}: {short_name(candidate)}", _LEGEND_WIDTH)
     return result
 
 
@@ -153,7 +156,7 @@ def cast(run: RunRecord) -> list[tuple[CandidateRecord, Look, str]]:
 
 def short_name(candidate: CandidateRecord) -> str:
     """Key and label, short enough for half a picture's width."""
-    return words.clip(f"{candidate.key}  {candidate.label}", 46)
+    return words.clip(f"{candidate.key}  {candidate.label}", _LEGEND_WIDTH)
 
 
 def render(name: str, drawing: Drawing) -> Picture:
