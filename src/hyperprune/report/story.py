@@ -250,7 +250,7 @@ def _making(run: RunRecord) -> Table:
 
 _SIGNALS = {
     "spectrum": "the distance of a candidate from the dense model in LS space at the round's epoch",
-    "spectrum_joint": "the distance from the dense model in the LS space of all the round's networks together",
+    "spectrum_joint": "the distance from the dense model in one LS space of all networks of the round",
     "spectrum_raw": "the distance between a candidate's spectrum and the dense model's, without an LS space",
     "loss": "a candidate's validation loss at the round's epoch",
     "blend": "the mean of a candidate's ranks by spectrum distance and by validation loss in the round",
