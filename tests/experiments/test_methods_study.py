@@ -6,15 +6,8 @@ import pytest
 
 from hyperprune.cli.main import main
 from hyperprune.errors import InputError
-from hyperprune.experiments.methods_study import (
-    SCALES,
-    Scale,
-    cells_of,
-    published,
-    read_records,
-    run_study,
-    to_markdown,
-)
+from hyperprune.experiments.cells import read_records
+from hyperprune.experiments.methods_study import SCALES, Scale, cells_of, published, run_study, to_markdown
 from hyperprune.sparsity import methods
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
@@ -77,11 +70,11 @@ def test_the_published_figures_are_those_of_methods_that_exist():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "needs the name of a table"),
-        (["method"], "unknown table 'method'; did you mean 'methods'"),
+        ([], "needs the name of a study"),
         (["methods", "--scale", "huge"], "unknown scale 'huge'"),
         (["methods", "--seeds", "0"], "seeds must be at least 1, got 0"),
         (["methods", "--workers", "0"], "workers must be at least 1, got 0"),
+        (["methods", "--method", "rigle"], "unknown method 'rigle'; did you mean 'rigl'"),
     ],
 )
 def test_wrong_arguments_exit_with_2(tmp_path, monkeypatch, capsys, arguments, message):
@@ -89,3 +82,10 @@ def test_wrong_arguments_exit_with_2(tmp_path, monkeypatch, capsys, arguments, m
     assert main(["reproduce", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_study_is_refused_with_the_names_of_those_there_are(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["reproduce", "method"])
+    assert stop.value.code == 2
+    assert "invalid choice: 'method' (choose from 'methods'" in capsys.readouterr().err

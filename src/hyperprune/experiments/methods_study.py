@@ -8,33 +8,25 @@ minutes per cell, so orders can be compared, numbers cannot.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import platform
 import statistics
-import time
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 
-import hyperprune
-from hyperprune.errors import InputError
-from hyperprune.files import write_atomically
-from hyperprune.hypersearch.executor import Job, make_executor
+from hyperprune.experiments.cells import Record, run_cells
 from hyperprune.hypersearch.space import DENSE, Configuration
 from hyperprune.sparsity import methods
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import load_task
 from hyperprune.training.load import load_model
-from hyperprune.training.segment import BEST_WEIGHTS, Advance, Training
+from hyperprune.training.segment import BEST_WEIGHTS, Training, advance
 
-RECORDS = "records.jsonl"
 _MOMENTUM = 0.9  # for methods that look at momentum; the learning rate is divided by 1/(1 - momentum)
 
 
@@ -106,7 +98,7 @@ def run_study(
     data_dir: Path | None = None,
     command: str = "",
     say: Callable[[str], None] = print,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Train every cell that `folder` has no record of, and return all records.
 
     Killing it loses at most an epoch of each cell in flight; the same call goes on.
@@ -120,28 +112,10 @@ def run_study(
         command: recorded with each record.
         say: gets a line per finished cell.
     """
-    records = read_records(folder / RECORDS)
-    for momentum in (False, True):
-        task = _task(scale, data_dir, momentum=momentum)
-        done = {record["key"] for record in records}
-        cells = {
-            cell.key: cell
-            for cell in cells_of(scale, names)
-            if cell.key not in done and _needs_momentum(cell.method) == momentum
-        }
-        if not cells:
-            continue
-        executor = make_executor(task, workers)
-        try:
-            for job, result in executor.run(
-                [_job(cell, scale, folder) for cell in cells.values()], lambda key, record: None
-            ):
-                records.append(_record(task, cells[job.key], job, result, command))
-                _write_records(folder / RECORDS, records)
-                say(_line(records[-1]))
-        finally:
-            executor.close()
-    return records
+    cells = {cell.key: cell for cell in cells_of(scale, names)}
+    _task(scale, data_dir, momentum=False)  # what is wrong with the data is told before a worker starts
+    work = partial(_train, scale, data_dir, folder)
+    return run_cells(work, cells, folder, workers=workers, command=command, say=say, line=_line)
 
 
 def _task(scale: Scale, data_dir: Path | None, *, momentum: bool) -> Task:
@@ -161,38 +135,30 @@ def _needs_momentum(name: str) -> bool:
     return "momentum" in (settings.get("growth"), settings.get("redistribution"))
 
 
-def _job(cell: Cell, scale: Scale, folder: Path) -> Job:
+def _train(scale: Scale, data_dir: Path | None, study: Path, cell: Cell) -> Record:
+    task = _task(scale, data_dir, momentum=_needs_momentum(cell.method))
     configuration = Configuration.of(cell.method)
-    return Job(
-        key=cell.key,
-        training=Training(
-            method=configuration.build(),
-            sparsity=cell.sparsity,
-            total_epochs=scale.epochs,
-            seed=cell.seed,
-            name=configuration.text,
-            measure_spectrum=False,
-        ),
-        folder=folder / "cells" / cell.key,
-        from_epoch=0,
-        to_epoch=scale.epochs,
-        best_weights_extra={},
+    training = Training(
+        method=configuration.build(),
+        sparsity=cell.sparsity,
+        total_epochs=scale.epochs,
+        seed=cell.seed,
+        name=configuration.text,
+        measure_spectrum=False,
     )
-
-
-def _record(task: Task, cell: Cell, job: Job, result: Advance, command: str) -> dict[str, Any]:
+    folder = study / "cells" / cell.key
+    result = advance(task, training, folder, scale.epochs)
     test = None
     if result.best_epoch is not None and result.failure is None:
-        model = load_model(job.folder / BEST_WEIGHTS, task)
+        model = load_model(folder / BEST_WEIGHTS, task)
         with torch.no_grad():
             test = task.evaluate(model, task.batches("test", 0)).metric
     return {
-        "key": cell.key,
         "task": task.name,
         "method": cell.method,
         "sparsity": cell.sparsity,
         "seed": cell.seed,
-        "epochs": job.to_epoch,
+        "epochs": scale.epochs,
         "learning_rate": task.recipe.learning_rate,
         "momentum": task.recipe.momentum,
         "best_epoch": result.best_epoch,
@@ -201,39 +167,12 @@ def _record(task: Task, cell: Cell, job: Job, result: Advance, command: str) -> 
         "averaging_from": next((record.epoch for record in result.epochs if record.averaging), None),
         "failure": result.failure,
         "seconds": round(sum(record.seconds for record in result.epochs), 1),
-        "provenance": {
-            "command": command,
-            "date": time.strftime("%Y-%m-%d"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "torch": torch.__version__,
-            "hyperprune": hyperprune.__version__,
-        },
     }
 
 
-def _line(record: dict[str, Any]) -> str:
+def _line(record: Record) -> str:
     outcome = record["failure"] or f"test {record['test']:.2f}, validation {min(record['valid']):.2f}"
     return f"{record['key']}: {outcome} ({record['seconds']:.0f} s)"
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a study, in the order in which they were made; none if the file does not exist.
-
-    Raises:
-        InputError: a line is not JSON.
-    """
-    if not path.exists():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    except ValueError as error:
-        raise InputError(
-            f"{path} must hold one JSON object per line: {error}; remove the broken line"
-        ) from error
-
-
-def _write_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    write_atomically(path, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
 def published() -> dict[str, tuple[float, float]]:
@@ -242,7 +181,7 @@ def published() -> dict[str, tuple[float, float]]:
     return {name: (test, valid) for name, (test, valid) in tomllib.loads(text)["stacked_lstm_067"].items()}
 
 
-def to_markdown(records: Sequence[dict[str, Any]]) -> str:
+def to_markdown(records: Sequence[Record]) -> str:
     """One row per method, sorted by the mean test perplexity at the lowest sparsity, the paper's beside it.
 
     A cell is the mean over seeds, the half range in brackets where there are several, and the number of
@@ -279,10 +218,3 @@ def _cell_text(values: Sequence[float]) -> str:
     if len(values) > 1:
         text += f" (±{(max(values) - min(values)) / 2:.1f})"
     return f"{text}, n = {len(values)}"
-
-
-def with_seeds(scale: Scale, num_seeds: int) -> Scale:
-    """The same study with seeds 0 … num_seeds - 1."""
-    if num_seeds < 1:
-        raise InputError(f"seeds must be at least 1, got {num_seeds}")
-    return replace(scale, seeds=tuple(range(num_seeds)))

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from hyperprune.errors import HyperpruneError, InputError, WorkerError
+from hyperprune.processes import leave_with_parent
 from hyperprune.records import EpochRecord
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import maker_of
@@ -171,9 +171,7 @@ def _work(pipe: Connection, make_task: Callable[[], Task]) -> None:
         except (BrokenPipeError, ConnectionResetError):
             os._exit(1)  # the parent has let go of this worker, which has nobody to work for
 
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+    leave_with_parent()
     try:
         task = make_task()
     except Exception as error:  # told when asked for work, so that it is not taken for a death
@@ -194,11 +192,6 @@ def _work(pipe: Connection, make_task: Callable[[], Task]) -> None:
             tell("error", _portable(error))
         else:
             tell("done", result)
-
-
-def _leave_with(parent: int) -> None:
-    wait([parent])
-    os._exit(1)
 
 
 def _advance(task: Task, job: Job, on_epoch: Callable[[EpochRecord], None]) -> Advance:

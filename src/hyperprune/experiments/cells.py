@@ -1,0 +1,137 @@
+"""A study is a set of cells: independent pieces of work, each ending in one record.
+
+Records are kept as one JSON object per line and written as soon as a cell is done, so a study that is
+killed loses the cells in flight, and the same call goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+import hyperprune
+from hyperprune.errors import InputError, WorkerError
+from hyperprune.files import write_atomically
+from hyperprune.processes import leave_with_parent
+
+RECORDS = "records.jsonl"
+Record = dict[str, Any]
+Cell = TypeVar("Cell")
+
+
+def run_cells(
+    work: Callable[[Cell], Record],
+    cells: Mapping[str, Cell],
+    folder: Path,
+    *,
+    workers: int = 1,
+    command: str = "",
+    say: Callable[[str], None] = print,
+    line: Callable[[Record], str] = lambda record: record["key"],
+) -> list[Record]:
+    """Run every cell that `folder` has no record of, and return all records.
+
+    Args:
+        work: makes a cell's record; a function of a module (it is sent to spawned processes). It runs with
+            one thread, and must seed what it draws.
+        cells: by their key, in the order in which they are begun.
+        folder: gets records.jsonl.
+        workers: cells run at a time; one runs them in this process.
+        command: recorded with each record, beside date, machine and versions.
+        say: gets `line` of each finished record.
+
+    Returns:
+        The records, in the order in which they were made; `key` and `provenance` are added.
+
+    Raises:
+        InputError: records.jsonl is broken.
+        WorkerError: a worker process died.
+    """
+    path = folder / RECORDS
+    records = read_records(path)
+    done = {record["key"] for record in records}
+    left = {key: cell for key, cell in cells.items() if key not in done}
+    for key, content in _results(work, left, workers):
+        records.append({"key": key, **content, "provenance": _provenance(command)})
+        write_records(path, records)
+        say(line(records[-1]))
+    return records
+
+
+def _results(
+    work: Callable[[Cell], Record], cells: Mapping[str, Cell], workers: int
+) -> Iterator[tuple[str, Record]]:
+    if workers == 1:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield from ((key, work(cell)) for key, cell in cells.items())
+        finally:
+            torch.set_num_threads(threads)
+        return
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker
+    )
+    with pool:
+        keys = {pool.submit(work, cell): key for key, cell in cells.items()}
+        try:
+            for future in as_completed(keys):
+                yield keys[future], future.result()
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                "a worker of the study died; too little memory is the usual cause: use fewer --workers. "
+                "The same command goes on"
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
+
+
+def _begin_worker() -> None:
+    leave_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    torch.set_num_threads(1)
+
+
+def _provenance(command: str) -> Record:
+    return {
+        "command": command,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "torch": torch.__version__,
+        "hyperprune": hyperprune.__version__,
+    }
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a study, in the order in which they were made; none if the file does not exist.
+
+    Raises:
+        InputError: a line is not JSON.
+    """
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    except ValueError as error:
+        raise InputError(
+            f"{path} must hold one JSON object per line: {error}; remove the broken line"
+        ) from error
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write all records, atomically."""
+    write_atomically(path, "".join(json.dumps(record) + "\n" for record in records).encode())
