@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from hyperprune.data.text import Corpus, bptt_windows, contiguous_batches, load_corpus, num_windows
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.models import PRESETS, ModelSettings, build_language_model
+from hyperprune.models import PRESETS, LanguageModel, LanguageSettings, build_language_model
 from hyperprune.tasks.contract import BatchLoss, Recipe, RecurrentRun, Split, Task
 
 WARMUP = 10
@@ -70,6 +70,10 @@ RECIPES: dict[str, Recipe] = {
     "large": _LSTM_RECIPE,
     "rhn-mini": replace(_SMALL_RECIPE, learning_rate=10.0),
     "rhn-large": replace(_LSTM_RECIPE, learning_rate=15.0),
+    "jse": Recipe(optimizer="adam", learning_rate=1e-3, rescale_weights=False),
+    "awd-mos-mini": replace(_SMALL_RECIPE, learning_rate=10.0),
+    "awd-mos-ptb": replace(_LSTM_RECIPE, learning_rate=20.0),
+    "awd-mos-wikitext2": replace(_LSTM_RECIPE, learning_rate=15.0),
 }
 
 
@@ -91,7 +95,7 @@ class LanguageTask(Task):
         self,
         corpus: str,
         *,
-        model: str | ModelSettings = "small",
+        model: str | LanguageSettings = "small",
         text: TextSettings | None = None,
         recipe: Recipe | None = None,
         data_dir: Path | None = None,
@@ -141,8 +145,16 @@ class LanguageTask(Task):
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor], state: Any) -> BatchLoss:
         inputs, targets = batch
-        logits, state = model(inputs, state)
-        return BatchLoss(F.cross_entropy(logits.flatten(0, 1), targets.flatten()), targets.numel(), state)
+        if isinstance(model, LanguageModel):
+            loss, state = model.loss(inputs, targets, state)
+        else:  # anything else that scores words, such as a compressed network
+            logits, state = model(inputs, state)
+            loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return BatchLoss(loss, targets.numel(), state)
+
+    def prunable(self, model: nn.Module) -> Sequence[str] | None:
+        assert isinstance(model, LanguageModel)
+        return model.prunable()
 
     def metric_of_loss(self, loss: float) -> float:
         return math.exp(loss) if loss < math.log(1e30) else math.inf
@@ -163,7 +175,8 @@ class LanguageTask(Task):
         return stream[:length, :NUM_SAMPLES], stream[1 : length + 1, :NUM_SAMPLES]
 
     def recurrent(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Sequence[RecurrentRun]:
-        return [RecurrentRun(*run) for run in model.recurrent_runs(batch[0])]  # pyright: ignore[reportCallIssue]
+        assert isinstance(model, LanguageModel)
+        return [RecurrentRun(*run) for run in model.recurrent_runs(batch[0])]
 
     def baseline(self) -> tuple[str, float]:
         return "unigram perplexity", self.corpus.unigram_perplexity()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.models import PRESETS, ClassifierSettings, ModelSettings
+from hyperprune.models import PRESETS, ClassifierSettings, LanguageSettings
 from hyperprune.settings import from_mapping
 from hyperprune.tasks.contract import Recipe, Task
 from hyperprune.tasks.images import RECIPE as IMAGE_RECIPE
@@ -21,7 +21,7 @@ from hyperprune.tasks.images import ImageSettings, ImageTask
 from hyperprune.tasks.language import RECIPES, LanguageTask, TextSettings
 from hyperprune.tasks.tables import SETTING_TABLES
 
-T = TypeVar("T", ModelSettings, TextSettings, ClassifierSettings, ImageSettings, Recipe)
+T = TypeVar("T", bound=LanguageSettings | TextSettings | ClassifierSettings | ImageSettings | Recipe)
 DEFAULT_TASK = "pydoc"
 _Settings = Mapping[str, Mapping[str, Any]]
 
