@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import hyperprune as hp
+from hyperprune.data.text import Corpus
 from hyperprune.errors import InputError
 from hyperprune.rng import generator
 from hyperprune.tasks.contract import Recipe
@@ -35,6 +36,7 @@ def test_the_default_needs_no_download_and_its_unigram_perplexity_is_the_baselin
     name, value = task.baseline()
     assert name == "unigram perplexity"
     # A model that puts out log unigram frequencies whatever it reads must score the baseline.
+    assert isinstance(task.corpus, Corpus)
     counts = torch.bincount(task.corpus.train, minlength=len(task.corpus.vocabulary)).double() + 1
     logits = torch.log(counts / counts.sum()).float()
 
