@@ -107,7 +107,6 @@ def test_a_search_prunes_an_awd_lstm_with_a_mixture_of_softmaxes(text, tmp_path)
     settings = {
         "model": {"preset": "awd-mos-mini", **sizes},
         "text": {"train_tokens": 900, "valid_tokens": 700},
-        "training": {"patience": 1},
     }
     task = load_task(f"text:{text}", settings=settings)
     strategy = hp.LSH(candidates=3, first_epochs=1, round_epochs=1, final_epochs=3, proposer="random")
