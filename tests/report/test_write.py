@@ -315,3 +315,12 @@ def test_a_diverged_candidate_does_not_flatten_the_others(run: RunRecord) -> Non
 
 def test_spectra_that_are_all_the_same_make_no_picture_of_round_off(run: RunRecord) -> None:
     assert trajectories.draw(_singular(run)) is None
+
+
+def test_a_metric_that_goes_up_has_an_even_axis(run: RunRecord) -> None:
+    down = replace(run, baseline=("unigram perplexity", 9000.0))
+    up = replace(_higher(run), baseline=("share of the largest class", 0.01))
+    for record, scale in ((down, "log"), (up, "linear")):
+        drawing = metric.draw(record)
+        assert drawing is not None
+        assert drawing.figure.axes[0].get_yscale() == scale

@@ -52,7 +52,8 @@ def draw(run: RunRecord) -> style.Drawing | None:
                 value, color=style.INK, linewidth=1.2, dashes=(1, 2), label=f"{name}: {words.number(value)}"
             )
         top = _cut(run, drawn, values)
-        _scale(axes, values if run.baseline is None else [*values, run.baseline[1]], top)
+        shown = values if run.baseline is None else [*values, run.baseline[1]]
+        _scale(axes, shown, top, may_be_logarithmic=run.lower_is_better)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         axes.margins(x=0.03)
@@ -89,9 +90,10 @@ def _cut(
     return _FAR / 2 * max(yardstick)
 
 
-def _scale(axes: Axes, values: list[float], top: float | None) -> None:
+def _scale(axes: Axes, values: list[float], top: float | None, *, may_be_logarithmic: bool) -> None:
+    """Choose the axis; an accuracy is told apart at its upper end, which logarithms would squeeze."""
     shown = [value for value in values if top is None or value <= top]
-    logarithmic = min(shown) > 0 and max(shown) > _WIDE * min(shown)
+    logarithmic = may_be_logarithmic and min(shown) > 0 and max(shown) > _WIDE * min(shown)
     if top is not None:  # the margin below would otherwise be a share of what is cut off
         low = min(shown)
         axes.set_ylim(low * 0.85 if logarithmic else low - 0.05 * (top - low), top)
