@@ -1,1 +1,1 @@
-"""Text corpora: where they lie (`store`, without torch) and how they become streams (`text`)."""
+"""Data: text corpora (`store`, without torch, and `text`), labelled strings (`strings`, `reber`)."""
