@@ -8,7 +8,8 @@ tested on the test split, as are the points; nothing is chosen by it.
 Besides, the Lyapunov spectrum (hidden state, see `Task.recurrent`) is measured before pruning, right after
 it and after retraining.
 
-Reference: the sparse-RNN thesis, sections 5.2 and 6.1.
+Reference: Darji (2021), Investigating sparsity in recurrent neural networks (arXiv 2407.20601),
+sections 5.2 and 6.1.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ after pruning, with a test metric no worse than the base model's by more than `T
 accuracy of 1.000 is regained at 0.995, a perplexity of 100 at 100.5.
 
 References:
-    The sparse-RNN thesis, chapter 6.
+    Darji (2021), Investigating sparsity in recurrent neural networks (arXiv 2407.20601),
+    called the thesis here, chapter 6.
     Spearman 1904; bootstrap over clusters: Davison & Hinkley 1997, section 3.8.
 
 Axes: N points.

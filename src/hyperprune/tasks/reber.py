@@ -1,7 +1,7 @@
 """Is a string valid? Reber strings drawn on the spot, or strings of files; the metric is the accuracy.
 
-Recipe and sizes are the sparse-RNN thesis's (section 5.1): three recurrent layers of 50, Adam at 1e-3,
-gradients clipped at 5, batch 32, 50 epochs.
+Recipe and sizes are those of Darji (2021, arXiv 2407.20601), called the thesis here, section 5.1: three
+recurrent layers of 50, Adam at 1e-3, gradients clipped at 5, batch 32, 50 epochs.
 
 Axes: T time (characters), B batch, C classes.
 """

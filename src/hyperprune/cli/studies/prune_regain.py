@@ -16,9 +16,7 @@ from hyperprune.tasks.tables import SETTING_TABLES
 if TYPE_CHECKING:
     from hyperprune.experiments.prune_regain import Scale
 
-ABOUT = (
-    "prune a trained network by 10 … 100 %, train on, count the epochs to regain (sparse-RNN thesis, ch. 6)"
-)
+ABOUT = "prune a trained network by 10 … 100 %, train on, count the epochs to regain (Darji 2021)"
 _NAME = "prune-regain"
 _PAGE = "prune_regain"
 
