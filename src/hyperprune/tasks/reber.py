@@ -45,10 +45,17 @@ class StringSettings:
     Attributes:
         folder: with `train_data.csv` and `test_data.csv` (the thesis's format) in place of strings drawn;
             None draws them.
-        train_strings, valid_strings, test_strings: how many. Of files the first ones are taken, validation
-            strings from the end of the training file.
-        embedded, min_length, max_length, lengths, valid_share, changes, distinct: of the strings drawn; see
-            `hyperprune.data.reber.ReberSettings`. Drawn strings are distinct across splits.
+        train_strings: how many; of a file the first ones, or all there are.
+        valid_strings: how many; of files the last ones of the training file.
+        test_strings: as `train_strings`.
+        embedded: draw strings of the embedded grammar.
+        min_length: letters of the shortest string drawn.
+        max_length: letters of the longest one.
+        lengths: those of a random walk on the grammar ("walk"), or each equally likely ("uniform").
+        valid_share: of the strings drawn, in [0, 1].
+        changes: what makes a false string of a valid one, names of `hyperprune.data.reber.CHANGES`; () is all
+            that fit the grammar.
+        distinct: no string is drawn twice, across splits too.
         seed: of the strings drawn; the same for every candidate and every run.
         batch_size: strings of a training batch, drawn in a new order in each epoch.
         eval_batch_size: strings of a validation or test batch.
