@@ -6,10 +6,10 @@ import argparse
 from typing import Any
 
 from hyperprune.cli import options as shared
-from hyperprune.cli.studies import methods
+from hyperprune.cli.studies import methods, prune_regain
 from hyperprune.errors import InputError
 
-STUDIES = {"methods": methods}
+STUDIES = {"methods": methods, "prune-regain": prune_regain}
 
 
 def add_parser(commands: Any) -> None:

@@ -1,1 +1,1 @@
-"""Corpora and images: where they lie (`store`, without torch), and how they become batches."""
+"""Corpora, images and labelled strings: where they lie (`store`, without torch), how they become batches."""

@@ -13,6 +13,7 @@ from hyperprune.models.language import (
     detach_state,
 )
 from hyperprune.models.presets import PRESETS, LanguageSettings, ModelSettings, preset
+from hyperprune.models.strings import StringClassifier, StringClassifierSettings
 
 __all__ = [
     "AWDLSTM",
@@ -28,6 +29,8 @@ __all__ = [
     "SequenceClassifier",
     "SoftmaxLanguageModel",
     "StackedLSTM",
+    "StringClassifier",
+    "StringClassifierSettings",
     "build_language_model",
     "detach_state",
     "preset",

@@ -5,15 +5,22 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from hyperprune.data.sources import DATASETS
-from hyperprune.models import PRESETS, AWDSettings, ClassifierSettings, ModelSettings
+from hyperprune.models import (
+    PRESETS,
+    AWDSettings,
+    ClassifierSettings,
+    ModelSettings,
+    StringClassifierSettings,
+)
 from hyperprune.tasks.contract import Recipe
 from hyperprune.tasks.images import ImageSettings
 from hyperprune.tasks.language import RECIPES, TextSettings
-from hyperprune.tasks.registry import BUILT_IN, ImageRow, LanguageRow
+from hyperprune.tasks.reber import StringSettings
+from hyperprune.tasks.registry import BUILT_IN, ImageRow, LanguageRow, ReberRow
 
 
 def page() -> str:
@@ -27,6 +34,8 @@ def page() -> str:
         classifier=_settings(ClassifierSettings),
         text=_settings(TextSettings),
         images=_settings(ImageSettings),
+        string_classifier=_settings(StringClassifierSettings),
+        strings=_settings(StringSettings),
         training=_settings(Recipe),
     )
 
@@ -46,7 +55,9 @@ def _tasks() -> str:
     return _table(["task", "what it is", "read as", "trained by", "a search by default"], rows)
 
 
-def _reading(row: LanguageRow | ImageRow) -> str:
+def _reading(row: LanguageRow | ImageRow | ReberRow) -> str:
+    if isinstance(row, ReberRow):
+        return f"characters, batches of {row.strings.batch_size}"
     if isinstance(row, ImageRow):
         return f"{row.reading.scan}, batches of {row.reading.batch_size}"
     words = f", {row.text.vocabulary_size:,} words" if row.text.vocabulary_size else ""
@@ -95,7 +106,8 @@ def _settings(kind: type) -> str:
     """A dataclass's settings with their defaults and what its docstring says of them."""
     defaults = {field.name: field.default for field in fields(kind)}
     rows = []
-    for names, text in _described(kind):
+    entries = [entry for base in reversed(kind.__mro__) if is_dataclass(base) for entry in _described(base)]
+    for names, text in entries:
         default = defaults[names[0]]
         rows.append(
             [
@@ -104,7 +116,7 @@ def _settings(kind: type) -> str:
                 text,
             ]
         )
-    missing = set(defaults) - {name for names, _ in _described(kind) for name in names}
+    missing = set(defaults) - {name for names, _ in entries for name in names}
     assert not missing, f"{kind.__name__} must describe {missing}"
     return _table(["setting", "default", "meaning"], rows)
 
@@ -134,8 +146,8 @@ yours, or `file.py:name` for a task of your own ([examples/own_task.py](../examp
 
 {tasks}
 
-The metric of a language task is the perplexity, of a task on images the accuracy, a share in [0, 1]
-(higher is better; the papers' error is 1 minus it). Test data plays no part in a search.
+The metric of a language task is the perplexity, of a task on images or strings the accuracy, a share in
+[0, 1] (higher is better; the papers' error is 1 minus it). Test data plays no part in a search.
 
 ## Data
 
@@ -162,12 +174,17 @@ Where `num_sampled` is set, training estimates the softmax's denominator from th
 replacement and log-uniformly by rank, each weighted by the inverse of its chance to be drawn. Evaluation
 computes the full softmax.
 
+**reber** draws its strings: valid ones by a walk on the Reber grammar that ends within the lengths, false
+ones by a change of a valid one that is checked to be false. Files of `[strings] folder` take their place, in
+the format of Darji 2021 (arXiv 2407.20601), which the settings call the thesis.
+
 ## Measured windows
 
 A language task: 10 columns of the validation stream, 10 warm-up steps, 35 measured, from the zero state.
 Images by rows: 10 validation images, a quarter of the rows as warm-up, the others measured. Images by pixels:
 the image's upper part brings about the state, then one row of pixels is the warm-up and two rows in the
-middle of the image are measured.
+middle of the image are measured. Strings: the 10 longest of the validation split, cut to the shortest of
+them, the first quarter as warm-up.
 
 ## Settings
 
@@ -215,6 +232,14 @@ AWD-LSTM with a mixture of softmaxes:
 ### `[images]`
 
 {images}
+
+### `[model]` of a task on strings
+
+{string_classifier}
+
+### `[strings]`
+
+{strings}
 
 ### `[training]`
 
