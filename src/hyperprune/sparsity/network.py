@@ -163,9 +163,10 @@ class SparseNetwork:
     def refresh_grown(self) -> None:
         """Grown weights get the state that the optimizer would start with, where that is not 0."""
         for tensor in self.tensors:
-            _, group = self._owner(tensor)
+            optimizer, group = self._owner(tensor)
+            own = getattr(optimizer, "fresh_state", lambda _: {})(tensor.parameter)
             for key, values in self._state(tensor):
-                fresh = _FRESH[key](group) if key in _FRESH else 0.0
+                fresh = _FRESH[key](group) if key in _FRESH else own.get(key, 0.0)
                 if fresh != 0.0:
                     values.masked_fill_(tensor.status.bitwise_and(GROWN) != 0, fresh)
 
