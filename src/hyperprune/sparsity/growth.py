@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from hyperprune.sparsity.gradients import Candidates
 from hyperprune.sparsity.masks import KILLED, Block
 from hyperprune.sparsity.selection import Ranked, at_random, largest
 
@@ -45,7 +46,7 @@ class Growth:
         self,
         block: Block,
         count: int,
-        scores: Tensor | None,
+        scores: Tensor | Candidates | None,
         generator: torch.Generator,
         *,
         avoid_killed: bool = True,
@@ -55,7 +56,8 @@ class Growth:
         Args:
             block: must have that many dead weights.
             count: at least 0.
-            scores: (N,) gradients of any scale, if `ranked`; None ranks all positions the same.
+            scores: (N,) gradients of any scale, if `ranked`; None ranks all positions the same. Candidates
+                suffice if they are all that can grow and no killed weight may.
             generator: on the block's device.
             avoid_killed: take just-killed positions only when the others do not suffice.
         """
@@ -75,11 +77,13 @@ class Growth:
         block: Block,
         eligible: Bool[Tensor, " N"],
         count: int,
-        scores: Tensor | None,
+        scores: Tensor | Candidates | None,
         generator: torch.Generator,
     ) -> Bool[Tensor, " N"]:
         if not self.ranked:
             return at_random(eligible, count, generator)
+        if isinstance(scores, Candidates):
+            return scores.largest(count)
         if scores is None:
             scores = torch.zeros_like(eligible, dtype=torch.float32)
         return largest([Ranked(scores, eligible, f"the gradient of {block.label}")], count)[0]

@@ -34,7 +34,7 @@ from hyperprune.sparsity.network import SparseNetwork
 from hyperprune.sparsity.parameters import parameter_name
 from hyperprune.sparsity.schedules import Clock
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 
 
 class SparseTraining:
@@ -121,7 +121,10 @@ class SparseTraining:
         self._network.follow_device()
         if not self._masked:
             decay = self._rule.collects(self._clock)
-            self._bad_gradient = None if decay is None else self._network.collect_gradients(decay)
+            self._bad_gradient = None
+            if decay is not None:
+                most = self._rule.most_grown(self._clock)
+                self._bad_gradient = self._network.gradients.add(decay, most)
         self._network.mask_gradients()
         self._masked = True
 
