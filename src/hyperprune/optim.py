@@ -42,8 +42,8 @@ class _Slot(NamedTuple):
             return
         flat = [None if tensor is None else tensor.detach().view(-1) for tensor in tensors]
         for start in range(0, self.weight.numel(), _CHUNK):
-            runs: Any = (None if run is None else run[start : start + _CHUNK] for run in flat)
-            yield _Slot(*runs, num_averaged)
+            runs = (None if run is None else run[start : start + _CHUNK] for run in flat)
+            yield _Slot(*runs, num_averaged)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _as_one(group: Mapping[str, Any], parameters: list[Tensor]) -> bool:

@@ -18,7 +18,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from hyperprune.sparsity.gradients import Candidates
-from hyperprune.sparsity.masks import KILLED, Block
+from hyperprune.sparsity.masks import KILLED, LIVE, Block
 from hyperprune.sparsity.selection import Ranked, at_random, largest
 
 _FORGOTTEN = 0.01  # share of a smoothed gradient that may stem from before the steps that are collected
@@ -61,15 +61,14 @@ class Growth:
             generator: on the block's device.
             avoid_killed: take just-killed positions only when the others do not suffice.
         """
-        dead = block.status >= 0
         if not avoid_killed:
-            block.grow(self._choose(block, dead, count, scores, generator))
+            block.grow(self._choose(block, block.status >= 0, count, scores, generator))
             return
-        killed = dead & block.has(KILLED)
-        dead ^= killed
-        from_others = min(count, int(dead.count_nonzero()))
-        block.grow(self._choose(block, dead, from_others, scores, generator))
+        from_others = min(count, block.num_with(LIVE | KILLED, 0))
+        others = block.status.bitwise_and(LIVE | KILLED) == 0
+        block.grow(self._choose(block, others, from_others, scores, generator))
         if count > from_others:
+            killed = block.status.bitwise_and(LIVE | KILLED) == KILLED
             block.grow(self._choose(block, killed, count - from_others, scores, generator))
 
     def _choose(
