@@ -214,8 +214,8 @@ class Peak:
             torch.cuda.reset_peak_memory_stats()
             self._start = torch.cuda.memory_allocated()
         else:
-            # Whatever is freed must leave the process at once, or it would be counted as in use.
-            ctypes.CDLL(None).mallopt(-3, 1 << 16)  # M_MMAP_THRESHOLD
+            # Whatever large is freed must leave the process at once, or it would be counted as in use.
+            ctypes.CDLL(None).mallopt(-3, 1 << 23)  # M_MMAP_THRESHOLD
             ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")  # resets the peak (Linux)
             self._start = _status("VmRSS")
