@@ -201,15 +201,35 @@ def test_a_grown_weight_is_averaged_from_its_own_first_step_on() -> None:
     run.run(1)
     optimizer, named = run.optimizer, dict(run.model.named_parameters())
     assert isinstance(optimizer, SNTASGD)
-    ages = {name: optimizer.state[named[name]]["age"] for name in run.sparse.masks}
-    seen = {float(age) for name, mask in run.sparse.masks.items() for age in ages[name][mask]}
-    assert seen == {1.0, 4.0}
-    assert {float(age) for name, mask in run.sparse.masks.items() for age in ages[name][~mask]} == {0.0}
-    young = {name: (ages[name] == 1) for name in ages}
+    starts = {name: optimizer.state[named[name]]["start"] for name in run.sparse.masks}
+    seen = {float(start) for name, mask in run.sparse.masks.items() for start in starts[name][mask]}
+    assert seen == {0.0, 3.0}
+    assert {float(start) for name, mask in run.sparse.masks.items() for start in starts[name][~mask]} == {0.0}
+    young = {name: (starts[name] == 3) for name in starts}
     values = {name: named[name][mask].detach().clone() for name, mask in young.items()}
     with optimizer.averaged():
         for name, mask in young.items():
             assert torch.equal(named[name][mask], values[name])
+
+
+def test_in_half_precision_the_steps_are_still_counted_after_many_and_after_loading() -> None:
+    # bfloat16 holds whole numbers up to 256 only: a count kept in it would stand still there.
+    weight = nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))
+    optimizer = SNTASGD([weight], 1.0)
+    optimizer.trigger()
+    weight.grad = torch.zeros_like(weight)
+    for _ in range(300):
+        optimizer.step()
+    optimizer.state[weight]["start"][1:] = torch.tensor([290.0, 299.0])
+    twin = nn.Parameter(weight.detach().clone())
+    resumed = SNTASGD([twin], 1.0)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for parameter, one in ((weight, optimizer), (twin, resumed)):
+        parameter.grad = torch.full_like(parameter, -8.0)
+        one.step()
+        # The values before were 0 for 300, 10 and 1 steps, and now there is one 8.
+        expected = torch.tensor([8 / 301, 8 / 11, 8 / 2])
+        torch.testing.assert_close(one.state[parameter]["average"].float(), expected, rtol=2**-7, atol=0)
 
 
 @pytest.mark.parametrize("how", ["deepcopy", "pickle"])

@@ -5,6 +5,7 @@ References:
     Merity et al. 2018, Regularizing and optimizing LSTM language models (arXiv 1708.02182), algorithm 1.
 
 In the paper's letters: w the weight, ŵ its average, m_i the number of steps since weight i was grown.
+What is kept is the step at which averaging of weight i began, so that a step has nothing to count up.
 """
 
 from __future__ import annotations
@@ -30,17 +31,19 @@ class _Slot(NamedTuple):
     gradient: Tensor | None
     momentum: Tensor | None
     average: Tensor | None
-    age: Tensor | None
+    start: Tensor | None
+    num_averaged: int
 
     def parts(self) -> Iterator[_Slot]:
         """Runs of weights that fit the cache; the whole where storage does not allow views."""
-        tensors = [tensor for tensor in self if tensor is not None]
-        if not all(tensor.is_contiguous() for tensor in tensors):
+        *tensors, num_averaged = self
+        if not all(tensor is None or tensor.is_contiguous() for tensor in tensors):
             yield self
             return
-        flat = [None if tensor is None else tensor.detach().view(-1) for tensor in self]
+        flat = [None if tensor is None else tensor.detach().view(-1) for tensor in tensors]
         for start in range(0, self.weight.numel(), _CHUNK):
-            yield _Slot(*(None if run is None else run[start : start + _CHUNK] for run in flat))  # pyright: ignore[reportArgumentType]
+            runs = (None if run is None else run[start : start + _CHUNK] for run in flat)
+            yield _Slot(*runs, num_averaged)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _as_one(group: Mapping[str, Any], parameters: list[Tensor]) -> bool:
@@ -62,11 +65,13 @@ def _descend(group: Mapping[str, Any], slots: list[_Slot]) -> None:
 
 
 def _average(slots: list[_Slot]) -> None:
-    """m ← m + 1, ŵ ← ŵ + (w - ŵ)/m, weight by weight."""
+    """m ← steps averaged - start, ŵ ← ŵ + (w - ŵ)/m, weight by weight."""
     weights: Any = [slot.weight for slot in slots]
     averages: Any = [slot.average for slot in slots]
-    ages: Any = [slot.age for slot in slots]
-    torch._foreach_add_(ages, 1)
+    starts: Any = [slot.start for slot in slots]
+    ages: Any = torch._foreach_neg(starts)
+    torch._foreach_add_(ages, [slot.num_averaged for slot in slots])
+    ages = [age.to(weight.dtype) for age, weight in zip(ages, weights, strict=True)]
     torch._foreach_addcdiv_(averages, torch._foreach_sub(weights, averages), ages)
 
 
@@ -75,8 +80,8 @@ class SNTASGD(Optimizer):
 
     Before `trigger` it is `torch.optim.SGD`. From then on every step also moves a weight's average
     towards the weight by 1/m, m counting the steps since that weight was grown (or since the trigger), so
-    that the average is the plain mean of its values. `SparseTraining` clears average and count of a weight
-    that dies or grows, like any other optimizer state.
+    that the average is the plain mean of its values. `SparseTraining` clears the average of a weight that
+    dies or grows, like any other optimizer state, and lets a grown one's count begin anew.
 
     Args:
         params: parameters or parameter groups.
@@ -91,8 +96,8 @@ class SNTASGD(Optimizer):
 
     # What SparseTraining asks of an optimizer it does not know: which state of a weight moves away from 0
     # without a gradient, and which stands for the weight in evaluation.
-    moving_state = ("age",)
-    evaluated_state = ("average", "age")
+    moving_state = ()
+    evaluated_state = ("average",)
 
     _swapped = False  # on the class, because copies and pickles of an optimizer hold groups and state only
 
@@ -167,15 +172,32 @@ class SNTASGD(Optimizer):
             raise InputError(
                 "SNTASGD needs dense gradients, got a sparse one; build nn.Embedding with sparse=False"
             )
-        needed = ["momentum_buffer"] if group["momentum"] else []
-        needed += ["average", "age"] if group["triggered"] else []
-        for key in needed:
-            if key not in self.state[p]:
-                self.state[p][key] = torch.zeros_like(p)
+        state = self.state[p]
+        if group["momentum"] and "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        if group["triggered"]:
+            if "average" not in state:
+                state["average"] = torch.zeros_like(p)
+                # Half precision could not tell one step from the next beyond a few hundred.
+                wide = p.dtype if p.dtype == torch.float64 else torch.float32
+                state["start"] = torch.zeros_like(p, dtype=wide)
+                state["num_averaged"] = 0
+            state["num_averaged"] += 1
 
     def _slot(self, p: Tensor) -> _Slot:
         state = self.state[p]
-        return _Slot(p, p.grad, state.get("momentum_buffer"), state.get("average"), state.get("age"))
+        return _Slot(
+            weight=p,
+            gradient=p.grad,
+            momentum=state.get("momentum_buffer"),
+            average=state.get("average"),
+            start=state.get("start"),
+            num_averaged=state.get("num_averaged", 0),
+        )
+
+    def fresh_state(self, p: Tensor) -> dict[str, float]:
+        """What SparseTraining gives a weight of `p` that has just been grown, where that is not 0."""
+        return {"start": float(self.state[p].get("num_averaged", 0))}
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -215,6 +237,15 @@ class SNTASGD(Optimizer):
         """As any optimizer's; not within `averaged`, where weights and averages have changed places."""
         self._check_not_swapped("state_dict()")
         return super().state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """As any optimizer's, but starts keep their own precision; torch would round them to the weights'."""
+        super().load_state_dict(dict(state_dict))
+        saved_ids = [index for group in state_dict["param_groups"] for index in group["params"]]
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        for index, p in zip(saved_ids, parameters, strict=True):
+            if "start" in (saved := state_dict["state"].get(index, {})):
+                self.state[p]["start"] = saved["start"].to(p.device, copy=True)
 
 
 class NonMonotonic:

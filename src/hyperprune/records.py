@@ -7,12 +7,34 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 Outcome = Literal["running", "eliminated", "finalist", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Where the live weights of a pruned network are and how they have moved, as evaluation saw it.
+
+    Attributes:
+        gate_density: live share of each gate, by the name of the tensors that stack several, in their order.
+        num_updates: topology updates so far.
+        turnover: share of the live weights whose positions an update changed, summed over the updates so far.
+        explored: share of all prunable weights that have been live at some time.
+    """
+
+    gate_density: Mapping[str, tuple[float, ...]]
+    num_updates: int
+    turnover: float
+    explored: float
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Topology:
+        gates = {name: tuple(densities) for name, densities in data["gate_density"].items()}
+        return cls(**{**data, "gate_density": gates})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +50,9 @@ class EpochRecord:
         spectrum: (S,) exponents in nats per step, per layer largest first, layers concatenated; None when
             it was not measured.
         spectrum_seconds: wall time of measuring the spectrum.
-        density: live share of each sparse tensor, by parameter name; empty for a dense model.
+        density: live share of each prunable tensor, by parameter name.
         averaging: whether evaluation used averaged weights (SNT-ASGD after its trigger).
+        topology: None for a dense model, and in records from before it was kept.
     """
 
     epoch: int
@@ -41,14 +64,24 @@ class EpochRecord:
     spectrum_seconds: float = 0.0
     density: Mapping[str, float] = field(default_factory=dict)
     averaging: bool = False
+    topology: Topology | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` turns back into an equal record, bit for bit."""
-        return {**self.__dict__, "spectrum": _encode(self.spectrum), "density": dict(self.density)}
+        topology = None if self.topology is None else asdict(self.topology)
+        changed = {"spectrum": _encode(self.spectrum), "density": dict(self.density), "topology": topology}
+        return {**self.__dict__, **changed}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EpochRecord:
-        return cls(**{**data, "spectrum": _decode(data["spectrum"])})
+        topology = data.get("topology")
+        return cls(
+            **{
+                **data,
+                "spectrum": _decode(data["spectrum"]),
+                "topology": None if topology is None else Topology.from_json(topology),
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,30 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hyperprune.records import CandidateRecord, EpochRecord, RoundRecord, RunRecord
+from hyperprune.records import CandidateRecord, EpochRecord, RoundRecord, RunRecord, Topology
 
 BASELINE = 612.0
 SPECTRUM_SIZE = 48  # per layer
+_TENSORS = {"encoder.weight": 1.2, "rnn.weight_ih_l0": 0.8, "rnn.weight_hh_l0": 1.0, "decoder.weight": 0.9}
 _DEATHS = ("magnitude", "set", "threshold", "global_magnitude")
 
 
+def _density_and_topology(epoch: int, speed: float) -> tuple[dict[str, float], Topology]:
+    """Tensors that drift apart, and one update an epoch that moves less each time."""
+    moved = 1 - math.exp(-speed * epoch / 5)
+    density = {name: 0.33 * (1 + (target - 1) * moved) for name, target in _TENSORS.items()}
+    gates = {
+        name: tuple(share * (1 + 0.3 * moved * tilt) for tilt in (-1, 0.2, 0.5, 0.3))
+        for name, share in density.items()
+        if name.startswith("rnn")
+    }
+    turnover = sum(0.5 * speed * math.cos(math.pi * update / 200) for update in range(epoch))
+    explored = 1 - 0.67 * math.exp(-0.2 * turnover)
+    return density, Topology(gate_density=gates, num_updates=epoch, turnover=turnover, explored=explored)
+
+
 def _epochs(
-    rng: np.random.Generator, count: int, floor: float, drift: float, *, spectra: bool
+    rng: np.random.Generator, count: int, floor: float, drift: float, *, spectra: bool, pruned: bool = True
 ) -> list[EpochRecord]:
     start = np.sort(rng.normal(-1.0, 0.02, SPECTRUM_SIZE))[::-1]
     # One shape for all networks: a slope that every epoch of training spreads further.
@@ -31,6 +46,7 @@ def _epochs(
         learned = 1 - math.exp(-0.25 * epoch)
         layers = [start * (1 + 0.3 * layer) + slope * drift * learned * (1 + 0.4 * layer) for layer in (0, 1)]
         layers = [np.sort(values + bend * taste * min(epoch / 6, 1.0))[::-1] for values in layers]
+        density, topology = _density_and_topology(epoch, drift)
         records.append(
             EpochRecord(
                 epoch=epoch,
@@ -39,6 +55,8 @@ def _epochs(
                 metric=metric,
                 seconds=1.5,
                 spectrum=np.concatenate(layers) if spectra else None,
+                density=density if pruned else dict.fromkeys(density, 1.0),
+                topology=topology if pruned else None,
             )
         )
     return records
@@ -151,7 +169,12 @@ def synthetic_run(
         ),
     )
     dense = _epochs(
-        np.random.default_rng([seed, 999]), final_epochs if finished else epoch, 88, 1.0, spectra=spectra
+        np.random.default_rng([seed, 999]),
+        final_epochs if finished else epoch,
+        88,
+        1.0,
+        spectra=spectra,
+        pruned=False,
     )
     return RunRecord(
         task="pydoc",

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.lines import Line2D
 
 from hyperprune.records import CandidateRecord, RunRecord
 from hyperprune.report import ReportFiles, words, write_report
 from hyperprune.report.markdown import escape
-from hyperprune.report.pictures import PICTURES, metric, style, trajectories
+from hyperprune.report.pictures import PICTURES, metric, style, topology, trajectories
 from hyperprune.report.pictures.curves import layer_borders
 from hyperprune.report.pictures.tree import _span, _stages
 
@@ -152,8 +153,14 @@ def test_a_second_report_removes_pictures_that_it_no_longer_has(
     write_report(make_run(candidates=4), tmp_path)
     files = write_report(make_run(candidates=4, spectra=False), tmp_path)
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {"report.md", "report.html", "metric.png", "tree.png"}  # and no temporary names
-    assert {path.stem for path in files.pictures} == {"metric", "tree"}
+    assert left == {
+        "report.md",
+        "report.html",
+        "metric.png",
+        "tree.png",
+        "topology.png",
+    }  # and no temporary names
+    assert {path.stem for path in files.pictures} == {"metric", "tree", "topology"}
 
 
 def test_an_unfinished_run_says_so_and_speaks_of_a_leader(
@@ -324,3 +331,66 @@ def test_a_metric_that_goes_up_has_an_even_axis(run: RunRecord) -> None:
         drawing = metric.draw(record)
         assert drawing is not None
         assert drawing.figure.axes[0].get_yscale() == scale
+
+
+def _with_winner(run: RunRecord, epochs: tuple[EpochRecord, ...]) -> RunRecord:
+    first, *others = run.candidates
+    return replace(run, candidates=(replace(first, epochs=epochs), *others))
+
+
+def _xy(line: Line2D) -> tuple[list[float], list[float]]:
+    points = np.asarray(line.get_xydata())
+    return points[:, 0].tolist(), points[:, 1].tolist()
+
+
+def test_the_winners_live_weights_are_drawn_by_tensor_gate_update_and_exploration(run: RunRecord) -> None:
+    drawing = topology.draw(run)
+    assert drawing is not None
+    tensors, gates, turnover, explored = drawing.figure.axes
+    epochs = run.candidates[0].epochs
+    assert {line.get_label(): _xy(line)[1] for line in tensors.lines} == {
+        name: [record.density[name] for record in epochs] for name in epochs[0].density
+    }
+    assert len([line for line in gates.lines if _xy(line)[0]]) == 2 * 4
+    last = [record.topology for record in epochs[-2:]]
+    assert last[0] is not None
+    assert last[1] is not None
+    assert _xy(turnover.lines[0])[0][0] == 1  # before epoch 1 nothing moves
+    assert _xy(turnover.lines[0])[1][-1] == pytest.approx(last[1].turnover - last[0].turnover)
+    assert _xy(explored.lines[0])[1][-1] == last[1].explored
+
+
+def test_turnover_is_per_update_where_an_epoch_has_several_or_none(run: RunRecord) -> None:
+    epochs = []
+    for record, (num_updates, turnover) in zip(
+        run.candidates[0].epochs[:4], [(0, 0.0), (4, 1.0), (4, 1.0), (6, 1.2)], strict=True
+    ):
+        assert record.topology is not None
+        moved = replace(record.topology, num_updates=num_updates, turnover=turnover)
+        epochs.append(replace(record, topology=moved))
+    drawing = topology.draw(_with_winner(run, tuple(epochs)))
+    assert drawing is not None
+    (line,) = drawing.figure.axes[2].lines
+    assert _xy(line) == ([1, 3], pytest.approx([0.25, 0.1]))
+
+
+def test_masks_that_never_move_and_records_without_them_make_no_picture(run: RunRecord) -> None:
+    epochs = run.candidates[0].epochs
+    assert (
+        topology.draw(_with_winner(run, tuple(replace(r, topology=epochs[0].topology) for r in epochs)))
+        is None
+    )
+    assert topology.draw(_with_winner(run, tuple(replace(r, topology=None) for r in epochs))) is None
+
+
+def test_tensors_without_gates_and_more_than_can_be_told_apart_are_drawn(run: RunRecord) -> None:
+    epochs = []
+    for record in run.candidates[0].epochs:
+        assert record.topology is not None
+        density = {f"layer{index}": 0.02 * index + 0.01 for index in range(15)}
+        epochs.append(replace(record, density=density, topology=replace(record.topology, gate_density={})))
+    drawing = topology.draw(_with_winner(run, tuple(epochs)))
+    assert drawing is not None
+    assert len(drawing.figure.axes) == 3
+    labels = [text.get_text() for text in drawing.figure.legends[0].get_texts()]
+    assert labels == [f"layer{index}" for index in range(12)] + ["further tensors"]

@@ -10,7 +10,7 @@ import torch
 
 from hyperprune.errors import InputError
 from hyperprune.sparsity import DynamicSparse, methods
-from sparsity.tiny_runs import Run, assert_same, quick, tiny
+from sparsity.tiny_runs import STEPS_PER_EPOCH, Run, assert_same, loss_of, quick, tiny
 
 NEEDS_MOMENTUM = ("snfs",)
 
@@ -64,6 +64,23 @@ def test_combinations_resume_bit_for_bit(parts: dict[str, Any]) -> None:
     resumed = Run(method)
     restore(resumed, saved)
     assert_same(resumed.run(10).state(), straight.run(10).state())
+
+
+@pytest.mark.parametrize("redistribution", ["none", "magnitude"])
+def test_gradients_that_wait_for_the_epochs_end_are_saved(redistribution: str) -> None:
+    # Without redistribution only candidates wait, otherwise whole gradients.
+    method = DynamicSparse(growth="gradient", redistribution=redistribution)
+    straight, resumed = (Run(method, steps_per_epoch=STEPS_PER_EPOCH) for _ in range(2))
+    for step in range(STEPS_PER_EPOCH):
+        straight.optimizer.zero_grad()
+        loss_of(straight.model, step).backward()
+        straight.sparse.step()
+    assert straight.sparse._network.gradients
+    restore(resumed, through_a_file(straight.state()))
+    for run in (straight, resumed):
+        run.sparse.end_epoch()
+        run.run(STEPS_PER_EPOCH)
+    assert_same(resumed.state(), straight.state())
 
 
 def test_masks_take_one_bit_per_weight_in_a_checkpoint() -> None:

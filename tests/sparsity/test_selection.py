@@ -15,6 +15,12 @@ from sparsity.tiny_runs import seeded
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
+@pytest.fixture(params=["copied", "counted"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few weights are copied and searched, many are counted: both must choose the same."""
+    monkeypatch.setattr(selection, "_FEW", 1 << 15 if request.param == "copied" else 0)
+
+
 def by_sorting(values: torch.Tensor, eligible: torch.Tensor, count: int, *, reverse: bool) -> list[bool]:
     """The readable reference: sort positions by (magnitude, index)."""
     places = [i for i in range(len(values)) if eligible[i]]
@@ -24,6 +30,7 @@ def by_sorting(values: torch.Tensor, eligible: torch.Tensor, count: int, *, reve
     return [i in chosen for i in range(len(values))]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_choice_is_what_sorting_by_magnitude_and_index_gives(dtype: torch.dtype, reverse: bool) -> None:
@@ -38,6 +45,7 @@ def test_the_choice_is_what_sorting_by_magnitude_and_index_gives(dtype: torch.dt
         assert chosen.tolist() == by_sorting(values, eligible, count, reverse=reverse)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("reverse", [False, True])
 def test_several_tensors_are_ranked_together_with_ties_to_the_earlier(reverse: bool) -> None:
     generator = seeded(2)
@@ -51,6 +59,7 @@ def test_several_tensors_are_ranked_together_with_ties_to_the_earlier(reverse: b
         )
 
 
+@pytest.mark.usefixtures("way")
 def test_data_larger_than_a_chunk_are_ranked_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.randn(1000, generator=seeded(3), dtype=torch.float64)
     everything = torch.ones(1000, dtype=torch.bool)
@@ -60,6 +69,7 @@ def test_data_larger_than_a_chunk_are_ranked_as_a_whole(monkeypatch: pytest.Monk
     assert torch.equal(below(Ranked(values, everything, "w"), 0.5), values.abs() < 0.5)
 
 
+@pytest.mark.usefixtures("way")
 def test_values_that_differ_in_the_last_bit_only_are_told_apart() -> None:
     one = torch.tensor(1.0, dtype=torch.float64)
     next_one = torch.nextafter(one, one * 2)
@@ -68,6 +78,7 @@ def test_values_that_differ_in_the_last_bit_only_are_told_apart() -> None:
     assert smallest([Ranked(values, everything, "w")], 1)[0].tolist() == [False, True, False]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_is_an_error_that_names_the_tensor(bad: float) -> None:
     values = torch.tensor([1.0, bad, 2.0])

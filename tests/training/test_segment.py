@@ -1,5 +1,7 @@
 """One candidate, epoch by epoch: what is measured when, and that nothing else is touched."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 import hyperprune as hp
 from hyperprune.errors import InputError
+from hyperprune.records import EpochRecord
 from hyperprune.rng import generator
 from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from hyperprune.training.nested import detached, map_tensors
@@ -29,6 +32,13 @@ def _model_at(folder, epoch):
     return load_checkpoint(folder / f"epoch-{epoch:05d}.pt")["model"]
 
 
+def _seen(record):
+    """All that a record holds besides wall times, as it is saved."""
+    saved = record.to_json()
+    assert EpochRecord.from_json(json.loads(json.dumps(saved))).to_json() == saved
+    return {name: value for name, value in saved.items() if "seconds" not in name}
+
+
 def test_one_go_and_many_small_steps_leave_the_same_bytes(tmp_path):
     task = TinyTask()
     task.recipe = hp.Recipe(optimizer="snt_asgd", learning_rate=4.0, patience=1)  # overshoots, so it averages
@@ -36,7 +46,7 @@ def test_one_go_and_many_small_steps_leave_the_same_bytes(tmp_path):
     for epoch in range(5):
         advance(task, _training(), tmp_path / "pieces", epoch)
     pieces = advance(task, _training(), tmp_path / "pieces", 5)
-    assert [record.valid_loss for record in pieces.epochs] == [record.valid_loss for record in whole.epochs]
+    assert [_seen(record) for record in pieces.epochs] == [_seen(record) for record in whole.epochs]
     one, other = _model_at(tmp_path / "whole", 5), _model_at(tmp_path / "pieces", 5)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert whole.epochs[-1].averaging  # so the averages were resumed too
@@ -92,6 +102,30 @@ def test_dead_weights_are_zero_and_counts_are_exact_after_every_epoch(tmp_path):
     for record in result.epochs:
         live = {name: round(density * shapes[name]) for name, density in record.density.items()}
         assert sum(live.values()) == round(0.4 * sum(shapes.values()))
+
+
+def test_records_tell_how_the_live_weights_moved(tmp_path):
+    method = hp.DynamicSparse(death_rate=0.5, decay="constant", update_every=2)
+    result = advance(TinyTask(), _training(method=method, sparsity=0.75), tmp_path, 3)  # four steps an epoch
+    topologies = [record.topology for record in result.epochs if record.topology is not None]
+    assert [topology.num_updates for topology in topologies] == [0, 2, 4, 6]
+    assert topologies[0].turnover == 0
+    assert topologies[0].explored == 0.25
+    for before, after, record in zip(topologies, topologies[1:], result.epochs[1:], strict=False):
+        assert after.turnover - before.turnover == pytest.approx(2 * 0.5, abs=0.02)  # half of them, rounded
+        assert before.explored < after.explored <= 1
+        for name, gates in after.gate_density.items():
+            assert len(gates) == 4
+            assert sum(gates) / 4 == pytest.approx(record.density[name])
+    assert topologies[-1].gate_density.keys() == {"rnn.weight_ih_l0", "rnn.weight_hh_l0"}
+
+
+def test_a_dense_model_has_no_topology_and_older_records_without_one_can_be_read(tmp_path):
+    result = advance(TinyTask(), _training(method=hp.methods.dense(), sparsity=0.0), tmp_path, 1)
+    assert [record.topology for record in result.epochs] == [None, None]
+    saved = result.epochs[1].to_json()
+    del saved["topology"]
+    assert EpochRecord.from_json(saved).to_json() == result.epochs[1].to_json()
 
 
 def test_a_loss_that_is_not_finite_stops_the_candidate_with_the_reason(tmp_path):

@@ -31,6 +31,10 @@ class Death(Protocol):
         """Mark about the share `rate` of the live weights of `blocks` as killed."""
         ...
 
+    def most_killed(self, num_live: int, rate: float) -> int:
+        """The most that `kill` takes from a block of so many live weights."""
+        ...
+
 
 class MagnitudeDeath:
     """The smallest |w| of each block."""
@@ -42,6 +46,9 @@ class MagnitudeDeath:
         for block in blocks:
             kill_smallest([block], rounded_share(rate, block.num_live()))
 
+    def most_killed(self, num_live: int, rate: float) -> int:
+        return rounded_share(rate, num_live)
+
 
 class GlobalMagnitudeDeath:
     """The smallest |w| over all blocks."""
@@ -51,6 +58,9 @@ class GlobalMagnitudeDeath:
 
     def kill(self, blocks: Sequence[Block], rate: float) -> None:
         kill_smallest(blocks, rounded_share(rate, sum(block.num_live() for block in blocks)))
+
+    def most_killed(self, num_live: int, rate: float) -> int:
+        return num_live  # the whole network's share may come from one block
 
 
 class SetDeath:
@@ -71,6 +81,9 @@ class SetDeath:
             from_positive = count - from_negative
             block.kill(smallest([Ranked(weight, positive, block.label)], from_positive)[0])
             block.kill(smallest([Ranked(weight, negative, block.label)], from_negative)[0])
+
+    def most_killed(self, num_live: int, rate: float) -> int:
+        return rounded_share(rate, num_live)
 
 
 class ThresholdDeath:
@@ -102,6 +115,9 @@ class ThresholdDeath:
             self.state["threshold"] /= 2
         elif num_killed < target * (1 - self._tolerance):
             self.state["threshold"] *= 2
+
+    def most_killed(self, num_live: int, rate: float) -> int:
+        return num_live  # the whole network's share may come from one block
 
 
 DEATHS: Mapping[str, type[Death]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from hyperprune.errors import InputError
@@ -170,9 +170,22 @@ class DynamicRule(Rule):
         # Any step may be an epoch's last one when its length is unknown: keep only the newest batch.
         return 0.0 if self._length_unknown(clock) else 1.0
 
+    def most_grown(self, clock: Clock) -> list[int] | None:
+        method = self.settings
+        if self._num_batches > 1 or self._length_unknown(clock):
+            return None  # gradients are added up, or replaced at every step
+        if method.redistribution != "none" or method.regrow_killed:
+            return None  # the share is known after death only, or the killed are ranked too
+        # Each block gets back what it loses, at most the share at the rate of the next step or any later one.
+        rate = self.death_rate(replace(clock, num_steps=clock.num_steps + 1))
+        if method.decay != "constant":
+            rate = max(rate, method.final_death_rate)
+        live = [block.num_live() for block in self.network.blocks]
+        return [self._death.most_killed(count, rate) for count in live]
+
     def update(self, clock: Clock) -> None:
         network, blocks = self.network, self.network.blocks
-        if self._growth.ranked and not network.collected:
+        if self._growth.ranked and not network.gradients:
             raise InputError(
                 f"growth={self.settings.growth!r} needs the gradients of the last steps before an "
                 f"update, got none at step {clock.num_steps}; pass the true steps_per_epoch, or none, to "
@@ -188,10 +201,14 @@ class DynamicRule(Rule):
         generator = network.random()
         for block, count in zip(blocks, counts, strict=True):
             self._growth.grow(
-                block, count, network.score(block), generator, avoid_killed=not self.settings.regrow_killed
+                block,
+                count,
+                network.gradients.of(block),
+                generator,
+                avoid_killed=not self.settings.regrow_killed,
             )
         network.refresh_grown()
-        network.collected.clear()
+        network.gradients.clear()
 
     def state_dict(self) -> dict[str, Any]:
         return {"death": dict(self._death.state)}

@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from hyperprune.sparsity.masks import KILLED, Block
+from hyperprune.sparsity.gradients import Candidates
+from hyperprune.sparsity.masks import KILLED, LIVE, Block
 from hyperprune.sparsity.selection import Ranked, at_random, largest
 
 _FORGOTTEN = 0.01  # share of a smoothed gradient that may stem from before the steps that are collected
@@ -45,7 +46,7 @@ class Growth:
         self,
         block: Block,
         count: int,
-        scores: Tensor | None,
+        scores: Tensor | Candidates | None,
         generator: torch.Generator,
         *,
         avoid_killed: bool = True,
@@ -55,19 +56,19 @@ class Growth:
         Args:
             block: must have that many dead weights.
             count: at least 0.
-            scores: (N,) gradients of any scale, if `ranked`; None ranks all positions the same.
+            scores: (N,) gradients of any scale, if `ranked`; None ranks all positions the same. Candidates
+                suffice if they are all that can grow and no killed weight may.
             generator: on the block's device.
             avoid_killed: take just-killed positions only when the others do not suffice.
         """
-        dead = block.status >= 0
         if not avoid_killed:
-            block.grow(self._choose(block, dead, count, scores, generator))
+            block.grow(self._choose(block, block.status >= 0, count, scores, generator))
             return
-        killed = dead & block.has(KILLED)
-        dead ^= killed
-        from_others = min(count, int(dead.count_nonzero()))
-        block.grow(self._choose(block, dead, from_others, scores, generator))
+        from_others = min(count, block.num_with(LIVE | KILLED, 0))
+        others = block.status.bitwise_and(LIVE | KILLED) == 0
+        block.grow(self._choose(block, others, from_others, scores, generator))
         if count > from_others:
+            killed = block.status.bitwise_and(LIVE | KILLED) == KILLED
             block.grow(self._choose(block, killed, count - from_others, scores, generator))
 
     def _choose(
@@ -75,11 +76,13 @@ class Growth:
         block: Block,
         eligible: Bool[Tensor, " N"],
         count: int,
-        scores: Tensor | None,
+        scores: Tensor | Candidates | None,
         generator: torch.Generator,
     ) -> Bool[Tensor, " N"]:
         if not self.ranked:
             return at_random(eligible, count, generator)
+        if isinstance(scores, Candidates):
+            return scores.largest(count)
         if scores is None:
             scores = torch.zeros_like(eligible, dtype=torch.float32)
         return largest([Ranked(scores, eligible, f"the gradient of {block.label}")], count)[0]

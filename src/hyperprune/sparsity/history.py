@@ -123,10 +123,17 @@ class Update:
 
 
 class History:
-    """Records of updates, at most about a thousand over the planned steps."""
+    """Records of updates, at most about a thousand over the planned steps.
+
+    Attributes:
+        num_updates: all of them.
+        turnover: summed over all of them.
+    """
 
     def __init__(self, total_steps: int) -> None:
         self.updates: list[Update] = []
+        self.num_updates = 0
+        self.turnover = 0.0
         self._interval = math.ceil(total_steps / _MOST_RECORDS)
         self._pending = {"num_killed": 0, "num_grown": 0, "turnover": 0.0}
 
@@ -139,11 +146,13 @@ class History:
             num_new += block.num_with(KILLED | GROWN, GROWN)
         self._pending["num_killed"] += num_killed
         self._pending["num_grown"] += num_grown
-        self._pending["turnover"] += num_new / max(1, network.num_live())
+        turnover = num_new / max(1, network.num_live())
+        self._pending["turnover"] += turnover
+        self.num_updates += 1
+        self.turnover += turnover
         if self.updates and clock.num_steps - self.updates[-1].step < self._interval:
             return
         summary = Summary.of(network.tensors)
-        explored = sum(block.num_with(EXPLORED) for block in network.blocks)
         self.updates.append(
             Update(
                 step=clock.num_steps,
@@ -152,7 +161,7 @@ class History:
                 num_killed=int(self._pending["num_killed"]),
                 num_grown=int(self._pending["num_grown"]),
                 turnover=self._pending["turnover"],
-                explored=explored / summary.total,
+                explored=explored(network),
                 density={row.name: row.density for row in summary},
                 gate_density={row.name: row.gate_densities for row in summary if row.gates},
             )
@@ -160,7 +169,12 @@ class History:
         self._pending = {"num_killed": 0, "num_grown": 0, "turnover": 0.0}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"updates": [asdict(update) for update in self.updates], "pending": dict(self._pending)}
+        return {
+            "updates": [asdict(update) for update in self.updates],
+            "pending": dict(self._pending),
+            "num_updates": self.num_updates,
+            "turnover": self.turnover,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.updates = [
@@ -168,6 +182,13 @@ class History:
             for entry in state["updates"]
         ]
         self._pending = dict(state["pending"])
+        self.num_updates = state["num_updates"]
+        self.turnover = state["turnover"]
+
+
+def explored(network: SparseNetwork) -> float:
+    """Share of all weights that have ever been live."""
+    return sum(block.num_with(EXPLORED) for block in network.blocks) / network.total
 
 
 def _summary(tensor: MaskedTensor) -> TensorSummary:

@@ -25,6 +25,7 @@ NEGATIVE = 2  # Deep-R: the sign that a live weight must keep
 BACKWARD = 4  # Top-KAST: receives gradients, in the forward set or not
 KILLED = 8  # by the update in progress
 GROWN = 16  # by the update in progress
+CANDIDATE = 32  # may be grown by the next update: its gradient is kept
 
 _CHUNK = 1 << 20  # elements handled at once on a CPU: temporaries stay in the cache
 _WORD = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -151,7 +152,7 @@ class Block:
         self.status.bitwise_and_(~flag).bitwise_or_(where.view(torch.int8) * flag)
 
     def forget_changes(self) -> None:
-        self.status.bitwise_and_(~(KILLED | GROWN))
+        self.status.bitwise_and_(~(KILLED | GROWN | CANDIDATE))
 
 
 def _count(status: Int8[Tensor, "..."], flags: int, value: int) -> int:

@@ -129,6 +129,10 @@ class Rule:
         """Whether the step in progress must add its dense gradients to those collected, and their decay."""
         return None
 
+    def most_grown(self, clock: Clock) -> list[int] | None:
+        """When gradients are collected: the most that the coming update can grow in each block, if known."""
+        return None
+
     def before_step(self, clock: Clock) -> None:
         """Right before the optimizer's step; gradients are masked."""
 

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hyperprune.errors import InputError
+from hyperprune.sparsity.gradients import DenseGradients
 from hyperprune.sparsity.masks import (
     BACKWARD,
+    CANDIDATE,
     EXPLORED,
     GROWN,
     LIVE,
@@ -39,7 +41,7 @@ _FRESH: Mapping[str, Callable[[dict[str, Any]], float]] = {
     "sum": lambda group: group.get("initial_accumulator_value", 0.0),  # Adagrad
     "step_size": lambda group: float(group["lr"]),  # Rprop
 }
-_FLAGS = {"explored": EXPLORED, "negative": NEGATIVE, "backward": BACKWARD}
+_FLAGS = {"explored": EXPLORED, "negative": NEGATIVE, "backward": BACKWARD, "candidate": CANDIDATE}
 
 
 def _moving_state(optimizer: Optimizer) -> Iterable[str] | None:
@@ -73,7 +75,7 @@ class SparseNetwork:
         chosen = select_parameters(model, parameters)
         self.tensors = [MaskedTensor(name, chosen[name], num_gates(model, name)) for name in chosen]
         self.blocks = [block for tensor in self.tensors for block in tensor.blocks(by_gate=by_gate)]
-        self.collected: dict[str, Tensor] = {}
+        self.gradients = DenseGradients(self.tensors, self.blocks)
         self.trains_backward_set = False
         for tensor in self.tensors:
             self._owner(tensor)
@@ -163,9 +165,10 @@ class SparseNetwork:
     def refresh_grown(self) -> None:
         """Grown weights get the state that the optimizer would start with, where that is not 0."""
         for tensor in self.tensors:
-            _, group = self._owner(tensor)
+            optimizer, group = self._owner(tensor)
+            own = getattr(optimizer, "fresh_state", lambda _: {})(tensor.parameter)
             for key, values in self._state(tensor):
-                fresh = _FRESH[key](group) if key in _FRESH else 0.0
+                fresh = _FRESH[key](group) if key in _FRESH else own.get(key, 0.0)
                 if fresh != 0.0:
                     values.masked_fill_(tensor.status.bitwise_and(GROWN) != 0, fresh)
 
@@ -206,34 +209,6 @@ class SparseNetwork:
                 return block.of(values)
         return None
 
-    @torch.no_grad()
-    def collect_gradients(self, decay: float) -> str | None:
-        """Add the dense gradients to what is collected: `collected = decay · collected + gradient`.
-
-        Returns:
-            The name of a tensor whose gradient is not finite, if there is one; nothing is added then.
-        """
-        gradients = {}
-        for tensor in self.tensors:
-            gradient = tensor.parameter.grad
-            if gradient is not None:
-                gradients[tensor.name] = gradient.to_dense() if gradient.is_sparse else gradient
-        for name, gradient in gradients.items():
-            if not bool(torch.isfinite(gradient).all()):
-                return name
-        for name, gradient in gradients.items():
-            if name in self.collected:
-                self.collected[name].mul_(decay).add_(gradient)
-            else:
-                wide = gradient.dtype if gradient.dtype == torch.float64 else torch.float32
-                self.collected[name] = gradient.to(wide, copy=True)
-        return None
-
-    def score(self, block: Block) -> Tensor | None:
-        """The collected (N,) dense gradient of a block."""
-        values = self.collected.get(block.tensor.name)
-        return None if values is None else block.of(values)
-
     def random(self) -> torch.Generator:
         """A generator on the model's device for one update, the same on every rank."""
         device = self.tensors[0].parameter.device
@@ -272,7 +247,7 @@ class SparseNetwork:
             tensors[tensor.name] = entry
         return {
             "tensors": tensors,
-            "collected": {name: values.clone() for name, values in self.collected.items()},
+            "gradients": self.gradients.state_dict(),
             "generator": self.generator.get_state(),
         }
 
@@ -301,8 +276,5 @@ class SparseNetwork:
                 if key in entry:
                     status.bitwise_or_(unpack_bits(entry[key], shape).view(torch.int8) * flag)
             tensor.status.copy_(status)
-        self.collected = {
-            name: values.to(here[name].parameter.device, copy=True)
-            for name, values in state["collected"].items()
-        }
+        self.gradients.load_state_dict(state["gradients"])
         self.generator.set_state(state["generator"])

@@ -4,7 +4,8 @@ The k-th smallest magnitude is found by radix selection on the bit patterns (non
 ordered like the integers that share their bits): a histogram of the leading 16 bits, then of the next 16
 among the few that share the threshold's first ones. Two to four reads of the data, one chunk of
 temporaries, the same code for one tensor and for all tensors of a network together. `torch.topk` would
-need 12 bytes per weight more, and breaks ties as it likes.
+need 12 bytes per weight more, and breaks ties as it likes. A few thousand weights, for which the histogram
+would take longer than all the rest, are copied and searched instead.
 
 Axes: N weights of a block, flattened.
 """
@@ -23,6 +24,7 @@ from hyperprune.errors import NumericsError
 _DIGIT = 16
 _CPU_CHUNK = 1 << 18  # elements at once: keys and their temporaries stay in the second-level cache
 _GPU_CHUNK = 1 << 24
+_FEW = 1 << 15  # weights in all parts together, up to which copying is faster than counting
 _EXACT_HALF = (torch.float16, torch.bfloat16)
 
 
@@ -141,6 +143,8 @@ def _choose(parts: Sequence[Ranked], count: int, *, largest: bool) -> Iterator[B
 
 def _threshold(parts: Sequence[Ranked], rank: int) -> tuple[int, int, int]:
     """The key of a rank, how many keys lie below it, and how many equal it."""
+    if sum(part.values.numel() for part in parts) <= _FEW:
+        return _threshold_of_few(parts, rank)
     width = _width(parts[0].values)
     prefix, num_below, num_equal = 0, 0, 0
     for shift in range(width - _DIGIT, -1, -_DIGIT):
@@ -161,7 +165,7 @@ def _threshold(parts: Sequence[Ranked], rank: int) -> tuple[int, int, int]:
                 counts[1 << (_DIGIT - 1) :] = 0
             histogram += counts.cpu()
             if first:
-                _check_finite(part, counts, width)
+                _check_finite(part, counts)
         cumulative = histogram.cumsum(0)
         digit = int(torch.searchsorted(cumulative, rank - num_below, right=True))
         num_equal = int(histogram[digit])
@@ -170,12 +174,30 @@ def _threshold(parts: Sequence[Ranked], rank: int) -> tuple[int, int, int]:
     return prefix, num_below, num_equal
 
 
-def _check_finite(part: Ranked, counts: Tensor, width: int) -> None:
-    if not part.values.is_floating_point():
-        return
-    infinity = 0x7F80 if width == 32 else 0x7FF0  # leading 16 bits of the first key that is not finite
-    if int(counts[infinity:].sum()):
-        raise NumericsError(
-            f"{part.label} must be finite to be ranked, but holds infinite values or NaN; "
-            "stop training when the loss is not finite"
-        )
+def _threshold_of_few(parts: Sequence[Ranked], rank: int) -> tuple[int, int, int]:
+    """The same as `_threshold`, from a copy of all eligible keys."""
+    chosen = [_keys(part, slice(None))[part.eligible] for part in parts]
+    for part, keys in zip(parts, chosen, strict=True):
+        infinity = _infinity(part) << (_width(part.values) - _DIGIT)
+        if part.values.is_floating_point() and bool((keys >= infinity).any()):
+            raise _not_finite(part)
+    together = torch.cat(chosen)
+    threshold = together.kthvalue(rank + 1).values
+    return int(threshold), int((together < threshold).sum()), int((together == threshold).sum())
+
+
+def _check_finite(part: Ranked, counts: Tensor) -> None:
+    if part.values.is_floating_point() and int(counts[_infinity(part) :].sum()):
+        raise _not_finite(part)
+
+
+def _infinity(part: Ranked) -> int:
+    """The leading 16 bits of the first key that is not finite."""
+    return 0x7F80 if _width(part.values) == 32 else 0x7FF0
+
+
+def _not_finite(part: Ranked) -> NumericsError:
+    return NumericsError(
+        f"{part.label} must be finite to be ranked, but holds infinite values or NaN; "
+        "stop training when the loss is not finite"
+    )

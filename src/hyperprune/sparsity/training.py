@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hyperprune.errors import InputError, NumericsError
-from hyperprune.sparsity.history import History, Summary, Update
+from hyperprune.sparsity.history import History, Summary, Update, explored
 from hyperprune.sparsity.method import (
     Method,
     check_flag,
@@ -34,7 +34,7 @@ from hyperprune.sparsity.network import SparseNetwork
 from hyperprune.sparsity.parameters import parameter_name
 from hyperprune.sparsity.schedules import Clock
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 
 
 class SparseTraining:
@@ -121,7 +121,10 @@ class SparseTraining:
         self._network.follow_device()
         if not self._masked:
             decay = self._rule.collects(self._clock)
-            self._bad_gradient = None if decay is None else self._network.collect_gradients(decay)
+            self._bad_gradient = None
+            if decay is not None:
+                most = self._rule.most_grown(self._clock)
+                self._bad_gradient = self._network.gradients.add(decay, most)
         self._network.mask_gradients()
         self._masked = True
 
@@ -242,6 +245,21 @@ class SparseTraining:
     def history(self) -> tuple[Update, ...]:
         """The topology updates so far: densities per tensor and gate, turnover, explored fraction."""
         return tuple(self._history.updates)
+
+    @property
+    def num_updates(self) -> int:
+        """Topology updates so far."""
+        return self._history.num_updates
+
+    @property
+    def turnover(self) -> float:
+        """Share of the live weights whose positions an update changed, summed over all updates so far."""
+        return self._history.turnover
+
+    @property
+    def explored(self) -> float:
+        """Share of all prunable weights that have ever been live."""
+        return explored(self._network)
 
     def finalize(self) -> nn.Module:
         """Bake the masks into the weights and let go of the model; returns it, a plain module again."""

@@ -28,7 +28,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from hyperprune.errors import HyperpruneError, InputError, NumericsError
 from hyperprune.optim import SNTASGD, NonMonotonic
-from hyperprune.records import EpochRecord
+from hyperprune.records import EpochRecord, Topology
 from hyperprune.rng import generator
 from hyperprune.sparsity.method import Method
 from hyperprune.sparsity.training import SparseTraining
@@ -254,7 +254,7 @@ class _Candidate:
                 seconds=seconds,
                 spectrum=spectrum,
                 spectrum_seconds=time.perf_counter() - started - seconds,
-                density=self._densities(),
+                **self._sparsity(),
                 averaging=isinstance(self.optimizer, SNTASGD) and self.optimizer.triggered,
             )
             self.records.append(record)
@@ -309,8 +309,19 @@ class _Candidate:
         spectra = recurrent_spectra(self.task, self.model, seed=self.training.seed)
         return np.concatenate([spectrum.concatenated for spectrum in spectra])
 
-    def _densities(self) -> dict[str, float]:
-        return {row.name: row.density for row in self.sparse.summary()}
+    def _sparsity(self) -> dict[str, Any]:
+        """What the record says of the live weights."""
+        summary = self.sparse.summary()
+        density = {row.name: row.density for row in summary}
+        if self.training.method.name == "dense":
+            return {"density": density}
+        topology = Topology(
+            gate_density={row.name: row.gate_densities for row in summary if row.gates},
+            num_updates=self.sparse.num_updates,
+            turnover=self.sparse.turnover,
+            explored=self.sparse.explored,
+        )
+        return {"density": density, "topology": topology}
 
     def _is_best(self, record: EpochRecord) -> bool:
         if self.best_epoch is None:

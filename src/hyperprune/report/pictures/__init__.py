@@ -7,7 +7,7 @@ and one row in `PICTURES`.
 from collections.abc import Callable
 
 from hyperprune.records import RunRecord
-from hyperprune.report.pictures import curves, metric, trajectories, tree
+from hyperprune.report.pictures import curves, metric, topology, trajectories, tree
 from hyperprune.report.pictures.style import Drawing, render
 from hyperprune.report.story import Picture
 
@@ -16,6 +16,7 @@ PICTURES: dict[str, Callable[[RunRecord], Drawing | None]] = {
     "tree": tree.draw,
     "spectra": curves.draw,
     "trajectories": trajectories.draw,
+    "topology": topology.draw,
 }
 
 
