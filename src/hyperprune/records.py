@@ -30,6 +30,8 @@ class EpochRecord:
         spectrum_seconds: wall time of measuring the spectrum.
         density: live share of each sparse tensor, by parameter name; empty for a dense model.
         averaging: whether evaluation used averaged weights (SNT-ASGD after its trigger).
+        at_sparsity: whether the network had reached its sparsity; a method that begins dense has not at
+            first, and such an epoch is never a candidate's best.
     """
 
     epoch: int
@@ -41,6 +43,7 @@ class EpochRecord:
     spectrum_seconds: float = 0.0
     density: Mapping[str, float] = field(default_factory=dict)
     averaging: bool = False
+    at_sparsity: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` turns back into an equal record, bit for bit."""
@@ -109,7 +112,8 @@ class RunRecord:
 
     Attributes:
         task: name of the task.
-        sparsity: share of the prunable weights that is removed, in [0, 1).
+        sparsity: share of the prunable weights that is removed, in [0, 1); None where it is searched, and
+            each candidate's configuration has its own.
         strategy: the strategy's name under "name", and its settings.
         metric: what the metric is called ("perplexity").
         lower_is_better: the metric's direction.
@@ -118,14 +122,18 @@ class RunRecord:
         candidates: in rank order: finalists by metric, then the eliminated, those trained longest first,
             each by signal; failed ones last.
         rounds: the eliminations, in order.
-        epochs_spent: epochs trained by all candidates, catching up included; the reference's not.
+        epochs_spent: epochs trained by all candidates, catching up included; the reference's and those of the
+            audit not.
         epochs_full: what training every candidate ever created to the end would have cost.
         finished: whether the search came to its end.
         provenance: command, versions, machine, times, by name.
+        sparsity_weight: w of the trade-off where the sparsity is searched; see `weighed`.
+        audited: keys of eliminated candidates that were trained to the end afterwards, to judge the signal.
+        epochs_audit: epochs that this took.
     """
 
     task: str
-    sparsity: float
+    sparsity: float | None
     seed: int
     strategy: Mapping[str, Any]
     metric: str
@@ -138,6 +146,41 @@ class RunRecord:
     epochs_full: int
     finished: bool
     provenance: Mapping[str, str]
+    sparsity_weight: float = 0.0
+    audited: tuple[str, ...] = ()
+    epochs_audit: int = 0
+
+    def sparsity_of(self, candidate: CandidateRecord) -> float:
+        """The sparsity that a candidate is pruned to; the reference's is 0."""
+        if candidate.configuration.get("method") == "dense":
+            return 0.0
+        return candidate.configuration.get("sparsity", self.sparsity)
+
+    def score(self, candidate: CandidateRecord) -> float | None:
+        """What finalists are ranked by: the metric, weighed where the sparsity is searched."""
+        if candidate.metric is None:
+            return None
+        return weighed(
+            candidate.metric,
+            sparsity=candidate.configuration.get("sparsity"),
+            weight=self.sparsity_weight,
+            lower_is_better=self.lower_is_better,
+        )
+
+
+def weighed(value: float, *, sparsity: float | None, weight: float, lower_is_better: bool = True) -> float:
+    """A metric or signal under the trade-off with sparsity: worse by the factor 1 + weight · density.
+
+    Args:
+        value: multiplied by the factor, or divided where that makes it worse (a metric that should be high,
+            or a negative one that should be low).
+        sparsity: the candidate's own; None, where it is not searched, changes nothing.
+        weight: w ≥ 0.
+    """
+    if sparsity is None:
+        return value
+    factor = 1 + weight * (1 - sparsity)
+    return value * factor if (value >= 0) == lower_is_better else value / factor
 
 
 def _encode(array: np.ndarray | None) -> dict[str, Any] | None:

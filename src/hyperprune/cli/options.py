@@ -109,6 +109,8 @@ class _RunValues:
     device: str = "cpu"
     workers: int = 1
     epochs: int | None = None
+    reference: str | None = None
+    audit: int = 0
 
 
 def check_values(values: Mapping[str, Any], *, workers: int) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class Progress:
     def _show(self, state: RunState) -> None:
         if not self._live:
             return
-        done = state.epochs_spent + state.epochs_trained(REFERENCE_KEY)
+        done = state.epochs_spent + state.epochs_audit + state.epochs_trained(REFERENCE_KEY)
         done += sum(max(0, epoch - state.epochs_trained(key)) for key, epoch in self._ahead.items())
         alive = sum(candidate.outcome in ("running", "finalist") for candidate in state.candidates.values())
         self._bar.update(

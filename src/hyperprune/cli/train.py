@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
     if "out" in config:
         values["out"] = config["out"]
     checked = shared.check_values(values, workers=1)
-    del checked["workers"], checked["task"]
+    for other in ("workers", "task", "reference", "audit"):  # of a search
+        del checked[other]
     epochs, out = checked.pop("epochs"), checked.pop("out")
     if epochs is None:
         epochs = task.search_defaults.get("final_epochs", 100)

@@ -15,7 +15,7 @@ from hyperprune.hypersearch.proposers import Seen, get_proposer
 from hyperprune.hypersearch.run_folder import RunFolder
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.hypersearch.signals import Records, measure
-from hyperprune.hypersearch.space import DENSE, Configuration, Space
+from hyperprune.hypersearch.space import Configuration, Space
 from hyperprune.hypersearch.strategies import EveryCandidateFailed
 from hyperprune.records import EpochRecord
 from hyperprune.rng import derive_seed
@@ -99,9 +99,14 @@ class StateArena(ABC):
         return [entry["key"] for entry in entries]
 
     def signals(self, keys: Sequence[str], signal: str, epoch: int) -> dict[str, float]:
-        return measure(
-            signal, self._records(REFERENCE_KEY, epoch), {key: self._records(key, epoch) for key in keys}
+        values = measure(
+            signal,
+            self._records(REFERENCE_KEY, epoch),
+            {key: self._records(key, epoch) for key in keys},
+            dims=self.state.header["strategy"].get("spectrum_dims"),
         )
+        candidates = self.state.candidates
+        return {key: self.state.weighed(value, candidates[key]) for key, value in values.items()}
 
     def eliminate(
         self, round_number: int, epoch: int, signals: Mapping[str, float], kept: Sequence[str]
@@ -235,13 +240,14 @@ class LiveArena(StateArena):
         header = self.state.header
         training = Training(
             method=configuration.build(),
-            sparsity=0.0 if configuration == DENSE else header["sparsity"],
+            sparsity=configuration.pruned_to(header["sparsity"]),
             total_epochs=header["strategy"]["final_epochs"],
             seed=self._seed,
             name=configuration.text,
             device=header["identity"]["device"],
             threads=header["identity"]["threads"],
             measure_spectrum=self._measures_spectra,
+            spectrum_state=header["strategy"].get("spectrum_state", "hidden"),
         )
         return Job(
             key=key,

@@ -157,7 +157,7 @@ class RunFolder:
         if not self.state.header:
             self.record(header)
             return
-        differences = _differences(self.state.identity, header["identity"])
+        differences = differences_of(self.state.identity, header["identity"])
         if differences:
             raise InputError(
                 f"{self.path} holds a run with another configuration and goes on only with its own; "
@@ -177,7 +177,13 @@ class RunFolder:
         ranked = state.ranked()
         trained = [row for row in ranked if row.metric is not None and row.outcome != "failed"]
         lower = state.header.get("lower_is_better", True)
-        best = min(trained, key=lambda item: (item.metric or 0.0) * (1 if lower else -1), default=None)
+        best = min(
+            trained,
+            key=lambda item: (
+                state.weighed(item.metric or 0.0, item, lower_is_better=lower) * (1 if lower else -1)
+            ),
+            default=None,
+        )
         status = {
             "pid": os.getpid(),
             "updated": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -223,14 +229,14 @@ def holder(folder: Path) -> int | None:
     return None
 
 
-def _differences(there: Any, here: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+def differences_of(there: Any, here: Any, name: str = "") -> list[tuple[str, Any, Any]]:
     """Leaves in which two JSON values differ, as (dotted name, there, here)."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         missing = "(absent)"
         return [
             difference
             for key in sorted({*there, *here})
-            for difference in _differences(
+            for difference in differences_of(
                 there.get(key, missing), here.get(key, missing), f"{name}.{key}" if name else key
             )
         ]

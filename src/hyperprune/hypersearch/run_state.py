@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hyperprune.errors import InputError
-from hyperprune.records import CandidateRecord, EpochRecord, RoundRecord, RunRecord
+from hyperprune.records import CandidateRecord, EpochRecord, RoundRecord, RunRecord, weighed
 
 REFERENCE_KEY = "dense"
 Event = Mapping[str, Any]
@@ -26,6 +26,7 @@ class RunState:
         reference: the dense model.
         candidates: by key, in order of creation.
         rounds: the eliminations so far.
+        audited: eliminated candidates that are trained to the end after the search.
         finished: whether the run came to its end.
     """
 
@@ -38,6 +39,7 @@ class RunState:
     )
     candidates: dict[str, CandidateRecord] = field(default_factory=dict)
     rounds: list[RoundRecord] = field(default_factory=list)
+    audited: tuple[str, ...] = ()
     finished: bool = False
 
     @classmethod
@@ -59,6 +61,7 @@ class RunState:
             "segment": self._segment,
             "round": self._round,
             "finished": self._finished,
+            "audit": self._audit,
         }
         handler = kinds.get(event.get("event", ""))
         if handler is None:
@@ -114,6 +117,9 @@ class RunState:
         for key in event["finalists"]:
             self.candidates[key] = replace(self.candidates[key], outcome="finalist")
 
+    def _audit(self, event: Event) -> None:
+        self.audited = tuple(event["keys"])
+
     def __getitem__(self, key: str) -> CandidateRecord:
         return self.reference if key == REFERENCE_KEY else self.candidates[key]
 
@@ -132,8 +138,26 @@ class RunState:
 
     @property
     def epochs_spent(self) -> int:
-        """Epochs trained by all candidates; the dense reference's are not among them."""
-        return sum(self.epochs_trained(key) for key in self.candidates)
+        """Epochs trained by all candidates; the dense reference's and the audit's are not among them."""
+        return sum(self.epochs_trained(key) for key in self.candidates) - self.epochs_audit
+
+    @property
+    def epochs_audit(self) -> int:
+        """Epochs trained by eliminated candidates after the search."""
+        dropped_at = {entry.number: entry.epoch for entry in self.rounds}
+        return sum(
+            max(0, self.epochs_trained(key) - dropped_at[self.candidates[key].eliminated_in or 0])
+            for key in self.audited
+        )
+
+    def weighed(self, value: float, candidate: CandidateRecord, *, lower_is_better: bool = True) -> float:
+        """A candidate's metric or signal under the run's trade-off with sparsity, if it searches it."""
+        return weighed(
+            value,
+            sparsity=candidate.configuration.get("sparsity"),
+            weight=self.header.get("sparsity_weight") or 0.0,
+            lower_is_better=lower_is_better,
+        )
 
     def ranked(self) -> list[CandidateRecord]:
         """Finalists by metric, the running, the eliminated (late epochs first, by signal), the failed."""
@@ -143,6 +167,7 @@ class RunState:
 
         def rank(candidate: CandidateRecord) -> tuple[float, ...]:
             metric = candidate.metric if candidate.metric is not None else float("inf") * (1 if lower else -1)
+            metric = self.weighed(metric, candidate, lower_is_better=lower)
             last_signal = candidate.signals[max(candidate.signals)] if candidate.signals else float("inf")
             match candidate.outcome:
                 case "finalist":
@@ -175,4 +200,7 @@ class RunState:
             epochs_full=final_epochs * len(self.candidates),
             finished=self.finished,
             provenance=header["provenance"],
+            sparsity_weight=header.get("sparsity_weight") or 0.0,
+            audited=self.audited,
+            epochs_audit=self.epochs_audit,
         )

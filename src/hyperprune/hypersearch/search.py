@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,17 @@ import torch
 import hyperprune
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.arena import LiveArena, Observer, SilentObserver
+from hyperprune.hypersearch.audit import audit as run_audit
+from hyperprune.hypersearch.audit import check_audit
+from hyperprune.hypersearch.dimensions import plain
 from hyperprune.hypersearch.executor import Executor, check_portable, make_executor
+from hyperprune.hypersearch.fitting import check_space, fitting
+from hyperprune.hypersearch.reference import GivenReference, read_reference
 from hyperprune.hypersearch.run_folder import FORMAT, RunFolder
 from hyperprune.hypersearch.run_state import Event
+from hyperprune.hypersearch.signals import get_signal, needs_spectra
 from hyperprune.hypersearch.space import DENSE, Configuration, Space
+from hyperprune.hypersearch.spaces import get_space
 from hyperprune.hypersearch.strategies import LSH, Strategy
 from hyperprune.records import CandidateRecord, RunRecord
 from hyperprune.tasks.contract import Task
@@ -48,7 +55,7 @@ class SearchResult:
     @property
     def best(self) -> CandidateRecord:
         """The finalist with the best validation metric."""
-        return self.record.candidates[0]
+        return self.record.candidates[0]  # of a searched sparsity: the best weighed metric
 
     @property
     def checkpoint(self) -> Path:
@@ -72,6 +79,8 @@ class SearchResult:
                 "epochs": max(0, len(candidate.epochs) - 1),
                 "signal": candidate.signals[max(candidate.signals)] if candidate.signals else None,
                 self.record.metric: candidate.metric,
+                **({} if self.record.sparsity is not None else {"weighed": self.record.score(candidate)}),
+                "sparsity": self.record.sparsity_of(candidate),
                 **candidate.configuration,
             }
             for rank, candidate in enumerate(self.record.candidates, start=1)
@@ -83,7 +92,9 @@ def search(
     strategy: Strategy | None = None,
     *,
     sparsity: float | None = None,
-    space: Space | None = None,
+    space: Space | str | None = None,
+    reference: str | Path | None = None,
+    audit: int = 0,
     folder: str | Path,
     seed: int = 0,
     workers: int = 1,
@@ -101,8 +112,14 @@ def search(
     Args:
         task: what is pruned.
         strategy: how candidates are sifted; `LSH` with the task's `search_defaults` if None.
-        sparsity: share of the prunable weights to remove, in [0, 1); the task's own if None.
-        space: what candidates are drawn from; the LSH paper's if None.
+        sparsity: share of the prunable weights to remove, in [0, 1); the task's own if None, or the space's,
+            where that searches it.
+        space: what candidates are drawn from, a `Space` or a name of `spaces.SPACES`; the LSH paper's if
+            None.
+        reference: the run folder of another search of the same task, seed and length (or of 'hyperprune train
+            --method dense'), whose dense model is taken instead of training it again.
+        audit: how many eliminated candidates, drawn at random, are trained to the end after the search, to
+            judge the signal. No part of the run's identity: a finished run can be audited later.
         folder: the run folder; created if missing.
         seed: of everything random.
         workers: processes that train candidates side by side; 1 trains in this process.
@@ -119,27 +136,50 @@ def search(
         HyperpruneError: every candidate failed.
     """
     strategy = strategy if strategy is not None else LSH(**dict[str, Any](task.search_defaults))
-    space = space or Space()
+    space = space if isinstance(space, Space) else get_space(space or "paper")
     observer = observer or SilentObserver()
-    sparsity = task.sparsity if sparsity is None else sparsity
+    sparsity = _sparsity(task, sparsity, space)
     _check_resources(task, sparsity, workers, threads, device)
-    _check_space(strategy, space)
-    one_per_allocation = {dict(point.settings)["allocation"]: point for point in space.grid()}
-    needs_spectrum = strategy.uses_signal and strategy.signal != "loss"
-    measures_spectra = all(
-        _check_trainable(task, point, sparsity, strategy.final_epochs, device, needs_spectrum=needs_spectrum)
-        for point in one_per_allocation.values()
+    check_audit(strategy, audit)
+    check_space(strategy, space)
+    base = Training(
+        method=DENSE.build(),
+        sparsity=0.0,
+        total_epochs=strategy.final_epochs,
+        seed=0,
+        name=DENSE.text,
+        device=device,
+        spectrum_state=strategy.spectrum_state,  # pyright: ignore[reportArgumentType]
     )
-    header = _header(task, strategy.to_json(), sparsity, seed, threads, device, space=_plain(asdict(space)))
+    ranks_by_spectra = strategy.uses_signal and needs_spectra(get_signal(strategy.signal))
+    measures_spectra = check_trainable(task, base, needs_spectrum=ranks_by_spectra)
+    space = fitting(task, space, sparsity, base, observer.note)
+    check_space(strategy, space)
+    header = _header(
+        task,
+        strategy.to_json(),
+        sparsity,
+        seed,
+        threads,
+        device,
+        space=space.to_mapping(),
+    )
+    header = {**header, "sparsity_weight": space.sparsity_weight}
+    given = None
+    if reference is not None:
+        given = _given(Path(reference), Path(folder), header, needs_spectra=measures_spectra)
     with _running(task, header, Path(folder), workers, overwrite=overwrite, observer=observer) as (
         run,
         executor,
     ):
         arena = LiveArena(task, space, run, executor, measures_spectra=measures_spectra, observer=observer)
+        if given is not None and (event := given.copy_into(run)) is not None:
+            arena.record(event)
         finalists = strategy.run(arena)
         arena.mend(finalists)
         if not run.state.finished:
             arena.record({"event": "finished", "finalists": finalists})
+        run_audit(arena, strategy, audit)
         return SearchResult(record=run.state.to_record(), folder=Path(folder))
 
 
@@ -165,9 +205,17 @@ def train(
     observer = observer or SilentObserver()
     sparsity = task.sparsity if sparsity is None else sparsity
     _check_resources(task, sparsity, 1, threads, device)
-    measures_spectra = _check_trainable(task, configuration, sparsity, epochs, device, needs_spectrum=False)
+    training = Training(
+        method=configuration.build(),
+        sparsity=configuration.pruned_to(sparsity),
+        total_epochs=epochs,
+        seed=0,
+        name=configuration.text,
+        device=device,
+    )
+    measures_spectra = check_trainable(task, training, needs_spectrum=False)
     plan = {"name": "train", "final_epochs": epochs, **configuration.to_json()}
-    header = _header(task, _plain(plan), sparsity, seed, threads, device)
+    header = _header(task, plain(plan), sparsity, seed, threads, device)
     with _running(task, header, Path(folder), 1, overwrite=overwrite, observer=observer) as (run, executor):
         arena = LiveArena(
             task,
@@ -202,8 +250,26 @@ def _running(
             executor.close()
 
 
-def _check_resources(task: Task, sparsity: float, workers: int, threads: int, device: str) -> None:
-    if not 0 <= sparsity < 1:
+def _sparsity(task: Task, sparsity: float | None, space: Space) -> float | None:
+    """The run's sparsity; None where the space searches it."""
+    if space.sparsity is None:
+        return task.sparsity if sparsity is None else sparsity
+    if sparsity is not None:
+        raise InputError(
+            f"the space searches the sparsity, and sparsity {sparsity} was given too; remove one of the two"
+        )
+    return None
+
+
+def _given(source: Path, folder: Path, header: Event, *, needs_spectra: bool) -> GivenReference:
+    if source.resolve() == folder.resolve():
+        raise InputError(f"a reference must be of another run, and {source} is this run's own folder")
+    header["provenance"]["reference"] = f"copied from {source}"
+    return read_reference(source, header, needs_spectra=needs_spectra)
+
+
+def _check_resources(task: Task, sparsity: float | None, workers: int, threads: int, device: str) -> None:
+    if sparsity is not None and not 0 <= sparsity < 1:
         raise InputError(f"sparsity must lie in [0, 1), got {sparsity}; 0.67 keeps a third of the weights")
     for name, value in (("workers", workers), ("threads", threads)):
         if value < 1:
@@ -223,43 +289,10 @@ def _check_resources(task: Task, sparsity: float, workers: int, threads: int, de
         check_portable(task)
 
 
-def _check_space(strategy: Strategy, space: Space) -> None:
-    """Whether the space holds all candidates that the strategy will ever ask for."""
-    wanted = strategy.candidates + sum(planned.inserted for planned in strategy.plan())
-    held = len(space.grid()) if strategy.proposer == "grid" else space.size()
-    if wanted > held:
-        where = "grid" if strategy.proposer == "grid" else "space"
-        raise InputError(
-            f"the {where} holds {held:.0f} configurations, and {wanted} candidates were asked for, later "
-            "ones included; widen [space] or lower candidates"
-        )
-
-
-def _check_trainable(
-    task: Task,
-    configuration: Configuration,
-    sparsity: float,
-    epochs: int,
-    device: str,
-    *,
-    needs_spectrum: bool,
-) -> bool:
-    """Refuse, before a folder is touched, what cannot be trained; whether there are spectra to measure."""
-    training = Training(
-        method=configuration.build(),
-        sparsity=0.0 if configuration == DENSE else sparsity,
-        total_epochs=epochs,
-        seed=0,
-        name=configuration.text,
-        device=device,
-    )
-    return check_trainable(task, training, needs_spectrum=needs_spectrum)
-
-
 def _header(
     task: Task,
     strategy: Mapping[str, Any],
-    sparsity: float,
+    sparsity: float | None,
     seed: int,
     threads: int,
     device: str,
@@ -280,7 +313,7 @@ def _header(
     }
     return {
         "event": "run",
-        "identity": _plain(identity),
+        "identity": plain(identity),
         "task": task.name,
         "sparsity": sparsity,
         "seed": seed,
@@ -297,12 +330,3 @@ def _header(
             "hyperprune": hyperprune.__version__,
         },
     }
-
-
-def _plain(value: Any) -> Any:
-    """As JSON gives it back: tuples become lists."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

@@ -26,7 +26,9 @@ from hyperprune.hypersearch.proposers import get_proposer
 from hyperprune.hypersearch.signals import get_signal
 
 NUM_FINALISTS = 2
+_MOST_STAGES = 10_000  # of a rehearsal; more is a strategy that never ends
 HISTORIES = ("survivors", "all")
+SPECTRUM_STATES = ("hidden", "full")
 
 
 class EveryCandidateFailed(HyperpruneError):
@@ -85,8 +87,11 @@ class Strategy(ABC):
     Attributes:
         candidates: how many to begin with, at least 2.
         final_epochs: a finalist's epochs in all, selection included.
-        proposer: a name of `proposers.PROPOSERS`: "grid", "random", "tpe".
+        proposer: a name of `proposers.PROPOSERS`: "grid", "random", "tpe", "atpe".
         signal: what ranks candidates, a name of `signals.SIGNALS`: "spectrum", "loss", "blend", …
+        spectrum_dims: dimensions of the signal's PCA space; None is the signal's own, 2.
+        spectrum_state: of which state spectra are measured: "hidden", as in the paper, or "full" (an LSTM's
+            hidden and cell state).
         uses_signal: whether candidates are ranked at all.
     """
 
@@ -94,12 +99,16 @@ class Strategy(ABC):
     final_epochs: int = 100
     proposer: str = "tpe"
     signal: str = "spectrum"
+    spectrum_dims: int | None = None
+    spectrum_state: str = "hidden"
     name: ClassVar[str]
     uses_signal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         get_proposer(self.proposer)
-        get_signal(self.signal)
+        get_signal(self.signal, dims=self.spectrum_dims)
+        if self.spectrum_state not in SPECTRUM_STATES:
+            raise unknown_name("spectrum_state", self.spectrum_state, SPECTRUM_STATES)
         self._at_least(1, "final_epochs")
         if self.candidates < NUM_FINALISTS:
             raise InputError(
@@ -125,9 +134,20 @@ class Strategy(ABC):
         return {"name": self.name, **asdict(self)}
 
     def rehearse(self) -> Rehearsal:
-        """What the strategy asks for, if nothing fails."""
+        """What the strategy asks for, if nothing fails.
+
+        Raises:
+            InputError: it ends without a finalist, with one not trained to the end, or never.
+        """
         rehearsal = Rehearsal()
-        self.run(rehearsal)
+        finalists = self.run(rehearsal)
+        short = [key for key in finalists if rehearsal.epochs[key] != self.final_epochs]
+        if not finalists or short or not any(map(sum, rehearsal.stages)):
+            raise InputError(
+                f"a strategy must end with finalists trained to its {self.final_epochs} final epochs, and "
+                f"{self.name!r} ends with {len(finalists)}, {len(short)} of them trained to another epoch; "
+                "change its numbers, or its run()"
+            )
         return rehearsal
 
     def _sift(self, arena: Arena, keys: Sequence[str], *, number: int, epoch: int, keep: int) -> list[str]:
@@ -332,12 +352,15 @@ class Rehearsal:
     Attributes:
         epochs: how far each candidate was asked to be trained.
         rounds: the eliminations.
+        stages: for each advance, the epochs that each candidate is trained for, and, first, the reference.
     """
 
     def __init__(self) -> None:
         self.epochs: dict[str, int] = {}
         self.rounds: list[PlannedRound] = []
+        self.stages: list[list[int]] = []
         self._counted: dict[str, int] = {}
+        self._reference = 0
 
     def admit(self, proposer: str, count: int, *, round_number: int, history: str = "survivors") -> list[str]:
         keys = [str(len(self.epochs) + number) for number in range(count)]
@@ -347,6 +370,14 @@ class Rehearsal:
         return keys
 
     def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
+        reference = max(0, to_epoch - self._reference)
+        self.stages.append([reference, *(to_epoch - self.epochs[key] for key in keys)])
+        if len(self.stages) > _MOST_STAGES:
+            raise InputError(
+                f"a strategy must come to its end, and this one has asked for training {_MOST_STAGES} times; "
+                "eliminate candidates until the finalists are left"
+            )
+        self._reference += reference
         self.epochs |= dict.fromkeys(keys, to_epoch)
         return list(keys)
 
