@@ -12,8 +12,17 @@ ROOT = Path(__file__).parents[1]
 NAMES = {
     *("BatchLoss", "Configuration", "DynamicSparse", "Full", "LSH", "LyapunovSpectrum", "NonMonotonic"),
     *("Recipe", "RecurrentRun", "SNTASGD", "SearchResult", "Space", "SparseTraining", "Task"),
-    *("load_model", "load_task", "lyapunov_spectrum", "methods", "models", "search", "spectrum_distance"),
-    *("train", "__version__", "Hyperband", "SuccessiveHalving", "load_table", "replay"),
+    *(
+        "extend",
+        "load_model",
+        "load_task",
+        "lyapunov_spectrum",
+        "methods",
+        "models",
+        "search",
+        "spectrum_distance",
+    ),
+    *("train", "extend", "__version__", "Hyperband", "SuccessiveHalving", "load_table", "replay"),
 }
 
 

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hyperprune import models as models
+    from hyperprune.hypersearch.extend import extend as extend
     from hyperprune.hypersearch.replay import replay as replay
     from hyperprune.hypersearch.search import SearchResult as SearchResult
     from hyperprune.hypersearch.search import search as search
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "SearchResult": "hypersearch.search",
     "search": "hypersearch.search",
+    "extend": "hypersearch.extend",
     "train": "hypersearch.search",
     "Configuration": "hypersearch.space",
     "Space": "hypersearch.space",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hyperprune.cli import options as shared
 
 if TYPE_CHECKING:
+    from hyperprune.hypersearch.search import SearchResult
     from hyperprune.hypersearch.strategies import Strategy
 
 SIGNAL_HELP = (
@@ -20,7 +21,7 @@ STRATEGY_OPTIONS = (
     *("candidates", "first_epochs", "round_epochs", "final_epochs", "eta"),
     *("proposer", "history", "signal"),
 )
-RUN_OPTIONS = ("sparsity", "seed", "threads", "device", "workers")
+RUN_OPTIONS = ("sparsity", "seed", "threads", "device", *shared.EXECUTOR_OPTIONS)
 
 
 def add_parser(commands: Any) -> None:
@@ -33,6 +34,7 @@ def add_parser(commands: Any) -> None:
             "hyperprune search ptb --config examples/ptb-small.toml --data-dir DATA",
             "hyperprune search my_task.py:task --sparsity 0.9 --candidates 12 --final-epochs 40",
             "hyperprune search --signal loss --out runs/by-loss",
+            "hyperprune search ptb --executor ray --ray-address auto --device cuda --gpus-per-candidate 0.25",
             "hyperprune search --plan",
         ),
     )
@@ -50,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_strategy_options(parser)
     parser.add_argument("--signal", metavar="NAME", help=SIGNAL_HELP)
-    parser.add_argument("--workers", type=int, metavar="N", help="candidates trained at a time (the cores)")
+    shared.add_executor_options(parser)
     parser.add_argument("--plan", action="store_true", help="print rounds and epochs, train nothing")
     shared.add_run_options(parser)
 
@@ -76,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     )
     values = {name: config[name] for name in ("task", "out", *RUN_OPTIONS) if name in config}
     values |= shared.given(options, ("task", "out", *RUN_OPTIONS))
-    checked = shared.check_values(values, workers=shared.usable_cores())
+    checked = shared.check_values(values)
     name, out = checked.pop("task"), checked.pop("out")
     del checked["epochs"]  # the strategy's own
     folder = Path(out) if out is not None else shared.default_folder(name)
@@ -89,7 +91,6 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune.hypersearch.search import search
     from hyperprune.hypersearch.space import Space
     from hyperprune.hypersearch.strategies import planned_epochs
-    from hyperprune.report import summary_json, text_table, write_report
     from hyperprune.settings import from_mapping
 
     space = from_mapping(Space, config.get("space", {}), "[space]")
@@ -104,13 +105,21 @@ def run(options: argparse.Namespace) -> int:
             observer=progress,
             **checked,
         )
-    report = write_report(result.record, folder)
+    print_result(result, as_json=options.json)
+    return 0
+
+
+def print_result(result: SearchResult, *, as_json: bool) -> None:
+    """Write the report, and print the table, where everything lies, and, if asked for, the JSON object."""
+    from hyperprune.report import summary_json, text_table, write_report
+
+    files = write_report(result.record, result.folder)
+    report = files.html or files.markdown
     print(text_table(result.record))
     print(f"weights: {result.checkpoint}")
-    print(f"report:  {report.html or report.markdown}")
-    if options.json:
-        print(json.dumps(summary_json(result.record, folder=folder, report=report.html or report.markdown)))
-    return 0
+    print(f"report:  {report}")
+    if as_json:
+        print(json.dumps(summary_json(result.record, folder=result.folder, report=report)))
 
 
 def _strategy(

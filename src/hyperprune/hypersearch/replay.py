@@ -22,7 +22,7 @@ from hyperprune.hypersearch.arena import StateArena
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.hypersearch.signals import Epochs, Records
 from hyperprune.hypersearch.space import Configuration, Space
-from hyperprune.hypersearch.strategies import Strategy
+from hyperprune.hypersearch.strategies import Ahead, Strategy
 from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import RunRecord
 from hyperprune.rng import derive_seed
@@ -121,7 +121,7 @@ class ReplayArena(StateArena):
     def record(self, event: Event) -> None:
         self.state.apply(event)
 
-    def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
+    def advance(self, keys: Sequence[str], to_epoch: int, *, ahead: Ahead | None = None) -> list[str]:
         for key in (REFERENCE_KEY, *keys):
             known = len(self.state[key].epochs)
             if known <= to_epoch:

@@ -12,8 +12,8 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ import torch
 import hyperprune
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.arena import LiveArena, Observer, SilentObserver
-from hyperprune.hypersearch.executor import Executor, check_portable, make_executor
+from hyperprune.hypersearch.executor import Execution, Executor, check_execution, make_executor
+from hyperprune.hypersearch.extensions import carry_out
 from hyperprune.hypersearch.run_folder import FORMAT, RunFolder
 from hyperprune.hypersearch.run_state import Event
 from hyperprune.hypersearch.space import DENSE, Configuration, Space
 from hyperprune.hypersearch.strategies import LSH, Strategy
-from hyperprune.records import CandidateRecord, RunRecord
+from hyperprune.records import CandidateRecord, RunRecord, epoch_rows
 from hyperprune.tasks.contract import Task
 from hyperprune.training.segment import Training, check_trainable
 
@@ -61,6 +62,10 @@ class SearchResult:
         """Epochs trained by all candidates; the dense reference's are not among them."""
         return self.record.epochs_spent
 
+    def epochs(self) -> list[dict[str, Any]]:
+        """One row per candidate and epoch, as JSON could hold it; `pandas.DataFrame(result.epochs())`."""
+        return list(epoch_rows(self.record))
+
     def leaderboard(self) -> list[dict[str, Any]]:
         """One row per candidate in rank order; `pandas.DataFrame(result.leaderboard())` makes a frame."""
         return [
@@ -86,9 +91,12 @@ def search(
     space: Space | None = None,
     folder: str | Path,
     seed: int = 0,
-    workers: int = 1,
+    workers: int | None = None,
     threads: int = 1,
     device: str = "cpu",
+    executor: str = "local",
+    ray_address: str | None = None,
+    gpus_per_candidate: float | None = None,
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> SearchResult:
@@ -105,9 +113,13 @@ def search(
         space: what candidates are drawn from; the LSH paper's if None.
         folder: the run folder; created if missing.
         seed: of everything random.
-        workers: processes that train candidates side by side; 1 trains in this process.
+        workers: candidates trained side by side. None is 1, in this process; on "cuda" as many as the GPUs
+            hold, on Ray as many as the cluster holds.
         threads: CPU threads of each; part of the run's identity, since floating-point sums depend on it.
         device: "cpu", "cuda", "cuda:1", …
+        executor: "local", in processes of this machine, or "ray". The result does not depend on it.
+        ray_address: "auto" or host:port of a Ray cluster; None starts Ray on this machine.
+        gpus_per_candidate: share of a GPU per candidate, in (0, 1], on "cuda"; 1 if None.
         overwrite: delete an earlier run in the folder first.
         observer: is told of every step.
 
@@ -122,25 +134,24 @@ def search(
     space = space or Space()
     observer = observer or SilentObserver()
     sparsity = task.sparsity if sparsity is None else sparsity
-    _check_resources(task, sparsity, workers, threads, device)
-    _check_space(strategy, space)
+    execution = Execution(
+        executor=executor, workers=workers, ray_address=ray_address, gpus_per_candidate=gpus_per_candidate
+    )
+    check_resources(task, sparsity, execution, threads, device)
+    check_space(strategy, space)
     one_per_allocation = {dict(point.settings)["allocation"]: point for point in space.grid()}
     needs_spectrum = strategy.uses_signal and strategy.signal != "loss"
     measures_spectra = all(
         _check_trainable(task, point, sparsity, strategy.final_epochs, device, needs_spectrum=needs_spectrum)
         for point in one_per_allocation.values()
     )
-    header = _header(task, strategy.to_json(), sparsity, seed, threads, device, space=_plain(asdict(space)))
-    with _running(task, header, Path(folder), workers, overwrite=overwrite, observer=observer) as (
+    header = header_of(task, strategy.to_json(), sparsity, seed, threads, device, space=_plain(asdict(space)))
+    with running(task, header, Path(folder), execution, overwrite=overwrite, observer=observer) as (
         run,
-        executor,
+        places,
     ):
-        arena = LiveArena(task, space, run, executor, measures_spectra=measures_spectra, observer=observer)
-        finalists = strategy.run(arena)
-        arena.mend(finalists)
-        if not run.state.finished:
-            arena.record({"event": "finished", "finalists": finalists})
-        return SearchResult(record=run.state.to_record(), folder=Path(folder))
+        arena = LiveArena(task, space, run, places, measures_spectra=measures_spectra, observer=observer)
+        return finish(arena, run, strategy, strategy.run(arena))
 
 
 def train(
@@ -164,11 +175,15 @@ def train(
         raise InputError(f"epochs must be at least 1, got {epochs}")
     observer = observer or SilentObserver()
     sparsity = task.sparsity if sparsity is None else sparsity
-    _check_resources(task, sparsity, 1, threads, device)
+    execution = Execution(workers=1)
+    check_resources(task, sparsity, execution, threads, device)
     measures_spectra = _check_trainable(task, configuration, sparsity, epochs, device, needs_spectrum=False)
     plan = {"name": "train", "final_epochs": epochs, **configuration.to_json()}
-    header = _header(task, _plain(plan), sparsity, seed, threads, device)
-    with _running(task, header, Path(folder), 1, overwrite=overwrite, observer=observer) as (run, executor):
+    header = header_of(task, _plain(plan), sparsity, seed, threads, device)
+    with running(task, header, Path(folder), execution, overwrite=overwrite, observer=observer) as (
+        run,
+        executor,
+    ):
         arena = LiveArena(
             task,
             Space(),
@@ -180,52 +195,50 @@ def train(
         )
         keys = list(run.state.candidates) or arena.enter([configuration])
         arena.advance(keys, epochs)
-        arena.mend(keys)
-        if not run.state.finished:
-            arena.record({"event": "finished", "finalists": keys})
-        return SearchResult(record=run.state.to_record(), folder=Path(folder))
+        return finish(arena, run, None, keys)
+
+
+def finish(
+    arena: LiveArena, run: RunFolder, strategy: Strategy | None, finalists: Sequence[str]
+) -> SearchResult:
+    """From the strategy's finalists to the result: extensions, whole weights, the last event."""
+    finalists = carry_out(arena, strategy, finalists)
+    arena.mend(finalists)
+    if not run.state.finished:
+        arena.record({"event": "finished", "finalists": finalists})
+    return SearchResult(record=run.state.to_record(), folder=run.path)
 
 
 @contextmanager
-def _running(
-    task: Task, header: Event, folder: Path, workers: int, *, overwrite: bool, observer: Observer
+def running(
+    task: Task, header: Event, folder: Path, execution: Execution, *, overwrite: bool, observer: Observer
 ) -> Iterator[tuple[RunFolder, Executor]]:
     """The run folder, begun, and an executor; both are let go whatever happens."""
-    with RunFolder(folder, overwrite=overwrite) as run:
+    # Made before the folder, which a Ray cluster that does not answer must not leave behind; but closed
+    # before the folder's lock is let go.
+    identity = header["identity"]
+    with ExitStack() as stack:
+        executor = make_executor(task, execution, device=identity["device"], threads=identity["threads"])
+        stack.callback(executor.close)
+        run = stack.enter_context(RunFolder(folder, overwrite=overwrite))
+        stack.callback(executor.close)
         for note in run.notes:
             observer.note(note)
         run.begin(header)
-        executor = make_executor(task, workers)
-        try:
-            yield run, executor
-        finally:
-            executor.close()
+        yield run, executor
 
 
-def _check_resources(task: Task, sparsity: float, workers: int, threads: int, device: str) -> None:
+def check_resources(task: Task, sparsity: float, execution: Execution, threads: int, device: str) -> None:
     if not 0 <= sparsity < 1:
         raise InputError(f"sparsity must lie in [0, 1), got {sparsity}; 0.67 keeps a third of the weights")
-    for name, value in (("workers", workers), ("threads", threads)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:N'), got {device!r}") from error
-    if place.type not in ("cpu", "cuda"):
-        raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:N'), got {device!r}")
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device {device!r} needs a CUDA GPU and {torch.cuda.device_count() or 'none'} is available; "
-            "use --device cpu"
-        )
-    if workers > 1:
-        check_portable(task)
+    if threads < 1:
+        raise InputError(f"threads must be at least 1, got {threads}")
+    check_execution(task, execution, device)
 
 
-def _check_space(strategy: Strategy, space: Space) -> None:
-    """Whether the space holds all candidates that the strategy will ever ask for."""
-    wanted = strategy.candidates + sum(planned.inserted for planned in strategy.plan())
+def check_space(strategy: Strategy, space: Space, *, taken: int = 0) -> None:
+    """Whether the space holds all candidates that the strategy will ever ask for, beside those `taken`."""
+    wanted = taken + strategy.candidates + sum(planned.inserted for planned in strategy.plan())
     held = len(space.grid()) if strategy.proposer == "grid" else space.size()
     if wanted > held:
         where = "grid" if strategy.proposer == "grid" else "space"
@@ -244,7 +257,11 @@ def _check_trainable(
     *,
     needs_spectrum: bool,
 ) -> bool:
-    """Refuse, before a folder is touched, what cannot be trained; whether there are spectra to measure."""
+    """Refuse, before a folder is touched, what cannot be trained; whether there are spectra to measure.
+
+    On a cluster this machine may lack the GPUs that the others have; the check is then made on its CPU.
+    """
+    device = device if torch.cuda.is_available() else "cpu"
     training = Training(
         method=configuration.build(),
         sparsity=0.0 if configuration == DENSE else sparsity,
@@ -256,7 +273,7 @@ def _check_trainable(
     return check_trainable(task, training, needs_spectrum=needs_spectrum)
 
 
-def _header(
+def header_of(
     task: Task,
     strategy: Mapping[str, Any],
     sparsity: float,
@@ -282,6 +299,7 @@ def _header(
         "event": "run",
         "identity": _plain(identity),
         "task": task.name,
+        "source": task.source,
         "sparsity": sparsity,
         "seed": seed,
         "strategy": dict(strategy),

@@ -279,6 +279,11 @@ def _run_from(arrays: Mapping[str, np.ndarray], number: int, entry: Mapping[str,
 def _check_run(folder: str | Path, state: RunState, first: RunState) -> None:
     if not state.finished:
         raise InputError(f"a table is made from finished runs, and {folder} is not; run its command again")
+    if state.final_epochs != state.header["strategy"]["final_epochs"]:
+        raise InputError(
+            f"a table's schedules must span its epochs, and {folder} was extended by final epochs; record a "
+            "run that was not"
+        )
     eliminated = [key for key, item in state.candidates.items() if item.outcome == "eliminated"]
     if eliminated:
         raise InputError(
