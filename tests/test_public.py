@@ -22,7 +22,7 @@ NAMES = {
     ),
     *("Recipe", "RecurrentRun", "SNTASGD", "SearchResult", "Space", "SparseTraining", "Task"),
     *("load_model", "load_task", "lyapunov_spectrum", "methods", "models", "search", "spectrum_distance"),
-    *("train", "__version__", "Hyperband", "Range", "SuccessiveHalving", "load_table", "replay"),
+    *("train", "extend", "__version__", "Hyperband", "Range", "SuccessiveHalving", "load_table", "replay"),
 }
 
 

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from hyperprune import models as models
     from hyperprune.hypersearch.dimensions import Range as Range
+    from hyperprune.hypersearch.extend import extend as extend
     from hyperprune.hypersearch.replay import replay as replay
     from hyperprune.hypersearch.search import SearchResult as SearchResult
     from hyperprune.hypersearch.search import search as search
@@ -45,6 +46,7 @@ _HOMES = {
     "Range": "hypersearch.dimensions",
     "SearchResult": "hypersearch.search",
     "search": "hypersearch.search",
+    "extend": "hypersearch.extend",
     "train": "hypersearch.search",
     "Branch": "hypersearch.space",
     "Configuration": "hypersearch.space",

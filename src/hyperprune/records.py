@@ -6,7 +6,8 @@ Axis letters: S exponents of a spectrum.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -181,6 +182,37 @@ def weighed(value: float, *, sparsity: float | None, weight: float, lower_is_bet
         return value
     factor = 1 + weight * (1 - sparsity)
     return value * factor if (value >= 0) == lower_is_better else value / factor
+
+
+def epoch_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
+    """One flat row per network and epoch, the dense reference's first: what a table or a frame wants.
+
+    Values are as JSON holds them: the spectrum is a list, and None stands for what is not finite, an
+    exponent of −∞ among them.
+    """
+    for candidate in (run.reference, *run.candidates):
+        outcome = "reference" if candidate is run.reference else candidate.outcome
+        for record in candidate.epochs:
+            spectrum = None if record.spectrum is None else [_finite(value) for value in record.spectrum]
+            yield {
+                "key": candidate.key,
+                "label": candidate.label,
+                "outcome": outcome,
+                "configuration": dict(candidate.configuration),
+                "epoch": record.epoch,
+                "train_loss": _finite(record.train_loss),
+                "valid_loss": _finite(record.valid_loss),
+                run.metric: _finite(record.metric),
+                "averaging": record.averaging,
+                "density": dict(record.density),
+                "seconds": record.seconds,
+                "spectrum_seconds": record.spectrum_seconds,
+                "spectrum": spectrum,
+            }
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _encode(array: np.ndarray | None) -> dict[str, Any] | None:

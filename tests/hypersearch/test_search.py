@@ -302,7 +302,7 @@ class DiesInWorkers(TinyTask):
 
 
 def test_a_worker_that_dies_again_and_again_is_an_error_and_no_outcome(tmp_path):
-    with pytest.raises(WorkerError, match=r"died 3 times \(killed by SIGKILL\)"):
+    with pytest.raises(WorkerError, match="worker died 3 times, the last time killed by SIGKILL"):
         hp.search(DiesInWorkers(), SHORT, folder=tmp_path, workers=2)
     record = read_run(tmp_path)
     assert all(row.outcome == "running" for row in record.candidates)

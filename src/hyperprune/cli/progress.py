@@ -53,6 +53,8 @@ class Progress:
             case "candidates":
                 when = f"round {event['round']}: new" if event["round"] else "initial"
                 self._say(f"{when} candidates: {', '.join(entry['key'] for entry in event['entries'])}")
+            case "extended":
+                self._say(f"extended by {state.extensions[-1].text}")
             case "segment":
                 self._segment(state, event)
             case "round":

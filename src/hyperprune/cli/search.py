@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hyperprune.cli import options as shared
 
 if TYPE_CHECKING:
+    from hyperprune.hypersearch.search import SearchResult
     from hyperprune.hypersearch.space import Space
     from hyperprune.hypersearch.strategies import Strategy
     from hyperprune.tasks.contract import Task
@@ -22,7 +23,7 @@ STRATEGY_OPTIONS = (
     *("candidates", "first_epochs", "round_epochs", "final_epochs", "eta"),
     *("proposer", "history", "signal", "spectrum_dims", "spectrum_state"),
 )
-RUN_OPTIONS = ("sparsity", "seed", "threads", "device", "workers", "reference", "audit")
+RUN_OPTIONS = ("sparsity", "seed", "threads", "device", *shared.EXECUTOR_OPTIONS, "reference", "audit")
 
 
 def add_parser(commands: Any) -> None:
@@ -36,6 +37,7 @@ def add_parser(commands: Any) -> None:
             "hyperprune search my_task.py:task --sparsity 0.9 --candidates 12 --final-epochs 40",
             "hyperprune search --signal loss --reference runs/pydoc --out runs/by-loss",
             "hyperprune search --space wide --candidates 24 --audit 4 --out runs/wide",
+            "hyperprune search ptb --executor ray --ray-address auto --device cuda --gpus-per-candidate 0.25",
             "hyperprune search --plan",
         ),
     )
@@ -73,7 +75,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="train N of the eliminated to the end afterwards, to judge the signal (0)",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="candidates trained at a time (the cores)")
+    shared.add_executor_options(parser)
     parser.add_argument(
         "--plan", action="store_true", help="print rounds, epochs and an estimated time; write nothing"
     )
@@ -106,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
     )
     values = {name: config[name] for name in ("task", "out", *RUN_OPTIONS) if name in config}
     values |= shared.given(options, ("task", "out", *RUN_OPTIONS))
-    checked = shared.check_values(values, workers=shared.usable_cores())
+    checked = shared.check_values(values)
     name, out = checked.pop("task"), checked.pop("out")
     del checked["epochs"]  # the strategy's own
     folder = Path(out) if out is not None else shared.default_folder(name)
@@ -119,7 +121,6 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune.cli.progress import Progress
     from hyperprune.hypersearch.search import search
     from hyperprune.hypersearch.strategies import planned_epochs
-    from hyperprune.report import summary_json, text_table, write_report
 
     planned = planned_epochs(strategy) + strategy.final_epochs  # the dense reference's are the last ones
     with Progress(planned, folder) as progress:
@@ -132,13 +133,21 @@ def run(options: argparse.Namespace) -> int:
             observer=progress,
             **checked,
         )
-    report = write_report(result.record, folder)
+    print_result(result, as_json=options.json)
+    return 0
+
+
+def print_result(result: SearchResult, *, as_json: bool) -> None:
+    """Write the report, and print the table, where everything lies, and, if asked for, the JSON object."""
+    from hyperprune.report import summary_json, text_table, write_report
+
+    files = write_report(result.record, result.folder)
+    report = files.html or files.markdown
     print(text_table(result.record))
     print(f"weights: {result.checkpoint}")
-    print(f"report:  {report.html or report.markdown}")
-    if options.json:
-        print(json.dumps(summary_json(result.record, folder=folder, report=report.html or report.markdown)))
-    return 0
+    print(f"report:  {report}")
+    if as_json:
+        print(json.dumps(summary_json(result.record, folder=result.folder, report=report)))
 
 
 def _strategy(
@@ -200,7 +209,8 @@ def _print_plan(
     full = created * final
     print(f"{total} epochs in all, against {full} for training all {created} candidates to the end;")
     print(f"the dense reference takes {final} more")
-    places = {name: values[name] for name in ("workers", "threads", "device")}
+    workers = values["workers"] or shared.usable_cores()  # a cluster is asked when the search begins
+    places = {"workers": workers, "threads": values["threads"], "device": values["device"]}
     guess = estimate(task, strategy, **places)
     cost = guess.cost
     print(

@@ -46,8 +46,8 @@ def run(options: argparse.Namespace) -> int:
     configuration = Configuration.of(options.method, **config.get("method", {}))
     if "out" in config:
         values["out"] = config["out"]
-    checked = shared.check_values(values, workers=1)
-    for other in ("workers", "task", "reference", "audit"):  # of a search
+    checked = shared.check_values(values)
+    for other in ("task", "reference", "audit", *shared.EXECUTOR_OPTIONS):  # of a search
         del checked[other]
     epochs, out = checked.pop("epochs"), checked.pop("out")
     if epochs is None:

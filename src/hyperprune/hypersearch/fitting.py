@@ -15,17 +15,18 @@ from hyperprune.training.segment import Training, check_buildable
 Note = Callable[[str], None]
 
 
-def check_space(strategy: Strategy, space: Space) -> None:
-    """Whether the space holds all candidates that the strategy will ever ask for.
+def check_space(strategy: Strategy, space: Space, *, taken: int = 0) -> None:
+    """Whether the space holds all candidates that the strategy will ever ask for, beside those `taken`.
 
     Raises:
         InputError: it does not.
     """
     held = len(space.grid()) if strategy.proposer == "grid" else space.size()
-    if strategy.created > held:
+    wanted = taken + strategy.created
+    if wanted > held:
         where = "grid" if strategy.proposer == "grid" else "space"
         raise InputError(
-            f"the {where} holds {held} configurations, and {strategy.created} candidates were asked for, "
+            f"the {where} holds {held} configurations, and {wanted} candidates were asked for, "
             "later ones included; widen [space] or lower candidates"
         )
 

@@ -23,7 +23,7 @@ from hyperprune.hypersearch.dimensions import Choice, Dimension, Range
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.hypersearch.signals import Epochs, Records, get_signal, needs_spectra
 from hyperprune.hypersearch.space import Branch, Configuration, Space, Suggest
-from hyperprune.hypersearch.strategies import Strategy
+from hyperprune.hypersearch.strategies import Ahead, Strategy
 from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import RunRecord
 from hyperprune.rng import derive_seed
@@ -124,7 +124,7 @@ class ReplayArena(StateArena):
     def record(self, event: Event) -> None:
         self.state.apply(event)
 
-    def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
+    def advance(self, keys: Sequence[str], to_epoch: int, *, ahead: Ahead | None = None) -> list[str]:
         for key in (REFERENCE_KEY, *keys):
             known = len(self.state[key].epochs)
             if known <= to_epoch:

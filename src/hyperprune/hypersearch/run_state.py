@@ -16,6 +16,28 @@ REFERENCE_KEY = "dense"
 Event = Mapping[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Extension:
+    """What a finished run was extended by.
+
+    Attributes:
+        final_epochs: the finalists' new total; None where candidates were added.
+        candidates: how many were added; None where epochs were.
+        after_round: the further candidates' rounds are numbered on from it; they themselves are born in it.
+    """
+
+    final_epochs: int | None
+    candidates: int | None
+    after_round: int
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        if self.final_epochs is None:
+            return f"{self.candidates} candidates"
+        return f"training to epoch {self.final_epochs}"
+
+
 @dataclass
 class RunState:
     """All that is known of a run; changed by `apply` alone.
@@ -27,7 +49,8 @@ class RunState:
         candidates: by key, in order of creation.
         rounds: the eliminations so far.
         audited: eliminated candidates that are trained to the end after the search.
-        finished: whether the run came to its end.
+        extensions: what it was extended by, in order.
+        finished: whether the run came to its end, that of its last extension.
     """
 
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -40,6 +63,7 @@ class RunState:
     candidates: dict[str, CandidateRecord] = field(default_factory=dict)
     rounds: list[RoundRecord] = field(default_factory=list)
     audited: tuple[str, ...] = ()
+    extensions: list[Extension] = field(default_factory=list)
     finished: bool = False
 
     @classmethod
@@ -62,6 +86,7 @@ class RunState:
             "round": self._round,
             "finished": self._finished,
             "audit": self._audit,
+            "extended": self._extended,
         }
         handler = kinds.get(event.get("event", ""))
         if handler is None:
@@ -120,6 +145,11 @@ class RunState:
     def _audit(self, event: Event) -> None:
         self.audited = tuple(event["keys"])
 
+    def _extended(self, event: Event) -> None:
+        self.finished = False
+        values = {name: event[name] for name in ("final_epochs", "candidates", "after_round")}
+        self.extensions.append(Extension(**values))
+
     def __getitem__(self, key: str) -> CandidateRecord:
         return self.reference if key == REFERENCE_KEY else self.candidates[key]
 
@@ -135,6 +165,12 @@ class RunState:
 
     def epochs_trained(self, key: str) -> int:
         return max(0, len(self[key].epochs) - 1)
+
+    @property
+    def final_epochs(self) -> int:
+        """A finalist's epochs in all, extensions included."""
+        given = self.header["strategy"]["final_epochs"]
+        return max([given, *(extension.final_epochs or 0 for extension in self.extensions)])
 
     @property
     def epochs_spent(self) -> int:
@@ -184,12 +220,14 @@ class RunState:
     def to_record(self) -> RunRecord:
         """The run as the report reads it."""
         header = self.header
-        final_epochs = header["strategy"]["final_epochs"]
+        strategy = {**header["strategy"], "final_epochs": self.final_epochs}
+        if self.extensions:
+            strategy["extended by"] = ", then ".join(extension.text for extension in self.extensions)
         return RunRecord(
             task=header["task"],
             sparsity=header["sparsity"],
             seed=header["seed"],
-            strategy=header["strategy"],
+            strategy=strategy,
             metric=header["metric"],
             lower_is_better=header["lower_is_better"],
             baseline=None if header["baseline"] is None else tuple(header["baseline"]),
@@ -197,7 +235,7 @@ class RunState:
             candidates=tuple(self.ranked()),
             rounds=tuple(self.rounds),
             epochs_spent=self.epochs_spent,
-            epochs_full=final_epochs * len(self.candidates),
+            epochs_full=self.final_epochs * len(self.candidates),
             finished=self.finished,
             provenance=header["provenance"],
             sparsity_weight=header.get("sparsity_weight") or 0.0,

@@ -12,8 +12,8 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from hyperprune.hypersearch.arena import LiveArena, Observer, SilentObserver
 from hyperprune.hypersearch.audit import audit as run_audit
 from hyperprune.hypersearch.audit import check_audit
 from hyperprune.hypersearch.dimensions import plain
-from hyperprune.hypersearch.executor import Executor, check_portable, make_executor
+from hyperprune.hypersearch.executor import Execution, Executor, check_execution, make_executor
+from hyperprune.hypersearch.extensions import carry_out
 from hyperprune.hypersearch.fitting import check_space, fitting
 from hyperprune.hypersearch.reference import GivenReference, read_reference
 from hyperprune.hypersearch.run_folder import FORMAT, RunFolder
@@ -35,7 +36,7 @@ from hyperprune.hypersearch.signals import get_signal, needs_spectra
 from hyperprune.hypersearch.space import DENSE, Configuration, Space
 from hyperprune.hypersearch.spaces import get_space
 from hyperprune.hypersearch.strategies import LSH, Strategy
-from hyperprune.records import CandidateRecord, RunRecord
+from hyperprune.records import CandidateRecord, RunRecord, epoch_rows
 from hyperprune.tasks.contract import Task
 from hyperprune.training.segment import Training, check_trainable
 
@@ -68,6 +69,10 @@ class SearchResult:
         """Epochs trained by all candidates; the dense reference's are not among them."""
         return self.record.epochs_spent
 
+    def epochs(self) -> list[dict[str, Any]]:
+        """One row per candidate and epoch, as JSON could hold it; `pandas.DataFrame(result.epochs())`."""
+        return list(epoch_rows(self.record))
+
     def leaderboard(self) -> list[dict[str, Any]]:
         """One row per candidate in rank order; `pandas.DataFrame(result.leaderboard())` makes a frame."""
         return [
@@ -97,9 +102,12 @@ def search(
     audit: int = 0,
     folder: str | Path,
     seed: int = 0,
-    workers: int = 1,
+    workers: int | None = None,
     threads: int = 1,
     device: str = "cpu",
+    executor: str = "local",
+    ray_address: str | None = None,
+    gpus_per_candidate: float | None = None,
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> SearchResult:
@@ -122,9 +130,13 @@ def search(
             judge the signal. No part of the run's identity: a finished run can be audited later.
         folder: the run folder; created if missing.
         seed: of everything random.
-        workers: processes that train candidates side by side; 1 trains in this process.
+        workers: candidates trained side by side. None is 1, in this process; on "cuda" as many as the GPUs
+            hold, on Ray as many as the cluster holds.
         threads: CPU threads of each; part of the run's identity, since floating-point sums depend on it.
         device: "cpu", "cuda", "cuda:1", …
+        executor: "local", in processes of this machine, or "ray". The result does not depend on it.
+        ray_address: "auto" or host:port of a Ray cluster; None starts Ray on this machine.
+        gpus_per_candidate: share of a GPU per candidate, in (0, 1], on "cuda"; 1 if None.
         overwrite: delete an earlier run in the folder first.
         observer: is told of every step.
 
@@ -139,7 +151,10 @@ def search(
     space = space if isinstance(space, Space) else get_space(space or "paper")
     observer = observer or SilentObserver()
     sparsity = _sparsity(task, sparsity, space)
-    _check_resources(task, sparsity, workers, threads, device)
+    execution = Execution(
+        executor=executor, workers=workers, ray_address=ray_address, gpus_per_candidate=gpus_per_candidate
+    )
+    check_resources(task, sparsity, execution, threads, device)
     check_audit(strategy, audit)
     check_space(strategy, space)
     base = Training(
@@ -148,14 +163,14 @@ def search(
         total_epochs=strategy.final_epochs,
         seed=0,
         name=DENSE.text,
-        device=device,
+        device=_here(device),
         spectrum_state=strategy.spectrum_state,  # pyright: ignore[reportArgumentType]
     )
     ranks_by_spectra = strategy.uses_signal and needs_spectra(get_signal(strategy.signal))
     measures_spectra = check_trainable(task, base, needs_spectrum=ranks_by_spectra)
     space = fitting(task, space, sparsity, base, observer.note)
     check_space(strategy, space)
-    header = _header(
+    header = header_of(
         task,
         strategy.to_json(),
         sparsity,
@@ -168,19 +183,16 @@ def search(
     given = None
     if reference is not None:
         given = _given(Path(reference), Path(folder), header, needs_spectra=measures_spectra)
-    with _running(task, header, Path(folder), workers, overwrite=overwrite, observer=observer) as (
+    with running(task, header, Path(folder), execution, overwrite=overwrite, observer=observer) as (
         run,
-        executor,
+        places,
     ):
-        arena = LiveArena(task, space, run, executor, measures_spectra=measures_spectra, observer=observer)
+        arena = LiveArena(task, space, run, places, measures_spectra=measures_spectra, observer=observer)
         if given is not None and (event := given.copy_into(run)) is not None:
             arena.record(event)
-        finalists = strategy.run(arena)
-        arena.mend(finalists)
-        if not run.state.finished:
-            arena.record({"event": "finished", "finalists": finalists})
+        finish(arena, run, strategy, strategy.run(arena))
         run_audit(arena, strategy, audit)
-        return SearchResult(record=run.state.to_record(), folder=Path(folder))
+        return SearchResult(record=run.state.to_record(), folder=run.path)
 
 
 def train(
@@ -204,19 +216,23 @@ def train(
         raise InputError(f"epochs must be at least 1, got {epochs}")
     observer = observer or SilentObserver()
     sparsity = task.sparsity if sparsity is None else sparsity
-    _check_resources(task, sparsity, 1, threads, device)
+    execution = Execution(workers=1)
+    check_resources(task, sparsity, execution, threads, device)
     training = Training(
         method=configuration.build(),
         sparsity=configuration.pruned_to(sparsity),
         total_epochs=epochs,
         seed=0,
         name=configuration.text,
-        device=device,
+        device=_here(device),
     )
     measures_spectra = check_trainable(task, training, needs_spectrum=False)
     plan = {"name": "train", "final_epochs": epochs, **configuration.to_json()}
-    header = _header(task, plain(plan), sparsity, seed, threads, device)
-    with _running(task, header, Path(folder), 1, overwrite=overwrite, observer=observer) as (run, executor):
+    header = header_of(task, plain(plan), sparsity, seed, threads, device)
+    with running(task, header, Path(folder), execution, overwrite=overwrite, observer=observer) as (
+        run,
+        executor,
+    ):
         arena = LiveArena(
             task,
             Space(),
@@ -228,26 +244,37 @@ def train(
         )
         keys = list(run.state.candidates) or arena.enter([configuration])
         arena.advance(keys, epochs)
-        arena.mend(keys)
-        if not run.state.finished:
-            arena.record({"event": "finished", "finalists": keys})
-        return SearchResult(record=run.state.to_record(), folder=Path(folder))
+        return finish(arena, run, None, keys)
+
+
+def finish(
+    arena: LiveArena, run: RunFolder, strategy: Strategy | None, finalists: Sequence[str]
+) -> SearchResult:
+    """From the strategy's finalists to the result: extensions, whole weights, the last event."""
+    finalists = carry_out(arena, strategy, finalists)
+    arena.mend(finalists)
+    if not run.state.finished:
+        arena.record({"event": "finished", "finalists": finalists})
+    return SearchResult(record=run.state.to_record(), folder=run.path)
 
 
 @contextmanager
-def _running(
-    task: Task, header: Event, folder: Path, workers: int, *, overwrite: bool, observer: Observer
+def running(
+    task: Task, header: Event, folder: Path, execution: Execution, *, overwrite: bool, observer: Observer
 ) -> Iterator[tuple[RunFolder, Executor]]:
     """The run folder, begun, and an executor; both are let go whatever happens."""
-    with RunFolder(folder, overwrite=overwrite) as run:
+    # Made before the folder, which a Ray cluster that does not answer must not leave behind; but closed
+    # before the folder's lock is let go.
+    identity = header["identity"]
+    with ExitStack() as stack:
+        executor = make_executor(task, execution, device=identity["device"], threads=identity["threads"])
+        stack.callback(executor.close)
+        run = stack.enter_context(RunFolder(folder, overwrite=overwrite))
+        stack.callback(executor.close)
         for note in run.notes:
             observer.note(note)
         run.begin(header)
-        executor = make_executor(task, workers)
-        try:
-            yield run, executor
-        finally:
-            executor.close()
+        yield run, executor
 
 
 def _sparsity(task: Task, sparsity: float | None, space: Space) -> float | None:
@@ -268,28 +295,23 @@ def _given(source: Path, folder: Path, header: Event, *, needs_spectra: bool) ->
     return read_reference(source, header, needs_spectra=needs_spectra)
 
 
-def _check_resources(task: Task, sparsity: float | None, workers: int, threads: int, device: str) -> None:
+def _here(device: str) -> str:
+    """Where a model is built to check it: on a cluster this machine may lack the GPUs that others have."""
+    return device if torch.cuda.is_available() else "cpu"
+
+
+def check_resources(
+    task: Task, sparsity: float | None, execution: Execution, threads: int, device: str
+) -> None:
+    """Refuse numbers that no run can have, and devices and clusters that are not there."""
     if sparsity is not None and not 0 <= sparsity < 1:
         raise InputError(f"sparsity must lie in [0, 1), got {sparsity}; 0.67 keeps a third of the weights")
-    for name, value in (("workers", workers), ("threads", threads)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:N'), got {device!r}") from error
-    if place.type not in ("cpu", "cuda"):
-        raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:N'), got {device!r}")
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device {device!r} needs a CUDA GPU and {torch.cuda.device_count() or 'none'} is available; "
-            "use --device cpu"
-        )
-    if workers > 1:
-        check_portable(task)
+    if threads < 1:
+        raise InputError(f"threads must be at least 1, got {threads}")
+    check_execution(task, execution, device)
 
 
-def _header(
+def header_of(
     task: Task,
     strategy: Mapping[str, Any],
     sparsity: float | None,
@@ -315,6 +337,7 @@ def _header(
         "event": "run",
         "identity": plain(identity),
         "task": task.name,
+        "source": task.source,
         "sparsity": sparsity,
         "seed": seed,
         "strategy": dict(strategy),

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -35,6 +35,21 @@ class EveryCandidateFailed(HyperpruneError):
     """None of the candidates that were to advance is left."""
 
 
+class Ahead(NamedTuple):
+    """What is certain to follow an advance, so that an arena may begin it before the advance has ended.
+
+    Attributes:
+        signal: what the next elimination ranks by.
+        keep: how many it keeps.
+        epochs: the epochs of the eliminations after it and, last, of the finalists. Whoever is kept reaches
+            the first of them, and the dense reference all.
+    """
+
+    signal: str
+    keep: int
+    epochs: tuple[int, ...]
+
+
 @runtime_checkable
 class Arena(Protocol):
     """Where candidates live. Keys name candidates; failed candidates drop out of every answer."""
@@ -47,8 +62,13 @@ class Arena(Protocol):
         """
         ...
 
-    def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
+    def advance(self, keys: Sequence[str], to_epoch: int, *, ahead: Ahead | None = None) -> list[str]:
         """Train the candidates, and the dense reference, to `to_epoch` epochs in all; the keys not failed.
+
+        Args:
+            keys: of the candidates.
+            to_epoch: at least this many epochs each.
+            ahead: what follows; beginning it early changes no result.
 
         Raises:
             EveryCandidateFailed: none is left.
@@ -150,9 +170,21 @@ class Strategy(ABC):
             )
         return rehearsal
 
-    def _sift(self, arena: Arena, keys: Sequence[str], *, number: int, epoch: int, keep: int) -> list[str]:
-        """Train to `epoch` and keep the `keep` smallest signals, best first; ties by key."""
-        alive = arena.advance(keys, epoch)
+    def _sift(
+        self,
+        arena: Arena,
+        keys: Sequence[str],
+        *,
+        number: int,
+        epoch: int,
+        keep: int,
+        later: Sequence[int],
+    ) -> list[str]:
+        """Train to `epoch` and keep the `keep` smallest signals, best first; ties by key.
+
+        `later` are the epochs of the eliminations that follow; the finalists' are added.
+        """
+        alive = arena.advance(keys, epoch, ahead=Ahead(self.signal, keep, (*later, self.final_epochs)))
         signals = arena.signals(alive, self.signal, epoch)
         kept = sorted(alive, key=lambda key: (signals[key], key))[:keep]
         return arena.eliminate(number, epoch, signals, kept)
@@ -200,12 +232,25 @@ class LSH(Strategy):
         number, epoch = 1, self.first_epochs
         while len(keys) > NUM_FINALISTS:
             keep = math.ceil(len(keys) / 2)
-            insert = 0 if self.proposer == "grid" else len(keys) // 4
-            keys = self._sift(arena, keys, number=number, epoch=epoch, keep=keep)
+            insert = self._inserted(len(keys))
+            later = range(epoch + self.round_epochs, self.final_epochs, self.round_epochs)
+            later = later[: self._rounds_from(keep + insert)]
+            keys = self._sift(arena, keys, number=number, epoch=epoch, keep=keep, later=later)
             if insert:
                 keys += arena.admit(self.proposer, insert, round_number=number, history=self.history)
             number, epoch = number + 1, epoch + self.round_epochs
         return arena.advance(keys, self.final_epochs)
+
+    def _inserted(self, entrants: int) -> int:
+        return 0 if self.proposer == "grid" else entrants // 4
+
+    def _rounds_from(self, entrants: int) -> int:
+        """How many eliminations there will be from so many candidates on."""
+        rounds = 0
+        while entrants > NUM_FINALISTS:
+            entrants = math.ceil(entrants / 2) + self._inserted(entrants)
+            rounds += 1
+        return rounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,11 +285,18 @@ class SuccessiveHalving(Strategy):
 
     def run(self, arena: Arena) -> list[str]:
         keys = arena.admit(self.proposer, self.candidates, round_number=0)
-        number, epoch, keep = 1, self.first_epochs, self.candidates // self.eta
-        while keep >= 1 and epoch < self.final_epochs:
-            keys = self._sift(arena, keys, number=number, epoch=epoch, keep=keep)
-            number, epoch, keep = number + 1, epoch * self.eta, keep // self.eta
+        rungs = list(self._rungs())
+        for number, (epoch, keep) in enumerate(rungs, start=1):
+            later = [later for later, _ in rungs[number:]]
+            keys = self._sift(arena, keys, number=number, epoch=epoch, keep=keep, later=later)
         return arena.advance(keys, self.final_epochs)
+
+    def _rungs(self) -> Iterator[tuple[int, int]]:
+        """Epoch and survivors of each elimination."""
+        epoch, keep = self.first_epochs, self.candidates // self.eta
+        while keep >= 1 and epoch < self.final_epochs:
+            yield epoch, keep
+            epoch, keep = epoch * self.eta, keep // self.eta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,10 +341,11 @@ class Hyperband(Strategy):
             first = number + 1
             number += halvings  # the bracket's rounds keep their numbers even if it fails before the last
             try:
-                for rung in range(halvings):
-                    epoch = self.final_epochs // self.eta ** (halvings - rung)
+                epochs = [self.final_epochs // self.eta ** (halvings - rung) for rung in range(halvings)]
+                for rung, epoch in enumerate(epochs):
                     keep = size // self.eta ** (rung + 1)
-                    keys = self._sift(arena, keys, number=first + rung, epoch=epoch, keep=keep)
+                    later = epochs[rung + 1 :]
+                    keys = self._sift(arena, keys, number=first + rung, epoch=epoch, keep=keep, later=later)
                 finalists += arena.advance(keys, self.final_epochs)
             except EveryCandidateFailed as error:
                 failure = error
@@ -369,7 +422,7 @@ class Rehearsal:
             self.rounds[-1] = self.rounds[-1]._replace(inserted=count)
         return keys
 
-    def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
+    def advance(self, keys: Sequence[str], to_epoch: int, *, ahead: Ahead | None = None) -> list[str]:
         reference = max(0, to_epoch - self._reference)
         self.stages.append([reference, *(to_epoch - self.epochs[key] for key in keys)])
         if len(self.stages) > _MOST_STAGES:

@@ -288,6 +288,11 @@ def _check_run(folder: str | Path, state: RunState, first: RunState) -> None:
         raise InputError(
             f"a table is of one sparsity, and {folder} searched it; search a space without sparsity"
         )
+    if state.final_epochs != state.header["strategy"]["final_epochs"]:
+        raise InputError(
+            f"a table's schedules must span its epochs, and {folder} was extended by final epochs; record a "
+            "run that was not"
+        )
     eliminated = [key for key, item in state.candidates.items() if item.outcome == "eliminated"]
     if eliminated:
         raise InputError(
