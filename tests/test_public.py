@@ -10,10 +10,19 @@ import hyperprune as hp
 
 ROOT = Path(__file__).parents[1]
 NAMES = {
-    *("BatchLoss", "Configuration", "DynamicSparse", "Full", "LSH", "LyapunovSpectrum", "NonMonotonic"),
+    *(
+        "BatchLoss",
+        "Branch",
+        "Configuration",
+        "DynamicSparse",
+        "Full",
+        "LSH",
+        "LyapunovSpectrum",
+        "NonMonotonic",
+    ),
     *("Recipe", "RecurrentRun", "SNTASGD", "SearchResult", "Space", "SparseTraining", "Task"),
     *("load_model", "load_task", "lyapunov_spectrum", "methods", "models", "search", "spectrum_distance"),
-    *("train", "__version__", "Hyperband", "SuccessiveHalving", "load_table", "replay"),
+    *("train", "extend", "__version__", "Hyperband", "Range", "SuccessiveHalving", "load_table", "replay"),
 }
 
 

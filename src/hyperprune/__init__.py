@@ -13,10 +13,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hyperprune import models as models
+    from hyperprune.hypersearch.dimensions import Range as Range
+    from hyperprune.hypersearch.extend import extend as extend
     from hyperprune.hypersearch.replay import replay as replay
     from hyperprune.hypersearch.search import SearchResult as SearchResult
     from hyperprune.hypersearch.search import search as search
     from hyperprune.hypersearch.search import train as train
+    from hyperprune.hypersearch.space import Branch as Branch
     from hyperprune.hypersearch.space import Configuration as Configuration
     from hyperprune.hypersearch.space import Space as Space
     from hyperprune.hypersearch.strategies import LSH as LSH
@@ -40,9 +43,12 @@ if TYPE_CHECKING:
     from hyperprune.training.load import load_model as load_model
 
 _HOMES = {
+    "Range": "hypersearch.dimensions",
     "SearchResult": "hypersearch.search",
     "search": "hypersearch.search",
+    "extend": "hypersearch.extend",
     "train": "hypersearch.search",
+    "Branch": "hypersearch.space",
     "Configuration": "hypersearch.space",
     "Space": "hypersearch.space",
     "LSH": "hypersearch.strategies",

@@ -6,7 +6,8 @@ Axis letters: S exponents of a spectrum.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -53,6 +54,8 @@ class EpochRecord:
         density: live share of each prunable tensor, by parameter name.
         averaging: whether evaluation used averaged weights (SNT-ASGD after its trigger).
         topology: None for a dense model, and in records from before it was kept.
+        at_sparsity: whether the network had reached its sparsity; a method that begins dense has not at
+            first, and such an epoch is never a candidate's best.
     """
 
     epoch: int
@@ -65,6 +68,7 @@ class EpochRecord:
     density: Mapping[str, float] = field(default_factory=dict)
     averaging: bool = False
     topology: Topology | None = None
+    at_sparsity: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` turns back into an equal record, bit for bit."""
@@ -142,7 +146,8 @@ class RunRecord:
 
     Attributes:
         task: name of the task.
-        sparsity: share of the prunable weights that is removed, in [0, 1).
+        sparsity: share of the prunable weights that is removed, in [0, 1); None where it is searched, and
+            each candidate's configuration has its own.
         strategy: the strategy's name under "name", and its settings.
         metric: what the metric is called ("perplexity").
         lower_is_better: the metric's direction.
@@ -151,14 +156,18 @@ class RunRecord:
         candidates: in rank order: finalists by metric, then the eliminated, those trained longest first,
             each by signal; failed ones last.
         rounds: the eliminations, in order.
-        epochs_spent: epochs trained by all candidates, catching up included; the reference's not.
+        epochs_spent: epochs trained by all candidates, catching up included; the reference's and those of the
+            audit not.
         epochs_full: what training every candidate ever created to the end would have cost.
         finished: whether the search came to its end.
         provenance: command, versions, machine, times, by name.
+        sparsity_weight: w of the trade-off where the sparsity is searched; see `weighed`.
+        audited: keys of eliminated candidates that were trained to the end afterwards, to judge the signal.
+        epochs_audit: epochs that this took.
     """
 
     task: str
-    sparsity: float
+    sparsity: float | None
     seed: int
     strategy: Mapping[str, Any]
     metric: str
@@ -171,6 +180,72 @@ class RunRecord:
     epochs_full: int
     finished: bool
     provenance: Mapping[str, str]
+    sparsity_weight: float = 0.0
+    audited: tuple[str, ...] = ()
+    epochs_audit: int = 0
+
+    def sparsity_of(self, candidate: CandidateRecord) -> float:
+        """The sparsity that a candidate is pruned to; the reference's is 0."""
+        if candidate.configuration.get("method") == "dense":
+            return 0.0
+        return candidate.configuration.get("sparsity", self.sparsity)
+
+    def score(self, candidate: CandidateRecord) -> float | None:
+        """What finalists are ranked by: the metric, weighed where the sparsity is searched."""
+        if candidate.metric is None:
+            return None
+        return weighed(
+            candidate.metric,
+            sparsity=candidate.configuration.get("sparsity"),
+            weight=self.sparsity_weight,
+            lower_is_better=self.lower_is_better,
+        )
+
+
+def weighed(value: float, *, sparsity: float | None, weight: float, lower_is_better: bool = True) -> float:
+    """A metric or signal under the trade-off with sparsity: worse by the factor 1 + weight · density.
+
+    Args:
+        value: multiplied by the factor, or divided where that makes it worse (a metric that should be high,
+            or a negative one that should be low).
+        sparsity: the candidate's own; None, where it is not searched, changes nothing.
+        weight: w ≥ 0.
+    """
+    if sparsity is None:
+        return value
+    factor = 1 + weight * (1 - sparsity)
+    return value * factor if (value >= 0) == lower_is_better else value / factor
+
+
+def epoch_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
+    """One flat row per network and epoch, the dense reference's first: what a table or a frame wants.
+
+    Values are as JSON holds them: the spectrum is a list, and None stands for what is not finite, an
+    exponent of −∞ among them.
+    """
+    for candidate in (run.reference, *run.candidates):
+        outcome = "reference" if candidate is run.reference else candidate.outcome
+        for record in candidate.epochs:
+            spectrum = None if record.spectrum is None else [_finite(value) for value in record.spectrum]
+            yield {
+                "key": candidate.key,
+                "label": candidate.label,
+                "outcome": outcome,
+                "configuration": dict(candidate.configuration),
+                "epoch": record.epoch,
+                "train_loss": _finite(record.train_loss),
+                "valid_loss": _finite(record.valid_loss),
+                run.metric: _finite(record.metric),
+                "averaging": record.averaging,
+                "density": dict(record.density),
+                "seconds": record.seconds,
+                "spectrum_seconds": record.spectrum_seconds,
+                "spectrum": spectrum,
+            }
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _encode(array: np.ndarray | None) -> dict[str, Any] | None:

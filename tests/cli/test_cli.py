@@ -93,7 +93,7 @@ def test_wrong_input_exits_with_2_says_what_to_do_and_writes_nothing(
         ("sparsty = 0.5", "unknown key in run.toml 'sparsty'; did you mean 'sparsity'"),
         ("[search]\ncandidate = 5", "unknown key in [search] 'candidate'; did you mean 'candidates'"),
         ("[search]\ncandidates = 'five'", "[search] candidates must be a whole number, got 'five'"),
-        ("[space]\ndeath = ['magic']", "magic"),
+        ("[[space.branch]]\nmethod = 'dynamic_sparse'\ndeath = ['magic']", "magic"),
         ("[model]\npreset = 'gigantic'", "unknown preset in [model] 'gigantic'"),
         ("[training]\nlearning_rate = -1", "learning_rate must be above 0, got -1"),
         ("[text]\nbatch_size = 0", "batch_size must be at least 1, got 0"),
@@ -102,7 +102,10 @@ def test_wrong_input_exits_with_2_says_what_to_do_and_writes_nothing(
         ("task = 5", "task must be a text, got 5"),
         ("out = 5", "out must be a text or left out, got 5"),
         ("[training]\nclip_norm = nan", "clip_norm must be above 0, got nan"),
-        ("[space]\ndeath_rate = [0.45678, 0.5]", "at most 3 digits after the point, got 0.45678"),
+        (
+            "[[space.branch]]\nmethod = 'rigl'\ndeath_rate = {low = 0.45678, high = 0.5}",
+            "at most 3 digits after the point, got 0.45678",
+        ),
         ("= 5", "must be TOML, and run.toml is not"),
     ],
 )
@@ -135,6 +138,7 @@ def test_a_search_in_a_pipe_prints_table_report_and_json_and_the_other_commands_
     summary = json.loads(done.stdout.splitlines()[-1])
     assert set(summary) == {
         *("best", "reference", "candidates", "epochs_spent", "epochs_full", "run", "report"),
+        *("epochs_audit", "trust"),
     }
     assert set(summary["best"]) == {"configuration", "metric", "epochs", "checkpoint"}
     assert summary["best"]["metric"] == summary["candidates"][0]["metric"]

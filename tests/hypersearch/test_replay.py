@@ -13,7 +13,7 @@ from hyperprune.hypersearch.arena import LiveArena, SilentObserver
 from hyperprune.hypersearch.executor import InProcess
 from hyperprune.hypersearch.replay import RowSpace, replay_once
 from hyperprune.hypersearch.run_folder import RunFolder
-from hyperprune.hypersearch.space import Space
+from hyperprune.hypersearch.space import Configuration, Space
 from hyperprune.hypersearch.strategies import Random
 from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table, record_table
 from hyperprune.records import EpochRecord
@@ -103,7 +103,14 @@ def test_a_replay_is_the_live_search_on_the_same_configurations_to_the_last_bit(
 
 
 def test_the_public_search_on_a_grid_is_what_its_replay_says(tmp_path):
-    space = Space(death=("set", "magnitude"), redistribution=("none", "nonzeros"))
+    branch = hp.Branch.of(
+        "dynamic_sparse",
+        allocation=["uniform", "er"],
+        death=["set", "magnitude"],
+        redistribution=["none", "nonzeros"],
+        death_rate=0.8,
+    )
+    space = Space(branches=[branch])
     full = hp.Full(candidates=8, final_epochs=FINAL, proposer="grid")
     lsh = hp.LSH(candidates=8, proposer="grid", **SMALL)
     hp.search(TinyTask(), full, space=space, folder=tmp_path / "full", seed=0)
@@ -188,17 +195,15 @@ def test_tpe_takes_rows_without_replacement_until_none_is_left(recorded):
 
 
 def test_the_row_nearest_to_an_answer_is_the_one_with_its_names_and_then_its_death_rate():
-    space = Space()
-    names = {"allocation": "er", "growth": "random", "redistribution": "none"}
-    rows = [
-        space.configuration(death="set", death_rate=0.5, **names),
-        space.configuration(death="set", death_rate=0.8, **names),
-        space.configuration(death="magnitude", death_rate=0.62, **names),
-    ]
+    def row(death, rate):
+        return Configuration.of("dynamic_sparse", allocation="er", death=death, death_rate=rate)
+
+    rows = [row("set", 0.5), row("set", 0.8), row("magnitude", 0.62), Configuration.of("static")]
     left = RowSpace.over(rows)
-    assert left.configuration(death="set", death_rate=0.62, **names) == rows[0]
-    assert left.configuration(death="set", death_rate=0.62, **names) == rows[1]
-    assert left.grid() == [rows[2]]
+    assert left.nearest(row("set", 0.62)) == rows[0]
+    assert left.nearest(row("set", 0.62)) == rows[1]
+    assert left.nearest(row("set", 0.62)) == rows[2]
+    assert left.grid() == [rows[3]]
 
 
 def _records(values):
@@ -387,14 +392,26 @@ def test_no_repeats_are_refused(recorded):
         hp.replay(recorded[2], LSH, repeats=0)
 
 
-def test_tpe_on_rows_of_other_methods_is_refused_and_random_draws_them():
+def test_every_proposer_draws_rows_of_other_methods():
     table = _table([[3, 2, 1], [3, 2, 2], [3, 3, 3], [4, 4, 4], [5, 5, 5]])
-    others = tuple(hp.Configuration.of("rigl", death_rate=rate) for rate in (0.1, 0.2, 0.3, 0.4, 0.5))
+    rates = tuple(hp.Configuration.of("rigl", death_rate=rate) for rate in (0.1, 0.2, 0.3, 0.4))
+    others = (*rates, hp.Configuration.of("static"))
     table = replace(table, runs=(replace(table.runs[0], configurations=others),))
     lsh = hp.LSH(candidates=4, first_epochs=1, round_epochs=1, final_epochs=2)
-    with pytest.raises(InputError, match=r"'tpe' replays rows that all have .*--proposer random"):
+    for proposer in ("random", "tpe"):
+        record = replay_once(table, replace(lsh, proposer=proposer), seed=1)
+        drawn = [hp.Configuration.from_json(row.configuration) for row in record.candidates]
+        assert len(set(drawn)) == 5
+        assert set(drawn) == set(others)
+
+
+def test_spectra_of_another_state_than_was_recorded_are_refused():
+    table = _table([[3, 2, 1], [3, 2, 2], [3, 3, 3]])
+    lsh = hp.LSH(candidates=3, first_epochs=1, final_epochs=2, proposer="random", spectrum_state="full")
+    with pytest.raises(InputError, match="of the hidden state, and spectrum_state is 'full'"):
         hp.replay(table, lsh, repeats=1)
-    assert hp.replay(table, replace(lsh, proposer="random"), repeats=1).picks[0].startswith("rigl")
+    measured = replace(table, identity={**table.identity, "spectrum_state": "full"})
+    assert len(hp.replay(measured, lsh, repeats=1).picks) == 1
 
 
 def test_a_spectrum_signal_on_a_table_without_spectra_is_refused():

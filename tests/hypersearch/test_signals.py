@@ -5,7 +5,7 @@ import pytest
 
 import hyperprune as hp
 from hyperprune.errors import InputError
-from hyperprune.hypersearch.signals import SIGNALS, Epochs, measure, rank_average
+from hyperprune.hypersearch.signals import SIGNALS, Epochs, RankAverage, measure
 from hyperprune.records import EpochRecord
 from hyperprune.spectra import pca_trajectories
 
@@ -84,7 +84,7 @@ def test_a_recorded_candidates_signals_are_computed_once_and_are_the_same():
     kept = {key: Epochs(records) for key, records in candidates.items()}
     for name in SIGNALS:
         assert measure(name, reference, kept) == measure(name, reference, candidates)
-    kept["c0"].kept["loss"] = -1.0
+    kept["c0"].kept[SIGNALS["loss"]] = -1.0
     assert measure("loss", reference, kept)["c0"] == -1.0
 
 
@@ -96,7 +96,7 @@ def test_a_signal_of_ones_own_ranks_by_its_name(monkeypatch):
     reference, candidates = _round()
     assert measure("gap", reference, candidates) == gap(reference, candidates)
     assert hp.LSH(candidates=4, final_epochs=10, signal="gap").signal == "gap"
-    monkeypatch.setitem(SIGNALS, "mix", rank_average(SIGNALS["loss"], gap))
+    monkeypatch.setitem(SIGNALS, "mix", RankAverage((SIGNALS["loss"], gap)))
     assert min(measure("mix", reference, candidates).values()) == 1.0
 
 

@@ -10,6 +10,7 @@ from hyperprune.errors import InputError
 from hyperprune.hypersearch.strategies import (
     LSH,
     STRATEGIES,
+    Ahead,
     EveryCandidateFailed,
     Full,
     Hyperband,
@@ -35,7 +36,7 @@ class Numbers:
         self.epochs |= dict.fromkeys(keys, 0)
         return keys
 
-    def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
+    def advance(self, keys: Sequence[str], to_epoch: int, *, ahead: Ahead | None = None) -> list[str]:
         for key in keys:
             assert self.epochs[key] <= to_epoch
             self.epochs[key] = to_epoch
@@ -200,7 +201,7 @@ class Mortal(Numbers):
         self.born = {**getattr(self, "born", {}), round_number: keys}
         return keys
 
-    def advance(self, keys, to_epoch):
+    def advance(self, keys, to_epoch, *, ahead=None):
         alive = super().advance(keys, to_epoch)
         if not alive:
             raise EveryCandidateFailed("every candidate failed")

@@ -99,8 +99,9 @@ def test_an_unfinished_run_has_a_leader_but_no_winner(make_run: Callable[..., Ru
 def test_the_summary_has_the_promised_keys_and_the_winners_numbers(run: RunRecord) -> None:
     summary = summary_json(run, folder=Path("runs/a"), report=Path("runs/a/report.html"))
     assert set(summary) == {
-        "best", "reference", "candidates", "epochs_spent", "epochs_full", "run", "report",
-    }  # fmt: skip
+        *("best", "reference", "candidates", "epochs_spent", "epochs_full", "epochs_audit", "trust"),
+        *("run", "report"),
+    }
     first = run.candidates[0]
     assert summary["best"] == {
         "configuration": dict(first.configuration),

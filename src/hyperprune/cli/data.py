@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("action", nargs="?", choices=("list", "fetch"), default="list", help="(list)")
     parser.add_argument("name", nargs="?", metavar="NAME", help="what to fetch")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data are looked for first")
+    parser.add_argument("--json", action="store_true", help="print it as one JSON object on one line")
     parser.set_defaults(run=run)
 
 
@@ -29,11 +31,21 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "fetch":
         if options.name is None:
             raise InputError("data fetch needs the name of a data set; 'hyperprune data' lists them")
-        print(fetch(options.name, data_dir=options.data_dir))
+        path = fetch(options.name, data_dir=options.data_dir)
+        print(path)
+        if options.json:
+            print(json.dumps({"name": options.name, "path": str(path)}))
         return 0
     if options.name is not None:
         raise InputError(f"data list takes no name, got {options.name!r}; use 'data fetch {options.name}'")
-    for row in list_datasets(data_dir=options.data_dir):
+    rows = list_datasets(data_dir=options.data_dir)
+    for row in rows:
         place = row.path or f"not here: hyperprune data fetch {row.name}"
         print(f"{row.name:18} {row.num_bytes / 1e6:8.1f} MB  {place}")
+    if options.json:
+        described = [
+            {"name": row.name, "bytes": row.num_bytes, "path": None if row.path is None else str(row.path)}
+            for row in rows
+        ]
+        print(json.dumps({"data": described}))
     return 0

@@ -2,18 +2,25 @@
 
 Commands import what they need when they run, so that `--help` and `--version` stay quick.
 Exit codes: 0 done, 1 the work failed, 2 wrong usage or input, 130 interrupted (the run can go on).
+Ctrl-C lets go of workers and folders first; a second one ends the process at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import hyperprune
 from hyperprune.cli import (
     data,
+    extend,
     methods,
     record,
     replay,
@@ -45,8 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hyperprune {hyperprune.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (search, train, spectrum, report, status, record, replay, tasks, methods, data, reproduce):
+    for module in (search, extend, status, report, train, spectrum, record, replay, tasks, methods, data):
         module.add_parser(commands)
+    reproduce.add_parser(commands)
     return parser
 
 
@@ -54,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     options = build_parser().parse_args(arguments)
     try:
-        return options.run(options)
+        with _second_interrupt_kills():
+            return options.run(options)
     except InputError as error:
         print(f"hyperprune: error: {error}", file=sys.stderr)
         return 2
@@ -70,6 +79,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a full disk, above all: what the journal holds is safe
-        print(f"hyperprune: failed: {error}", file=sys.stderr)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "; nothing is lost: make room, and the same command goes on" if full else ""
+        print(f"hyperprune: failed: {error}{remedy}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _second_interrupt_kills() -> Iterator[None]:
+    """In the block the first Ctrl-C raises KeyboardInterrupt, as ever, and the next one ends the process."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone has signal handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

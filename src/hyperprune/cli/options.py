@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hyperprune.tasks.contract import Task
 
 DEFAULT_TASK = "pydoc"
+EXECUTOR_OPTIONS = ("workers", "executor", "ray_address", "gpus_per_candidate")
 TASK_HELP = "a built-in task (see 'hyperprune tasks'), text:PATH, or file.py:name"
 
 
@@ -44,6 +45,18 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data are looked for first")
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run in the folder first")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
+
+
+def add_executor_options(parser: argparse.ArgumentParser) -> None:
+    """Where candidates are trained."""
+    parser.add_argument("--workers", type=int, metavar="N", help="candidates trained at a time (the cores)")
+    parser.add_argument("--executor", metavar="NAME", help="local or ray (local)")
+    parser.add_argument(
+        "--ray-address", metavar="A", help="auto or host:port of a Ray cluster (starts Ray here)"
+    )
+    parser.add_argument(
+        "--gpus-per-candidate", type=float, metavar="G", help="share of a GPU, with --device cuda (1)"
+    )
 
 
 def read_config(path: Path | None, *, values: Iterable[str], tables: Iterable[str]) -> dict[str, Any]:
@@ -107,21 +120,27 @@ class _RunValues:
     seed: int = 0
     threads: int = 1
     device: str = "cpu"
-    workers: int = 1
+    workers: int | None = None
+    executor: str = "local"
+    ray_address: str | None = None
+    gpus_per_candidate: float | None = None
     epochs: int | None = None
+    reference: str | None = None
+    audit: int = 0
 
 
-def check_values(values: Mapping[str, Any], *, workers: int) -> dict[str, Any]:
+def check_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """The plain options of a run, from a file or the command line, with their types checked.
 
-    Args:
-        values: those given.
-        workers: how many, where none are given.
+    Local workers on the CPU are as many as the cores, where none are asked for.
     """
     from hyperprune.settings import from_mapping
 
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-    return asdict(from_mapping(_RunValues, {"workers": workers, **plain}, "the run's option"))
+    checked = asdict(from_mapping(_RunValues, plain, "the run's option"))
+    if checked["workers"] is None and checked["executor"] == "local" and checked["device"] == "cpu":
+        checked["workers"] = usable_cores()
+    return checked
 
 
 def usable_cores() -> int:

@@ -54,6 +54,8 @@ class Progress:
             case "candidates":
                 when = f"round {event['round']}: new" if event["round"] else "initial"
                 self._say(f"{when} candidates: {', '.join(entry['key'] for entry in event['entries'])}")
+            case "extended":
+                self._say(f"extended by {state.extensions[-1].text}")
             case "segment":
                 self._segment(state, event)
             case "round":
@@ -94,7 +96,7 @@ class Progress:
     def _show(self, state: RunState) -> None:
         if not self._live:
             return
-        done = state.epochs_spent + state.epochs_trained(REFERENCE_KEY)
+        done = state.epochs_spent + state.epochs_audit + state.epochs_trained(REFERENCE_KEY)
         done += sum(max(0, epoch - state.epochs_trained(key)) for key, epoch in self._ahead.items())
         alive = sum(candidate.outcome in ("running", "finalist") for candidate in state.candidates.values())
         self._bar.update(

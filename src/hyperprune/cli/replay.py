@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from hyperprune.hypersearch.strategies import Strategy
     from hyperprune.hypersearch.table import CandidateTable
 
-_NUMBERS = ("candidates", "first_epochs", "round_epochs", "final_epochs", "eta", "proposer", "history")
+_NUMBERS = (
+    *("candidates", "first_epochs", "round_epochs", "final_epochs", "eta"),
+    *("proposer", "history", "spectrum_dims"),
+)
 
 
 def add_parser(commands: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,28 @@ def add_parser(commands: Any) -> None:
         commands,
         "report",
         about="Write the report of a run, finished or not.",
-        examples=("hyperprune report runs/pydoc", "hyperprune report runs/pydoc --html report.html"),
+        examples=(
+            "hyperprune report runs/pydoc",
+            "hyperprune report runs/pydoc --html report.html",
+            "hyperprune report runs/pydoc --jsonl epochs.jsonl --optuna study.db",
+        ),
     )
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="the run folder")
     parser.add_argument("--html", type=Path, metavar="FILE", help="copy the page to this file too")
+    parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write every epoch's record, one per line")
+    parser.add_argument(
+        "--optuna", type=Path, metavar="FILE", help="write an Optuna study (SQLite) for optuna-dashboard"
+    )
+    parser.add_argument("--json", action="store_true", help="print the files as one JSON object on one line")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     from hyperprune.hypersearch.run_folder import read_run
-    from hyperprune.report import write_report
+    from hyperprune.report import summary_json, write_epochs, write_report, write_study
 
-    files = write_report(read_run(options.run_folder), options.run_folder)
+    record = read_run(options.run_folder)
+    files = write_report(record, options.run_folder)
     if options.html is not None:
         if files.html is None:
             raise InputError("a page needs matplotlib and jinja2; pip install 'hyperprune[report]'")
@@ -38,5 +49,20 @@ def run(options: argparse.Namespace) -> int:
             raise InputError(
                 f"--html must be a file that can be written, got {options.html}: {error}"
             ) from error
-    print(options.html or files.html or files.markdown)
+    report = options.html or files.html or files.markdown
+    print(report)
+    if options.jsonl is not None:
+        write_epochs(record, options.jsonl)
+        print(options.jsonl)
+    if options.optuna is not None:
+        write_study(record, options.optuna, name=options.run_folder.resolve().name)
+        print(options.optuna)
+    if options.json:
+        written = {"jsonl": options.jsonl, "optuna": options.optuna}
+        print(
+            json.dumps(
+                summary_json(record, folder=options.run_folder, report=report)
+                | {name: None if path is None else str(path) for name, path in written.items()}
+            )
+        )
     return 0

@@ -12,16 +12,19 @@ from hyperprune.cli import options as shared
 from hyperprune.tasks.tables import SETTING_TABLES
 
 if TYPE_CHECKING:
+    from hyperprune.hypersearch.search import SearchResult
+    from hyperprune.hypersearch.space import Space
     from hyperprune.hypersearch.strategies import Strategy
+    from hyperprune.tasks.contract import Task
 
 SIGNAL_HELP = (
     "what ranks candidates: spectrum, spectrum_joint, spectrum_raw, loss, blend or one's own (spectrum)"
 )
 STRATEGY_OPTIONS = (
     *("candidates", "first_epochs", "round_epochs", "final_epochs", "eta"),
-    *("proposer", "history", "signal"),
+    *("proposer", "history", "signal", "spectrum_dims", "spectrum_state"),
 )
-RUN_OPTIONS = ("sparsity", "seed", "threads", "device", "workers")
+RUN_OPTIONS = ("sparsity", "seed", "threads", "device", *shared.EXECUTOR_OPTIONS, "reference", "audit")
 
 
 def add_parser(commands: Any) -> None:
@@ -33,7 +36,9 @@ def add_parser(commands: Any) -> None:
             "hyperprune search",
             "hyperprune search ptb --config examples/ptb-small.toml --data-dir DATA",
             "hyperprune search my_task.py:task --sparsity 0.9 --candidates 12 --final-epochs 40",
-            "hyperprune search --signal loss --out runs/by-loss",
+            "hyperprune search --signal loss --reference runs/pydoc --out runs/by-loss",
+            "hyperprune search --space wide --candidates 24 --audit 4 --out runs/wide",
+            "hyperprune search ptb --executor ray --ray-address auto --device cuda --gpus-per-candidate 0.25",
             "hyperprune search --plan",
         ),
     )
@@ -51,8 +56,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_strategy_options(parser)
     parser.add_argument("--signal", metavar="NAME", help=SIGNAL_HELP)
-    parser.add_argument("--workers", type=int, metavar="N", help="candidates trained at a time (the cores)")
-    parser.add_argument("--plan", action="store_true", help="print rounds and epochs, train nothing")
+    parser.add_argument(
+        "--spectrum-state", metavar="NAME", help="whose spectra are measured: hidden or full (hidden)"
+    )
+    parser.add_argument(
+        "--space",
+        metavar="NAME",
+        help="paper, sparse_to_sparse, wide or one's own (paper); see docs/search.md",
+    )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="RUN",
+        help="take the dense model of this run instead of training it",
+    )
+    parser.add_argument(
+        "--audit",
+        type=int,
+        metavar="N",
+        help="train N of the eliminated to the end afterwards, to judge the signal (0)",
+    )
+    shared.add_executor_options(parser)
+    parser.add_argument(
+        "--plan", action="store_true", help="print rounds, epochs and an estimated time; write nothing"
+    )
     shared.add_run_options(parser)
 
 
@@ -63,9 +90,14 @@ def add_strategy_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--round-epochs", type=int, metavar="N", help="epochs between eliminations (lsh)")
     parser.add_argument("--final-epochs", type=int, metavar="N", help="a finalist's epochs in all")
     parser.add_argument("--eta", type=int, metavar="N", help="one in N is kept (halving, hyperband; 3)")
-    parser.add_argument("--proposer", metavar="NAME", help="grid, random or tpe (lsh: tpe, else random)")
+    parser.add_argument(
+        "--proposer", metavar="NAME", help="grid, random, tpe or atpe (lsh: tpe, else random)"
+    )
     parser.add_argument(
         "--history", metavar="NAME", help="what the proposer learns from: survivors or all (survivors)"
+    )
+    parser.add_argument(
+        "--spectrum-dims", type=int, metavar="N", help="dimensions of the spectrum signals' PCA space (2)"
     )
 
 
@@ -77,23 +109,20 @@ def run(options: argparse.Namespace) -> int:
     )
     values = {name: config[name] for name in ("task", "out", *RUN_OPTIONS) if name in config}
     values |= shared.given(options, ("task", "out", *RUN_OPTIONS))
-    checked = shared.check_values(values, workers=shared.usable_cores())
+    checked = shared.check_values(values)
     name, out = checked.pop("task"), checked.pop("out")
     del checked["epochs"]  # the strategy's own
     folder = Path(out) if out is not None else shared.default_folder(name)
     task = shared.load_task(name, config, options.data_dir)
     strategy = _strategy(task.search_defaults, config.get("search", {}), options)
+    space = _space(config.get("space", {}), options.space)
     if options.plan:
-        return _print_plan(strategy, as_json=options.json)
+        return _print_plan(task, strategy, space, checked, as_json=options.json)
 
     from hyperprune.cli.progress import Progress
     from hyperprune.hypersearch.search import search
-    from hyperprune.hypersearch.space import Space
     from hyperprune.hypersearch.strategies import planned_epochs
-    from hyperprune.report import summary_json, text_table, write_report
-    from hyperprune.settings import from_mapping
 
-    space = from_mapping(Space, config.get("space", {}), "[space]")
     planned = planned_epochs(strategy) + strategy.final_epochs  # the dense reference's are the last ones
     with Progress(planned, folder) as progress:
         result = search(
@@ -105,13 +134,21 @@ def run(options: argparse.Namespace) -> int:
             observer=progress,
             **checked,
         )
-    report = write_report(result.record, folder)
+    print_result(result, as_json=options.json)
+    return 0
+
+
+def print_result(result: SearchResult, *, as_json: bool) -> None:
+    """Write the report, and print the table, where everything lies, and, if asked for, the JSON object."""
+    from hyperprune.report import summary_json, text_table, write_report
+
+    files = write_report(result.record, result.folder)
+    report = files.html or files.markdown
     print(text_table(result.record))
     print(f"weights: {result.checkpoint}")
-    print(f"report:  {report.html or report.markdown}")
-    if options.json:
-        print(json.dumps(summary_json(result.record, folder=folder, report=report.html or report.markdown)))
-    return 0
+    print(f"report:  {report}")
+    if as_json:
+        print(json.dumps(summary_json(result.record, folder=result.folder, report=report)))
 
 
 def _strategy(
@@ -141,12 +178,26 @@ def _strategy(
     return from_mapping(kind, chosen, "[search]")
 
 
-def _print_plan(strategy: Strategy, *, as_json: bool) -> int:
+def _space(config: Mapping[str, Any], name: str | None) -> Space:
+    """The space of the command line, or else of the file's [space]; its sparsity counts either way."""
+    from hyperprune.hypersearch.spaces import space_from
+
+    if name is None:
+        return space_from(config)
+    return space_from({key: value for key, value in config.items() if key != "branch"} | {"name": name})
+
+
+def _print_plan(
+    task: Task, strategy: Strategy, space: Space, values: Mapping[str, Any], *, as_json: bool
+) -> int:
+    from hyperprune.hypersearch.estimate import estimate
+    from hyperprune.hypersearch.fitting import check_space
     from hyperprune.hypersearch.strategies import planned_epochs
 
-    rounds = strategy.plan()
-    total = planned_epochs(strategy)
-    print(f"{strategy.name}: {strategy.candidates} candidates, {strategy.final_epochs} final epochs")
+    check_space(strategy, space)
+    rounds, final = strategy.plan(), strategy.final_epochs
+    total, created = planned_epochs(strategy), strategy.created
+    print(f"{strategy.name}: {strategy.candidates} candidates, {final} final epochs")
     if rounds:
         print("round  to epoch  candidates  kept  inserted  epochs")
         for planned in rounds:
@@ -154,10 +205,22 @@ def _print_plan(strategy: Strategy, *, as_json: bool) -> int:
                 f"{planned.number:5d}  {planned.epoch:8d}  {planned.entrants:10d}  {planned.kept:4d}  "
                 f"{planned.inserted:8d}  {planned.epochs:6d}"
             )
-    created = strategy.candidates + sum(planned.inserted for planned in rounds)
-    full = created * strategy.final_epochs
+    finalists = sum(epoch == final for epoch in strategy.rehearse().epochs.values())
+    print(f"  end  {final:8d}  {finalists:10d}{total - sum(row.epochs for row in rounds):24d}")
+    full = created * final
     print(f"{total} epochs in all, against {full} for training all {created} candidates to the end;")
-    print(f"the dense reference takes {strategy.final_epochs} more")
+    print(f"the dense reference takes {final} more")
+    workers = values["workers"] or shared.usable_cores()  # a cluster is asked when the search begins
+    places = {"workers": workers, "threads": values["threads"], "device": values["device"]}
+    guess = estimate(task, strategy, **places)
+    cost = guess.cost
+    print(
+        f"estimated time: {_duration(guess.seconds)} with {places['workers']} workers, without the audit: "
+        f"{guess.epochs_in_turn} epochs in turn\n"
+        f"at {cost.seconds:.2g} s (training {cost.train:.2g}, evaluation {cost.evaluate:.2g}, spectrum "
+        f"{cost.spectrum:.2g}), scaled up from {cost.num_timed} of {cost.num_batches}\n"
+        "batches of the dense model's first epoch and a short spectrum"
+    )
     if as_json:
         print(
             json.dumps(
@@ -165,8 +228,21 @@ def _print_plan(strategy: Strategy, *, as_json: bool) -> int:
                     "rounds": [planned._asdict() for planned in rounds],
                     "epochs": total,
                     "epochs_full": full,
-                    "epochs_reference": strategy.final_epochs,
+                    "epochs_reference": final,
+                    "seconds": guess.seconds,
+                    "seconds_per_epoch": {
+                        "training": cost.train,
+                        "evaluation": cost.evaluate,
+                        "spectrum": cost.spectrum,
+                    },
                 }
             )
         )
     return 0
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2g} seconds" if seconds < 100 else f"{seconds:.0f} seconds"

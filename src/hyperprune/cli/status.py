@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from hyperprune.cli import options as shared
+from hyperprune.errors import InputError
+
+_CLEAR = "\x1b[H\x1b[2J"
+_INTERRUPTED = "interrupted; it can go on"
 
 
 def add_parser(commands: Any) -> None:
@@ -15,24 +21,57 @@ def add_parser(commands: Any) -> None:
         commands,
         "status",
         about="Show where a run stands; changes nothing.",
-        examples=("hyperprune status runs/pydoc",),
+        examples=("hyperprune status runs/pydoc", "hyperprune status runs/pydoc --watch"),
     )
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="the run folder")
+    parser.add_argument(
+        "--watch",
+        type=float,
+        nargs="?",
+        const=2.0,
+        metavar="SECONDS",
+        help="show it again whenever it has changed, until no process works on the run (every 2 s)",
+    )
     parser.add_argument("--json", action="store_true", help="print it as one JSON object on one line")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from hyperprune.hypersearch.run_folder import holder, read_run
+    if options.watch is None:
+        text, _ = _status(options.run_folder, as_json=options.json)
+        print(text)
+        return 0
+    if not options.watch > 0:
+        raise InputError(f"watch must be above 0 seconds, got {options.watch:g}; leave the number out for 2")
+    shown, runs = "", True
+    try:
+        while runs:
+            text, runs = _status(options.run_folder, as_json=options.json)
+            if text != shown:
+                print(_CLEAR + text if sys.stdout.isatty() else text, flush=True)
+                shown = text
+            if runs:
+                time.sleep(options.watch)
+    except KeyboardInterrupt:  # the way to end watching; the run knows nothing of it
+        return 130
+    return 0
+
+
+def _status(folder: Path, *, as_json: bool) -> tuple[str, bool]:
+    """What is shown, and whether a process works on the run."""
+    from hyperprune.hypersearch.run_folder import epochs_in_training, holder, read_run
     from hyperprune.report import summary_json, text_table
 
-    record = read_run(options.run_folder)
-    pid = holder(options.run_folder)
-    state = (
-        "finished" if record.finished else f"running (process {pid})" if pid else "interrupted; it can go on"
-    )
-    print(f"{options.run_folder}: {state}")
-    print(text_table(record))
-    if options.json:
-        print(json.dumps({"state": state, "pid": pid, **summary_json(record, folder=options.run_folder)}))
-    return 0
+    pid = holder(folder)
+    record = read_run(folder)
+    runs = pid is not None and not record.finished
+    works = f"running (process {pid})" if pid else "starting"
+    state = "finished" if record.finished else works if runs else _INTERRUPTED
+    training = epochs_in_training(folder) if runs else {}
+    lines = [f"{folder}: {state}", text_table(record)]
+    if training:
+        lines.append("in training: " + ", ".join(f"{key} past epoch {at}" for key, at in training.items()))
+    if as_json:
+        summary = summary_json(record, folder=folder)
+        lines.append(json.dumps({"state": state, "pid": pid, "in_training": training, **summary}))
+    return "\n".join(lines), runs

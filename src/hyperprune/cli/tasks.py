@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 from hyperprune.cli import options as shared
@@ -10,6 +11,7 @@ from hyperprune.cli import options as shared
 
 def add_parser(commands: Any) -> None:
     parser = shared.add_parser(commands, "tasks", about="List the built-in tasks.")
+    parser.add_argument("--json", action="store_true", help="print them as one JSON object on one line")
     parser.set_defaults(run=run)
 
 
@@ -21,4 +23,6 @@ def run(options: argparse.Namespace) -> int:
     rows["file.py:name"] = "your own: a hyperprune.Task in a Python file (see examples/own_task.py)"
     for name, about in rows.items():
         print(f"{name:{max(map(len, rows))}}  {about}")
+    if options.json:
+        print(json.dumps({"tasks": [{"name": name, "about": about} for name, about in rows.items()]}))
     return 0

@@ -47,8 +47,9 @@ def run(options: argparse.Namespace) -> int:
     configuration = Configuration.of(options.method, **config.get("method", {}))
     if "out" in config:
         values["out"] = config["out"]
-    checked = shared.check_values(values, workers=1)
-    del checked["workers"], checked["task"]
+    checked = shared.check_values(values)
+    for other in ("task", "reference", "audit", *shared.EXECUTOR_OPTIONS):  # of a search
+        del checked[other]
     epochs, out = checked.pop("epochs"), checked.pop("out")
     if epochs is None:
         epochs = task.search_defaults.get("final_epochs", 100)

@@ -6,17 +6,17 @@ What the journal already tells is answered from it; the rest is computed and tol
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from hyperprune.errors import HyperpruneError, InputError
-from hyperprune.hypersearch.executor import Executor, Job
+from hyperprune.errors import HyperpruneError, InputError, WorkerError
+from hyperprune.hypersearch.executor import Executor, Job, Lost
 from hyperprune.hypersearch.proposers import Seen, get_proposer
 from hyperprune.hypersearch.run_folder import RunFolder
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
-from hyperprune.hypersearch.signals import Records, measure
-from hyperprune.hypersearch.space import DENSE, Configuration, Space
-from hyperprune.hypersearch.strategies import EveryCandidateFailed
+from hyperprune.hypersearch.signals import EachAlone, Records, get_signal, measure
+from hyperprune.hypersearch.space import Configuration, Space
+from hyperprune.hypersearch.strategies import Ahead, EveryCandidateFailed
 from hyperprune.records import EpochRecord
 from hyperprune.rng import derive_seed
 from hyperprune.tasks.contract import Task
@@ -70,7 +70,7 @@ class StateArena(ABC):
         """Remember an event, in the state above all."""
 
     @abstractmethod
-    def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
+    def advance(self, keys: Sequence[str], to_epoch: int, *, ahead: Ahead | None = None) -> list[str]:
         """Train the candidates, and the dense reference, to `to_epoch` epochs in all; the keys not failed."""
 
     def admit(self, proposer: str, count: int, *, round_number: int, history: str = "survivors") -> list[str]:
@@ -99,9 +99,14 @@ class StateArena(ABC):
         return [entry["key"] for entry in entries]
 
     def signals(self, keys: Sequence[str], signal: str, epoch: int) -> dict[str, float]:
-        return measure(
-            signal, self._records(REFERENCE_KEY, epoch), {key: self._records(key, epoch) for key in keys}
+        values = measure(
+            signal,
+            self._records(REFERENCE_KEY, epoch),
+            {key: self._records(key, epoch) for key in keys},
+            dims=self.state.header["strategy"].get("spectrum_dims"),
         )
+        candidates = self.state.candidates
+        return {key: self.state.weighed(value, candidates[key]) for key, value in values.items()}
 
     def eliminate(
         self, round_number: int, epoch: int, signals: Mapping[str, float], kept: Sequence[str]
@@ -157,6 +162,14 @@ class StateArena(ABC):
 class LiveArena(StateArena):
     """Trains what a strategy asks for, or finds it in the journal.
 
+    Rounds are no barriers: while segments of a round still run, idle workers begin what is certain to follow
+    (`Ahead`). A candidate is certain to be kept once fewer than `keep` others are before it or still to come.
+    That takes a signal in which a candidate's value does not depend on the others'.
+
+    A candidate whose worker dies time and again is marked failed, and the others go on. Where two in a row
+    are lost like that, or the dense reference, the machine is to blame rather than a candidate: the search
+    stops, nobody is marked, and the same command tries again.
+
     Args:
         task: what is trained.
         space: where proposals come from.
@@ -182,31 +195,127 @@ class LiveArena(StateArena):
         self._task, self._run = task, run
         self._lead = (REFERENCE_KEY,) if with_reference else ()
         self._executor, self._measures_spectra, self._observer = executor, measures_spectra, observer
+        self._running: set[str] = set()
+        self._lost: tuple[str, Lost] | None = None
+        self._values: dict[str, float] = {}
+
+    def without_reference(self) -> LiveArena:
+        """The same arena, in which the dense reference is trained only where it is asked for by its key."""
+        return LiveArena(
+            self._task,
+            self._space,
+            self._run,
+            self._executor,
+            measures_spectra=self._measures_spectra,
+            with_reference=False,
+            observer=self._observer,
+        )
 
     def record(self, event: Event) -> None:
         self._run.record(event)
         self._observer.event(self.state, event)
 
-    def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
+    def advance(self, keys: Sequence[str], to_epoch: int, *, ahead: Ahead | None = None) -> list[str]:
         state = self.state
-        if state.reference.outcome == "failed":
+        if self._lead and state.reference.outcome == "failed" and not self._has(REFERENCE_KEY, to_epoch):
             raise _reference_failed(state.reference.reason)
-        jobs = [
-            self._job(key, to_epoch)
-            for key in (*self._lead, *keys)
-            if state[key].outcome != "failed"
-            and (not state[key].epochs or state.epochs_trained(key) < to_epoch)
-        ]
-        for job, result in self._executor.run(jobs, self._on_epoch):
-            self._remember(job, result)
+        self._values.clear()
+        left = {key for key in (*self._lead, *keys) if self._lacks(key, to_epoch)}
+        # The longest first, so that no worker is left alone with one at the end; among equals the reference,
+        # without which nothing is certain.
+        for key in sorted(left, key=lambda key: (state.epochs_trained(key), key not in self._lead, key)):
+            self._begin(key, to_epoch)
+        while left:
+            if ahead is not None:
+                self._begin_certain([key for key in keys if key not in left], left, to_epoch, ahead)
+            key = self._take()
+            if key in left and (not self._lacks(key, to_epoch) or self._is_lost(key)):
+                left.discard(key)
+            elif key in left:
+                self._begin(key, to_epoch)
+        self._give_up_lost()
         # By epochs, not by outcome: a resumed search must not miss a candidate before the epoch it failed in.
-        alive = [key for key in keys if state.epochs_trained(key) >= to_epoch]
+        alive = [key for key in keys if self._has(key, to_epoch)]
         if not alive:
             reasons = "\n".join(f"  {key}: {state[key].reason}" for key in keys)
             raise EveryCandidateFailed(
                 f"every candidate failed; lower learning_rate or the sparsity:\n{reasons}"
             )
         return alive
+
+    def _lacks(self, key: str, to_epoch: int) -> bool:
+        """Whether the candidate is still to be trained to an epoch."""
+        return self.state[key].outcome != "failed" and not self._has(key, to_epoch)
+
+    def _has(self, key: str, epoch: int) -> bool:
+        return len(self.state[key].epochs) > epoch
+
+    def _begin(self, key: str, to_epoch: int) -> None:
+        """Have the candidate trained, unless it is being trained already."""
+        if key not in self._running:
+            self._running.add(key)
+            self._executor.submit(self._job(key, to_epoch))
+
+    def _begin_certain(self, done: Sequence[str], left: set[str], to_epoch: int, ahead: Ahead) -> None:
+        """Give idle workers what is certain to follow."""
+        idle = self._executor.idle
+        if not idle:
+            return
+        for key, epoch in self._certain(done, left, to_epoch, ahead):
+            if not idle:
+                return
+            if key not in self._running and not self._is_lost(key) and self._lacks(key, epoch):
+                self._begin(key, epoch)
+                idle -= 1
+
+    def _certain(
+        self, done: Sequence[str], left: set[str], to_epoch: int, ahead: Ahead
+    ) -> Iterator[tuple[str, int]]:
+        """Who is certain to be trained on, and to which epoch; the most urgent first."""
+        trained = [key for key in done if self._has(key, to_epoch)]
+        num_certain = ahead.keep - sum(key not in self._lead for key in left)
+        if num_certain > 0 and not left & set(self._lead) and isinstance(get_signal(ahead.signal), EachAlone):
+            fresh = [key for key in trained if key not in self._values]
+            self._values |= self.signals(fresh, ahead.signal, to_epoch)
+            trained.sort(key=lambda key: (self._values[key], key))
+            yield from ((key, ahead.epochs[0]) for key in trained[:num_certain])
+        yield from ((key, epoch) for epoch in ahead.epochs for key in self._lead)
+
+    def _take(self) -> str:
+        """Wait for a segment to end, and remember it; the key."""
+        job, outcome = self._executor.wait(self._on_epoch)
+        self._running.discard(job.key)
+        if not isinstance(outcome, Lost):
+            self._remember(job, outcome)
+            self._give_up_lost()
+        elif self._lost is not None or job.key == REFERENCE_KEY:
+            raise _worker_died(job.key, outcome)
+        else:
+            self._lost = job.key, outcome
+        return job.key
+
+    def _is_lost(self, key: str) -> bool:
+        return self._lost is not None and self._lost[0] == key
+
+    def _give_up_lost(self) -> None:
+        """Mark the candidate failed whose worker died every time, now that others are known to be well."""
+        if self._lost is None:
+            return
+        (key, lost), candidate = self._lost, self.state[self._lost[0]]
+        others = (REFERENCE_KEY, *self.state.candidates)
+        if not any(self.state.epochs_trained(other) for other in others if other != key):
+            raise _worker_died(key, lost)
+        self._lost = None
+        self.record(
+            {
+                "event": "segment",
+                "key": key,
+                "epochs": [],
+                "best_epoch": candidate.best_epoch,
+                "checkpoint": candidate.checkpoint,
+                "failure": lost.text,
+            }
+        )
 
     def _remember(self, job: Job, result: Advance) -> None:
         for note in result.notes:
@@ -227,7 +336,7 @@ class LiveArena(StateArena):
                 "failure": result.failure,
             }
         )
-        if job.key == REFERENCE_KEY and result.failure:
+        if job.key in self._lead and result.failure:
             raise _reference_failed(result.failure)
 
     def _job(self, key: str, to_epoch: int) -> Job:
@@ -235,13 +344,14 @@ class LiveArena(StateArena):
         header = self.state.header
         training = Training(
             method=configuration.build(),
-            sparsity=0.0 if configuration == DENSE else header["sparsity"],
+            sparsity=configuration.pruned_to(header["sparsity"]),
             total_epochs=header["strategy"]["final_epochs"],
             seed=self._seed,
             name=configuration.text,
             device=header["identity"]["device"],
             threads=header["identity"]["threads"],
             measure_spectrum=self._measures_spectra,
+            spectrum_state=header["strategy"].get("spectrum_state", "hidden"),
         )
         return Job(
             key=key,
@@ -262,11 +372,23 @@ class LiveArena(StateArena):
             except InputError as error:
                 self._observer.note(f"{key} is trained again: {error}")
                 damaged.append(self._job(key, self.state.epochs_trained(key)))
-        for _ in self._executor.run(damaged, self._on_epoch):
-            pass
+        for job in damaged:
+            self._executor.submit(job)
+        for _ in damaged:
+            job, outcome = self._executor.wait(self._on_epoch)
+            if isinstance(outcome, Lost):
+                raise _worker_died(job.key, outcome)
 
     def _on_epoch(self, key: str, record: EpochRecord) -> None:
+        self._run.note_epoch(key, record.epoch)
         self._observer.epoch(self.state, key, record)
+
+
+def _worker_died(key: str, lost: Lost) -> WorkerError:
+    return WorkerError(
+        f"{key} cannot be trained: {lost.text}; too little memory is the usual cause: use fewer --workers. "
+        "The same command goes on"
+    )
 
 
 def _reference_failed(reason: str | None) -> HyperpruneError:

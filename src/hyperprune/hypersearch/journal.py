@@ -45,15 +45,28 @@ class Journal:
         if self.num_cut_bytes:
             write_atomically(path.with_name(path.name + ".damaged"), path.read_bytes()[length:])
             os.truncate(path, length)
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)  # nothing is left to write when it is closed
+        self._length = length
         sync_folder(path.parent)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record; it is on the disk when this returns."""
+        """Add a record; it is on the disk when this returns.
+
+        Raises:
+            OSError: it could not be written (a full disk); the journal is as it was.
+        """
         text = json.dumps(record, separators=(",", ":"), ensure_ascii=True).encode()
-        self._file.write(b"%08x %s\n" % (zlib.crc32(text), text))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        try:
+            left = memoryview(line)
+            while left:  # a disk that fills up takes a part
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), self._length)
+            error.filename = error.filename or self._file.name
+            raise
+        self._length += len(line)
 
     def close(self) -> None:
         self._file.close()

@@ -2,18 +2,26 @@
 
 A proposal depends only on the seed (which names run and round), the space and what is known, so that a
 search that goes on after a crash proposes the same. A batch holds no duplicates, of itself or of earlier
-candidates.
+candidates, as long as the space has others.
+
+A proposer is a function `(space, count, history, known, seed) -> configurations`; the built-in ones are below
+and in `atpe`. One of your own is added by its name, before a strategy names it (a task file is a good place):
+
+    PROPOSERS["mine"] = lambda space, count, history, known, seed: distinct(
+        draw, count, known, space, seed  # where draw() gives one configuration
+    )
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.hypersearch.space import Configuration, Space
+from hyperprune.hypersearch.dimensions import Choice, Dimension
+from hyperprune.hypersearch.space import Configuration, Space, Suggest
 
 if TYPE_CHECKING:
     import optuna
@@ -34,7 +42,7 @@ class Seen(NamedTuple):
 
 History = Sequence[Seen]
 Proposer = Callable[[Space, int, History, Sequence[Configuration], int], list[Configuration]]
-_DRAWS_PER_CANDIDATE = 200  # how often a duplicate is drawn again before the space counts as exhausted
+_MOST_DUPLICATES = 20  # in a row, before another way of drawing is taken
 
 
 def random(
@@ -42,18 +50,19 @@ def random(
 ) -> list[Configuration]:
     """Uniform draws from the space (Bergstra & Bengio 2012)."""
     source = np.random.default_rng(seed)
-    return _unseen(lambda: space.sample(source), count, known)
+    return distinct(lambda: space.sample(source), count, known, space, seed)
 
 
 def grid(
     space: Space, count: int, history: History, known: Sequence[Configuration], seed: int
 ) -> list[Configuration]:
-    """Points of the grid in a seeded order.
+    """Points of the grid that are left, shuffled anew for each batch.
 
     Raises:
         InputError: more are asked for than the grid has left.
     """
-    points = [point for point in space.grid() if point not in set(known)]
+    taken = set(known)
+    points = [point for point in space.grid() if point not in taken]
     if count > len(points):
         raise InputError(
             f"the grid has {len(points)} points left and {count} candidates were asked for; "
@@ -71,15 +80,17 @@ def tpe(
     Eliminated candidates are told as pruned trials with the signal at their last epoch: Optuna sorts them
     behind all completed ones, the later pruned before the earlier. As completed trials they would compete
     by value, and signals of different epochs (ranks of different rounds, with "blend") do not compare.
+    Only the settings of the branch that was drawn are asked for.
 
     Args:
-        space: to draw from.
+        space: to draw from; of the history, what lies outside it is left out.
         count: how many to propose.
         history: earlier candidates; none gives random draws.
         known: configurations not to propose again.
         seed: of this batch.
     """
-    if not history:
+    told = [(seen, place) for seen in history if (place := space.coordinates(seen.configuration)) is not None]
+    if not told:
         return random(space, count, history, known, seed)
     import optuna
 
@@ -89,13 +100,9 @@ def tpe(
         study = optuna.create_study(
             sampler=optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=1, constant_liar=True)
         )
-        distributions: dict[str, optuna.distributions.BaseDistribution] = {
-            name: optuna.distributions.CategoricalDistribution(options)
-            for name, options in space.choices().items()
-        }
-        distributions["death_rate"] = optuna.distributions.FloatDistribution(*space.death_rate)
-        for seen in history:
-            params = {name: dict(seen.configuration.settings)[name] for name in distributions}
+        for seen, place in told:
+            params = {name: _told(own, value) for name, (own, value) in place.items()}
+            distributions = {name: _distribution(own) for name, (own, _) in place.items()}
             study.add_trial(
                 optuna.trial.create_trial(params=params, distributions=distributions, value=seen.signal)
                 if seen.dropped_at is None
@@ -106,12 +113,86 @@ def tpe(
                     intermediate_values={seen.dropped_at: seen.signal},
                 )
             )
-        return _unseen(lambda: space.configuration(**study.ask(distributions).params), count, known)
+        return distinct(lambda: space.ask(_asking(study.ask())), count, known, space, seed)
     finally:
         optuna.logging.set_verbosity(verbosity)
 
 
-PROPOSERS: dict[str, Proposer] = {"grid": grid, "random": random, "tpe": tpe}
+def _told(own: Dimension, value: Any) -> Any:
+    """A value as the estimators know it: a choice by its number."""
+    return own.options.index(value) if isinstance(own, Choice) else value
+
+
+def _distribution(own: Dimension) -> optuna.distributions.BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    if isinstance(own, Choice):
+        return CategoricalDistribution(tuple(range(own.size)))
+    return FloatDistribution(own.low, own.high, log=own.log)
+
+
+def _asking(trial: optuna.Trial) -> Suggest:
+    def suggest(name: str, own: Dimension) -> Any:
+        if isinstance(own, Choice):
+            return own.options[trial.suggest_categorical(name, tuple(range(own.size)))]
+        return own.rounded(trial.suggest_float(name, own.low, own.high, log=own.log))
+
+    return suggest
+
+
+def distinct(
+    draw: Callable[[], Configuration],
+    count: int,
+    known: Sequence[Configuration],
+    space: Space,
+    seed: int,
+) -> list[Configuration]:
+    """A batch without duplicates, of itself or of the known ones.
+
+    Args:
+        draw: gives configurations, duplicates among them.
+        count: how many are wanted.
+        known: not to be proposed again.
+        space: where uniform draws take over when `draw` gives nothing but duplicates, and, when these do too,
+            a shuffle of all that is left.
+        seed: of both.
+
+    Raises:
+        InputError: the space has fewer left.
+    """
+    seen, batch = set(known), list[Configuration]()
+    source = np.random.default_rng([seed, 1])
+    for another in (draw, lambda: space.sample(source)):
+        duplicates = 0
+        while len(batch) < count and duplicates < _MOST_DUPLICATES:
+            configuration = another()
+            duplicates += 1
+            if configuration not in seen:
+                seen.add(configuration)
+                batch.append(configuration)
+                duplicates = 0
+    if len(batch) == count:
+        return batch
+    left = [configuration for configuration in space.everything() if configuration not in seen]
+    missing = count - len(batch)
+    if len(left) < missing:
+        raise InputError(
+            f"the space must hold the {count} new candidates asked for, and it has {len(batch) + len(left)} "
+            "unseen ones left; widen [space] or ask for fewer candidates"
+        )
+    return batch + [left[index] for index in source.permutation(len(left))[:missing]]
+
+
+def _atpe(
+    space: Space, count: int, history: History, known: Sequence[Configuration], seed: int
+) -> list[Configuration]:
+    """Adaptive TPE, by hyperopt; see `atpe`, which is imported when it is asked for."""
+    from hyperprune.hypersearch.atpe import atpe
+
+    return atpe(space, count, history, known, seed)
+
+
+PROPOSERS: dict[str, Proposer] = {"grid": grid, "random": random, "tpe": tpe, "atpe": _atpe}
 
 
 def get_proposer(name: str) -> Proposer:
@@ -120,22 +201,3 @@ def get_proposer(name: str) -> Proposer:
         return PROPOSERS[name]
     except KeyError:
         raise unknown_name("proposer", name, PROPOSERS) from None
-
-
-def _unseen(
-    draw: Callable[[], Configuration], count: int, known: Sequence[Configuration]
-) -> list[Configuration]:
-    seen, batch = set(known), list[Configuration]()
-    for _ in range(count * _DRAWS_PER_CANDIDATE):
-        if len(batch) == count:
-            return batch
-        configuration = draw()
-        if configuration not in seen:
-            seen.add(configuration)
-            batch.append(configuration)
-    if len(batch) == count:
-        return batch
-    raise InputError(
-        f"the space must hold the {count} new candidates asked for, and only {len(batch)} unseen ones "
-        "were found; widen [space] or ask for fewer candidates"
-    )

@@ -5,13 +5,13 @@ come from the table's rows, without replacement, and an epoch is looked up where
 rounds, ranks and the pick come from the same `RunState`. It takes milliseconds, so that a strategy can be
 judged by the distribution of its regret over a thousand searches.
 
-With the proposers "grid" and "random" a batch is a uniform draw of the rows that are left. "tpe" asks
-Optuna in the space that the rows span, and takes the row nearest to each answer that is left.
+With the proposers "grid" and "random" a batch is a uniform draw of the rows that are left. The ones that
+learn answer in the space that the rows span, and the row nearest to each answer that is left is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,13 +19,16 @@ import numpy as np
 
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.arena import StateArena
+from hyperprune.hypersearch.dimensions import Choice, Dimension, Range
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
-from hyperprune.hypersearch.signals import Epochs, Records
-from hyperprune.hypersearch.space import Configuration, Space
-from hyperprune.hypersearch.strategies import Strategy
+from hyperprune.hypersearch.signals import Epochs, Records, get_signal, needs_spectra
+from hyperprune.hypersearch.space import Branch, Configuration, Space, Suggest
+from hyperprune.hypersearch.strategies import Ahead, Strategy
 from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import RunRecord
 from hyperprune.rng import derive_seed
+
+_DIGITS = 15  # of the ranges that rows span: a row's own numbers are kept as they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +118,13 @@ class ReplayArena(StateArena):
     """Looks up what a strategy asks to be trained."""
 
     def __init__(self, rows: _Rows, state: RunState) -> None:
-        super().__init__(state, Space())
+        super().__init__(state, rows.space)
         self._rows = rows
 
     def record(self, event: Event) -> None:
         self.state.apply(event)
 
-    def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
+    def advance(self, keys: Sequence[str], to_epoch: int, *, ahead: Ahead | None = None) -> list[str]:
         for key in (REFERENCE_KEY, *keys):
             known = len(self.state[key].epochs)
             if known <= to_epoch:
@@ -142,7 +145,11 @@ class ReplayArena(StateArena):
 
 @dataclass(frozen=True, kw_only=True)
 class RowSpace(Space):
-    """The rows that are left, as a space for the proposers: what it has given away it no longer holds."""
+    """The rows that are left, as a space for the proposers: what it has given away it no longer holds.
+
+    Its branches are what the rows span: one for each method with the same names of settings; numbers span a
+    range, anything else is one of the values that occur.
+    """
 
     rows: list[Configuration] = field(default_factory=list)
 
@@ -151,53 +158,70 @@ class RowSpace(Space):
 
     @classmethod
     def over(cls, rows: Sequence[Configuration]) -> RowSpace:
-        """Spans the names and death rates that occur in the rows, where all have the default space's."""
-        settings = [dict(row.settings) for row in rows]
-        names = ("allocation", "death", "growth", "redistribution")
-        if not all(all(name in item for name in (*names, "death_rate")) for item in settings):
-            return cls(allocation=(), rows=list(rows))
-        rates = [item["death_rate"] for item in settings]
-        options = {name: tuple(dict.fromkeys(item[name] for item in settings)) for name in names}
-        return cls(
-            allocation=options["allocation"],
-            death=options["death"],
-            growth=options["growth"],
-            redistribution=options["redistribution"],
-            death_rate=(min(rates), max(rates)),
-            rows=list(rows),
-        )
+        kinds: dict[tuple[str, ...], list[Configuration]] = {}
+        for row in rows:
+            kinds.setdefault((row.method, *dict(row.settings)), []).append(row)
+        return cls(branches=tuple(_spanned(alike) for alike in kinds.values()), rows=list(rows))
 
     def beside(self, known: Sequence[Configuration]) -> RowSpace:
         """The same without the known ones."""
         taken = set(known)
         return replace(self, rows=[row for row in self.rows if row not in taken])
 
-    def choices(self) -> dict[str, tuple[str, ...]]:
-        if not self.allocation:
-            raise InputError(
-                "the proposer 'tpe' replays rows that all have an allocation, death, growth, redistribution "
-                "and death_rate, and this table has others; use --proposer random or grid"
-            )
-        return super().choices()
-
     def grid(self) -> list[Configuration]:
         return list(self.rows)
+
+    def everything(self) -> Iterator[Configuration]:
+        return iter(list(self.rows))
 
     def sample(self, random: np.random.Generator) -> Configuration:
         return self.rows.pop(random.integers(len(self.rows)))
 
-    def configuration(self, *, death_rate: float, **chosen: str) -> Configuration:
-        """The nearest row: fewest different names, then the nearest death rate."""
+    def ask(self, suggest: Suggest) -> Configuration:
+        return self.nearest(super().ask(suggest))
+
+    def nearest(self, wanted: Configuration) -> Configuration:
+        """Take the nearest row: the same method first, then fewest different names, then nearest numbers.
+
+        Numbers are compared as shares of the range that the rows span.
+        """
+        here = self.coordinates(wanted)
+        assert here is not None
 
         def distance(index: int) -> tuple[float, ...]:
-            values = dict(self.rows[index].settings)
-            differing = sum(values[name] != value for name, value in chosen.items())
-            return differing, abs(values["death_rate"] - death_rate)
+            row = self.coordinates(self.rows[index])
+            assert row is not None
+            if row.keys() != here.keys():
+                return 1, 0, 0.0
+            differing = sum(
+                isinstance(own, Choice) and row[name][1] != value for name, (own, value) in here.items()
+            )
+            apart = sum(
+                abs(row[name][1] - value) / (own.high - own.low)
+                for name, (own, value) in here.items()
+                if isinstance(own, Range)
+            )
+            return 0, differing, apart
 
         return self.rows.pop(min(range(len(self.rows)), key=distance))
 
-    def size(self) -> float:
+    def size(self) -> int:
         return len(self.rows)
+
+
+def _spanned(rows: Sequence[Configuration]) -> Branch:
+    """The branch that rows with the same method and names of settings span."""
+    settings = [dict(row.settings) for row in rows]
+    dimensions: dict[str, Dimension] = {}
+    for name in settings[0]:
+        values = list(dict.fromkeys(item[name] for item in settings))
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        if numbers and len(values) > 1:
+            dimensions[name] = Range(min(values), max(values), digits=_DIGITS)
+        else:
+            dimensions[name] = Choice(tuple(values))
+    ordered = sorted(dimensions.items(), key=lambda pair: (isinstance(pair[1], Range), pair[0]))
+    return Branch(method=rows[0].method, settings=tuple(ordered))
 
 
 class _Rows:
@@ -206,7 +230,7 @@ class _Rows:
     def __init__(self, table: CandidateTable, number: int) -> None:
         self.table, self.run = table, table.runs[number]
         self._by_configuration = dict(zip(self.run.configurations, self.run.candidates, strict=True))
-        self._space = RowSpace.over(self.run.configurations)
+        self.space = RowSpace.over(self.run.configurations)
         self._epochs: dict[tuple[Configuration | None, int], Epochs] = {}
         self._json: dict[tuple[Configuration | None, int], Mapping[str, Any]] = {}
         finals = [table.final_metric(records) for records in self.run.candidates]
@@ -222,7 +246,7 @@ class _Rows:
         self, key: str, configuration: Configuration | None, known: int, to_epoch: int
     ) -> Mapping[str, Any]:
         """The event that a live search would have told of these epochs, without their spectra."""
-        trained = self._row(configuration)[1 : to_epoch + 1]
+        trained = [record for record in self._row(configuration)[1 : to_epoch + 1] if record.at_sparsity]
         better = min if self.table.lower_is_better else max
         best = better(trained, key=lambda record: record.metric).epoch if trained else None  # the first one
         entries = [self._entry(configuration, epoch) for epoch in range(known, to_epoch + 1)]
@@ -236,7 +260,7 @@ class _Rows:
         }
 
     def space_beside(self, known: Sequence[Configuration], count: int) -> RowSpace:
-        space = self._space.beside(known)
+        space = self.space.beside(known)
         if count > space.size():
             raise InputError(
                 f"a replay draws without replacement, and {count} candidates were asked for where the table "
@@ -287,7 +311,13 @@ def _check(table: CandidateTable, strategy: Strategy) -> None:
             f"a replay draws without replacement: {strategy.name} creates {strategy.created} candidates and "
             f"the table has {table.num_rows} rows; lower candidates (hyperband: raise first_epochs or eta)"
         )
-    if strategy.uses_signal and not table.has_spectra and strategy.signal.startswith(("spectrum", "blend")):
+    measured = table.identity.get("spectrum_state", "hidden")
+    if table.has_spectra and strategy.spectrum_state != measured:
+        raise InputError(
+            f"a replay has the spectra that were recorded, of the {measured} state, and spectrum_state is "
+            f"{strategy.spectrum_state!r}; leave it out, or record another table"
+        )
+    if strategy.uses_signal and not table.has_spectra and needs_spectra(get_signal(strategy.signal)):
         raise InputError(
             f"the signal {strategy.signal!r} needs spectra, and the table was recorded without; "
             "use --signal loss"

@@ -4,7 +4,7 @@ journal.jsonl          every event, checksummed (see `journal`)
 status.json            the run at a glance, rewritten after each event
 candidates/KEY/        a candidate's checkpoints; best.pt holds the weights of its best epoch
 report.md, report.html, pictures/
-lock                   held (flock) by the process that writes here, with its pid inside
+lock                   held (flock) by the process that writes here, with its pid and a token inside
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ from hyperprune.records import RunRecord
 
 FORMAT = 1
 _JOURNAL = "journal.jsonl"
+_STATUS = "status.json"
 _LOCK = ".hyperprune.lock"
 _LOCK_TRIES = 10
+_SECONDS_BETWEEN_STATUS = 1.0  # while nothing but an epoch has ended
 _WRITTEN_HERE = (  # the journal last: while it is there, the folder is known as a run
-    "status.json",
+    _STATUS,
     "candidates",
     "report.md",
     "report.html",
@@ -73,6 +76,7 @@ class RunFolder:
         path: the folder.
         state: what the journal tells, kept up to date by `record`.
         notes: what was mended on opening, for the user.
+        in_training: the last epoch that ended of each segment that runs, by key.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
@@ -87,6 +91,8 @@ class RunFolder:
         """
         self.path = path
         self.notes: list[str] = []
+        self.in_training: dict[str, int] = {}
+        self._status_due = 0.0
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._refuse_strangers()
@@ -120,15 +126,16 @@ class RunFolder:
             except OSError:
                 if attempt == _LOCK_TRIES - 1:
                     self._lock.seek(0)
-                    pid = self._lock.read().strip() or "unknown"
+                    pid = self._lock.readline().strip() or "unknown"
                     raise InputError(
                         f"a run folder serves one process at a time, and {self.path} is held by process "
                         f"{pid}; wait for it, stop it, or choose another --out"
                     ) from None
                 time.sleep(0.1)
         self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n")
+        self._lock.write(f"{os.getpid()}\n{uuid.uuid4().hex}\n")
         self._lock.flush()
+        os.fsync(self._lock.fileno())  # other machines read the token through a shared file system
 
     def _open(self, *, overwrite: bool) -> None:
         if overwrite:
@@ -157,7 +164,7 @@ class RunFolder:
         if not self.state.header:
             self.record(header)
             return
-        differences = _differences(self.state.identity, header["identity"])
+        differences = differences_of(self.state.identity, header["identity"])
         if differences:
             raise InputError(
                 f"{self.path} holds a run with another configuration and goes on only with its own; "
@@ -169,15 +176,29 @@ class RunFolder:
         """Append an event to the journal, apply it, and refresh the status."""
         self._journal.append(event)
         self.state.apply(event)
-        self.write_status()
+        if event["event"] == "segment":
+            self.in_training.pop(event["key"], None)
+        self._write_status()
 
-    def write_status(self, **extra: Any) -> None:
+    def note_epoch(self, key: str, epoch: int) -> None:
+        """Let the status tell, now and then, how far a running segment is."""
+        self.in_training[key] = epoch
+        if time.monotonic() >= self._status_due:
+            self._write_status()
+
+    def _write_status(self) -> None:
         """Rewrite status.json: phase, counts and the best so far, for other programs."""
         state = self.state
         ranked = state.ranked()
         trained = [row for row in ranked if row.metric is not None and row.outcome != "failed"]
         lower = state.header.get("lower_is_better", True)
-        best = min(trained, key=lambda item: (item.metric or 0.0) * (1 if lower else -1), default=None)
+        best = min(
+            trained,
+            key=lambda item: (
+                state.weighed(item.metric or 0.0, item, lower_is_better=lower) * (1 if lower else -1)
+            ),
+            default=None,
+        )
         status = {
             "pid": os.getpid(),
             "updated": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -188,11 +209,12 @@ class RunFolder:
                 for outcome in ("running", "eliminated", "finalist", "failed")
             },
             "epochs_spent": state.epochs_spent,
+            "in_training": self.in_training,
             "reference": {"epochs": state.epochs_trained("dense"), "metric": state.reference.metric},
             "best": None if best is None else {"key": best.key, "label": best.label, "metric": best.metric},
-            **extra,
         }
-        write_atomically(self.path / "status.json", json.dumps(status, indent=1).encode())
+        self._status_due = time.monotonic() + _SECONDS_BETWEEN_STATUS
+        write_atomically(self.path / _STATUS, json.dumps(status, indent=1).encode())
 
     def candidate_folder(self, key: str) -> Path:
         return self.path / "candidates" / key
@@ -216,21 +238,43 @@ def holder(folder: Path) -> int | None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
-                pid = lock.read().strip()
+                pid = lock.readline().strip()
                 return int(pid) if pid.isdigit() else 0
     except OSError:
         pass
     return None
 
 
-def _differences(there: Any, here: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+def epochs_in_training(folder: Path) -> dict[str, int]:
+    """The last epoch that ended of each segment that runs, as the status tells; none if it cannot be read."""
+    try:
+        return dict(json.loads((folder / _STATUS).read_text())["in_training"])
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def token_of(folder: Path) -> str:
+    """What tells the run folder of the process that holds it from every other folder; "" without a holder."""
+    lines = (folder / _LOCK).read_text().splitlines()
+    return lines[1] if len(lines) > 1 else ""
+
+
+def same_folder_seen(folder: Path, token: str) -> bool:
+    """Whether `folder` is here, on this machine, the run folder with that token."""
+    try:
+        return token != "" and token_of(folder) == token
+    except OSError:
+        return False
+
+
+def differences_of(there: Any, here: Any, name: str = "") -> list[tuple[str, Any, Any]]:
     """Leaves in which two JSON values differ, as (dotted name, there, here)."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         missing = "(absent)"
         return [
             difference
             for key in sorted({*there, *here})
-            for difference in _differences(
+            for difference in differences_of(
                 there.get(key, missing), here.get(key, missing), f"{name}.{key}" if name else key
             )
         ]

@@ -10,10 +10,32 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hyperprune.errors import InputError
-from hyperprune.records import CandidateRecord, EpochRecord, RoundRecord, RunRecord
+from hyperprune.records import CandidateRecord, EpochRecord, RoundRecord, RunRecord, weighed
 
 REFERENCE_KEY = "dense"
 Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extension:
+    """What a finished run was extended by.
+
+    Attributes:
+        final_epochs: the finalists' new total; None where candidates were added.
+        candidates: how many were added; None where epochs were.
+        after_round: the further candidates' rounds are numbered on from it; they themselves are born in it.
+    """
+
+    final_epochs: int | None
+    candidates: int | None
+    after_round: int
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        if self.final_epochs is None:
+            return f"{self.candidates} candidates"
+        return f"training to epoch {self.final_epochs}"
 
 
 @dataclass
@@ -26,7 +48,9 @@ class RunState:
         reference: the dense model.
         candidates: by key, in order of creation.
         rounds: the eliminations so far.
-        finished: whether the run came to its end.
+        audited: eliminated candidates that are trained to the end after the search.
+        extensions: what it was extended by, in order.
+        finished: whether the run came to its end, that of its last extension.
     """
 
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -38,6 +62,8 @@ class RunState:
     )
     candidates: dict[str, CandidateRecord] = field(default_factory=dict)
     rounds: list[RoundRecord] = field(default_factory=list)
+    audited: tuple[str, ...] = ()
+    extensions: list[Extension] = field(default_factory=list)
     finished: bool = False
 
     @classmethod
@@ -59,6 +85,8 @@ class RunState:
             "segment": self._segment,
             "round": self._round,
             "finished": self._finished,
+            "audit": self._audit,
+            "extended": self._extended,
         }
         handler = kinds.get(event.get("event", ""))
         if handler is None:
@@ -114,6 +142,14 @@ class RunState:
         for key in event["finalists"]:
             self.candidates[key] = replace(self.candidates[key], outcome="finalist")
 
+    def _audit(self, event: Event) -> None:
+        self.audited = tuple(event["keys"])
+
+    def _extended(self, event: Event) -> None:
+        self.finished = False
+        values = {name: event[name] for name in ("final_epochs", "candidates", "after_round")}
+        self.extensions.append(Extension(**values))
+
     def __getitem__(self, key: str) -> CandidateRecord:
         return self.reference if key == REFERENCE_KEY else self.candidates[key]
 
@@ -131,9 +167,33 @@ class RunState:
         return max(0, len(self[key].epochs) - 1)
 
     @property
+    def final_epochs(self) -> int:
+        """A finalist's epochs in all, extensions included."""
+        given = self.header["strategy"]["final_epochs"]
+        return max([given, *(extension.final_epochs or 0 for extension in self.extensions)])
+
+    @property
     def epochs_spent(self) -> int:
-        """Epochs trained by all candidates; the dense reference's are not among them."""
-        return sum(self.epochs_trained(key) for key in self.candidates)
+        """Epochs trained by all candidates; the dense reference's and the audit's are not among them."""
+        return sum(self.epochs_trained(key) for key in self.candidates) - self.epochs_audit
+
+    @property
+    def epochs_audit(self) -> int:
+        """Epochs trained by eliminated candidates after the search."""
+        dropped_at = {entry.number: entry.epoch for entry in self.rounds}
+        return sum(
+            max(0, self.epochs_trained(key) - dropped_at[self.candidates[key].eliminated_in or 0])
+            for key in self.audited
+        )
+
+    def weighed(self, value: float, candidate: CandidateRecord, *, lower_is_better: bool = True) -> float:
+        """A candidate's metric or signal under the run's trade-off with sparsity, if it searches it."""
+        return weighed(
+            value,
+            sparsity=candidate.configuration.get("sparsity"),
+            weight=self.header.get("sparsity_weight") or 0.0,
+            lower_is_better=lower_is_better,
+        )
 
     def ranked(self) -> list[CandidateRecord]:
         """Finalists by metric, the running, the eliminated (late epochs first, by signal), the failed."""
@@ -143,6 +203,7 @@ class RunState:
 
         def rank(candidate: CandidateRecord) -> tuple[float, ...]:
             metric = candidate.metric if candidate.metric is not None else float("inf") * (1 if lower else -1)
+            metric = self.weighed(metric, candidate, lower_is_better=lower)
             last_signal = candidate.signals[max(candidate.signals)] if candidate.signals else float("inf")
             match candidate.outcome:
                 case "finalist":
@@ -159,12 +220,14 @@ class RunState:
     def to_record(self) -> RunRecord:
         """The run as the report reads it."""
         header = self.header
-        final_epochs = header["strategy"]["final_epochs"]
+        strategy = {**header["strategy"], "final_epochs": self.final_epochs}
+        if self.extensions:
+            strategy["extended by"] = ", then ".join(extension.text for extension in self.extensions)
         return RunRecord(
             task=header["task"],
             sparsity=header["sparsity"],
             seed=header["seed"],
-            strategy=header["strategy"],
+            strategy=strategy,
             metric=header["metric"],
             lower_is_better=header["lower_is_better"],
             baseline=None if header["baseline"] is None else tuple(header["baseline"]),
@@ -172,7 +235,10 @@ class RunState:
             candidates=tuple(self.ranked()),
             rounds=tuple(self.rounds),
             epochs_spent=self.epochs_spent,
-            epochs_full=final_epochs * len(self.candidates),
+            epochs_full=self.final_epochs * len(self.candidates),
             finished=self.finished,
             provenance=header["provenance"],
+            sparsity_weight=header.get("sparsity_weight") or 0.0,
+            audited=self.audited,
+            epochs_audit=self.epochs_audit,
         )

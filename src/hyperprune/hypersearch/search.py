@@ -12,9 +12,9 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,20 @@ import torch
 import hyperprune
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.arena import LiveArena, Observer, SilentObserver
-from hyperprune.hypersearch.executor import Executor, check_portable, make_executor
+from hyperprune.hypersearch.audit import audit as run_audit
+from hyperprune.hypersearch.audit import check_audit
+from hyperprune.hypersearch.dimensions import plain
+from hyperprune.hypersearch.executor import Execution, Executor, check_execution, make_executor
+from hyperprune.hypersearch.extensions import carry_out
+from hyperprune.hypersearch.fitting import check_space, fitting
+from hyperprune.hypersearch.reference import GivenReference, read_reference
 from hyperprune.hypersearch.run_folder import FORMAT, RunFolder
 from hyperprune.hypersearch.run_state import Event
+from hyperprune.hypersearch.signals import get_signal, needs_spectra
 from hyperprune.hypersearch.space import DENSE, Configuration, Space
+from hyperprune.hypersearch.spaces import get_space
 from hyperprune.hypersearch.strategies import LSH, Strategy
-from hyperprune.records import CandidateRecord, RunRecord
+from hyperprune.records import CandidateRecord, RunRecord, epoch_rows
 from hyperprune.tasks.contract import Task
 from hyperprune.training.segment import Training, check_trainable
 
@@ -48,7 +56,7 @@ class SearchResult:
     @property
     def best(self) -> CandidateRecord:
         """The finalist with the best validation metric."""
-        return self.record.candidates[0]
+        return self.record.candidates[0]  # of a searched sparsity: the best weighed metric
 
     @property
     def checkpoint(self) -> Path:
@@ -61,6 +69,10 @@ class SearchResult:
         """Epochs trained by all candidates; the dense reference's are not among them."""
         return self.record.epochs_spent
 
+    def epochs(self) -> list[dict[str, Any]]:
+        """One row per candidate and epoch, as JSON could hold it; `pandas.DataFrame(result.epochs())`."""
+        return list(epoch_rows(self.record))
+
     def leaderboard(self) -> list[dict[str, Any]]:
         """One row per candidate in rank order; `pandas.DataFrame(result.leaderboard())` makes a frame."""
         return [
@@ -72,6 +84,8 @@ class SearchResult:
                 "epochs": max(0, len(candidate.epochs) - 1),
                 "signal": candidate.signals[max(candidate.signals)] if candidate.signals else None,
                 self.record.metric: candidate.metric,
+                **({} if self.record.sparsity is not None else {"weighed": self.record.score(candidate)}),
+                "sparsity": self.record.sparsity_of(candidate),
                 **candidate.configuration,
             }
             for rank, candidate in enumerate(self.record.candidates, start=1)
@@ -83,12 +97,17 @@ def search(
     strategy: Strategy | None = None,
     *,
     sparsity: float | None = None,
-    space: Space | None = None,
+    space: Space | str | None = None,
+    reference: str | Path | None = None,
+    audit: int = 0,
     folder: str | Path,
     seed: int = 0,
-    workers: int = 1,
+    workers: int | None = None,
     threads: int = 1,
     device: str = "cpu",
+    executor: str = "local",
+    ray_address: str | None = None,
+    gpus_per_candidate: float | None = None,
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> SearchResult:
@@ -101,13 +120,23 @@ def search(
     Args:
         task: what is pruned.
         strategy: how candidates are sifted; `LSH` with the task's `search_defaults` if None.
-        sparsity: share of the prunable weights to remove, in [0, 1); the task's own if None.
-        space: what candidates are drawn from; the LSH paper's if None.
+        sparsity: share of the prunable weights to remove, in [0, 1); the task's own if None, or the space's,
+            where that searches it.
+        space: what candidates are drawn from, a `Space` or a name of `spaces.SPACES`; the LSH paper's if
+            None.
+        reference: the run folder of another search of the same task, seed and length (or of 'hyperprune train
+            --method dense'), whose dense model is taken instead of training it again.
+        audit: how many eliminated candidates, drawn at random, are trained to the end after the search, to
+            judge the signal. No part of the run's identity: a finished run can be audited later.
         folder: the run folder; created if missing.
         seed: of everything random.
-        workers: processes that train candidates side by side; 1 trains in this process.
+        workers: candidates trained side by side. None is 1, in this process; on "cuda" as many as the GPUs
+            hold, on Ray as many as the cluster holds.
         threads: CPU threads of each; part of the run's identity, since floating-point sums depend on it.
         device: "cpu", "cuda", "cuda:1", …
+        executor: "local", in processes of this machine, or "ray". The result does not depend on it.
+        ray_address: "auto" or host:port of a Ray cluster; None starts Ray on this machine.
+        gpus_per_candidate: share of a GPU per candidate, in (0, 1], on "cuda"; 1 if None.
         overwrite: delete an earlier run in the folder first.
         observer: is told of every step.
 
@@ -119,28 +148,51 @@ def search(
         HyperpruneError: every candidate failed.
     """
     strategy = strategy if strategy is not None else LSH(**dict[str, Any](task.search_defaults))
-    space = space or Space()
+    space = space if isinstance(space, Space) else get_space(space or "paper")
     observer = observer or SilentObserver()
-    sparsity = task.sparsity if sparsity is None else sparsity
-    _check_resources(task, sparsity, workers, threads, device)
-    _check_space(strategy, space)
-    one_per_allocation = {dict(point.settings)["allocation"]: point for point in space.grid()}
-    needs_spectrum = strategy.uses_signal and strategy.signal != "loss"
-    measures_spectra = all(
-        _check_trainable(task, point, sparsity, strategy.final_epochs, device, needs_spectrum=needs_spectrum)
-        for point in one_per_allocation.values()
+    sparsity = _sparsity(task, sparsity, space)
+    execution = Execution(
+        executor=executor, workers=workers, ray_address=ray_address, gpus_per_candidate=gpus_per_candidate
     )
-    header = _header(task, strategy.to_json(), sparsity, seed, threads, device, space=_plain(asdict(space)))
-    with _running(task, header, Path(folder), workers, overwrite=overwrite, observer=observer) as (
+    check_resources(task, sparsity, execution, threads, device)
+    check_audit(strategy, audit)
+    check_space(strategy, space)
+    base = Training(
+        method=DENSE.build(),
+        sparsity=0.0,
+        total_epochs=strategy.final_epochs,
+        seed=0,
+        name=DENSE.text,
+        device=_here(device),
+        spectrum_state=strategy.spectrum_state,  # pyright: ignore[reportArgumentType]
+    )
+    ranks_by_spectra = strategy.uses_signal and needs_spectra(get_signal(strategy.signal))
+    measures_spectra = check_trainable(task, base, needs_spectrum=ranks_by_spectra)
+    space = fitting(task, space, sparsity, base, observer.note)
+    check_space(strategy, space)
+    header = header_of(
+        task,
+        strategy.to_json(),
+        sparsity,
+        seed,
+        threads,
+        device,
+        space=space.to_mapping(),
+    )
+    header = {**header, "sparsity_weight": space.sparsity_weight}
+    given = None
+    if reference is not None:
+        given = _given(Path(reference), Path(folder), header, needs_spectra=measures_spectra)
+    with running(task, header, Path(folder), execution, overwrite=overwrite, observer=observer) as (
         run,
-        executor,
+        places,
     ):
-        arena = LiveArena(task, space, run, executor, measures_spectra=measures_spectra, observer=observer)
-        finalists = strategy.run(arena)
-        arena.mend(finalists)
-        if not run.state.finished:
-            arena.record({"event": "finished", "finalists": finalists})
-        return SearchResult(record=run.state.to_record(), folder=Path(folder))
+        arena = LiveArena(task, space, run, places, measures_spectra=measures_spectra, observer=observer)
+        if given is not None and (event := given.copy_into(run)) is not None:
+            arena.record(event)
+        finish(arena, run, strategy, strategy.run(arena))
+        run_audit(arena, strategy, audit)
+        return SearchResult(record=run.state.to_record(), folder=run.path)
 
 
 def train(
@@ -164,11 +216,23 @@ def train(
         raise InputError(f"epochs must be at least 1, got {epochs}")
     observer = observer or SilentObserver()
     sparsity = task.sparsity if sparsity is None else sparsity
-    _check_resources(task, sparsity, 1, threads, device)
-    measures_spectra = _check_trainable(task, configuration, sparsity, epochs, device, needs_spectrum=False)
+    execution = Execution(workers=1)
+    check_resources(task, sparsity, execution, threads, device)
+    training = Training(
+        method=configuration.build(),
+        sparsity=configuration.pruned_to(sparsity),
+        total_epochs=epochs,
+        seed=0,
+        name=configuration.text,
+        device=_here(device),
+    )
+    measures_spectra = check_trainable(task, training, needs_spectrum=False)
     plan = {"name": "train", "final_epochs": epochs, **configuration.to_json()}
-    header = _header(task, _plain(plan), sparsity, seed, threads, device)
-    with _running(task, header, Path(folder), 1, overwrite=overwrite, observer=observer) as (run, executor):
+    header = header_of(task, plain(plan), sparsity, seed, threads, device)
+    with running(task, header, Path(folder), execution, overwrite=overwrite, observer=observer) as (
+        run,
+        executor,
+    ):
         arena = LiveArena(
             task,
             Space(),
@@ -180,86 +244,77 @@ def train(
         )
         keys = list(run.state.candidates) or arena.enter([configuration])
         arena.advance(keys, epochs)
-        arena.mend(keys)
-        if not run.state.finished:
-            arena.record({"event": "finished", "finalists": keys})
-        return SearchResult(record=run.state.to_record(), folder=Path(folder))
+        return finish(arena, run, None, keys)
+
+
+def finish(
+    arena: LiveArena, run: RunFolder, strategy: Strategy | None, finalists: Sequence[str]
+) -> SearchResult:
+    """From the strategy's finalists to the result: extensions, whole weights, the last event."""
+    finalists = carry_out(arena, strategy, finalists)
+    arena.mend(finalists)
+    if not run.state.finished:
+        arena.record({"event": "finished", "finalists": finalists})
+    return SearchResult(record=run.state.to_record(), folder=run.path)
 
 
 @contextmanager
-def _running(
-    task: Task, header: Event, folder: Path, workers: int, *, overwrite: bool, observer: Observer
+def running(
+    task: Task, header: Event, folder: Path, execution: Execution, *, overwrite: bool, observer: Observer
 ) -> Iterator[tuple[RunFolder, Executor]]:
     """The run folder, begun, and an executor; both are let go whatever happens."""
-    with RunFolder(folder, overwrite=overwrite) as run:
+    # Made before the folder, which a Ray cluster that does not answer must not leave behind; but closed
+    # before the folder's lock is let go.
+    identity = header["identity"]
+    with ExitStack() as stack:
+        executor = make_executor(task, execution, device=identity["device"], threads=identity["threads"])
+        stack.callback(executor.close)
+        run = stack.enter_context(RunFolder(folder, overwrite=overwrite))
+        stack.callback(executor.close)
         for note in run.notes:
             observer.note(note)
         run.begin(header)
-        executor = make_executor(task, workers)
-        try:
-            yield run, executor
-        finally:
-            executor.close()
+        yield run, executor
 
 
-def _check_resources(task: Task, sparsity: float, workers: int, threads: int, device: str) -> None:
-    if not 0 <= sparsity < 1:
+def _sparsity(task: Task, sparsity: float | None, space: Space) -> float | None:
+    """The run's sparsity; None where the space searches it."""
+    if space.sparsity is None:
+        return task.sparsity if sparsity is None else sparsity
+    if sparsity is not None:
+        raise InputError(
+            f"the space searches the sparsity, and sparsity {sparsity} was given too; remove one of the two"
+        )
+    return None
+
+
+def _given(source: Path, folder: Path, header: Event, *, needs_spectra: bool) -> GivenReference:
+    if source.resolve() == folder.resolve():
+        raise InputError(f"a reference must be of another run, and {source} is this run's own folder")
+    header["provenance"]["reference"] = f"copied from {source}"
+    return read_reference(source, header, needs_spectra=needs_spectra)
+
+
+def _here(device: str) -> str:
+    """Where a model is built to check it: on a cluster this machine may lack the GPUs that others have."""
+    return device if torch.cuda.is_available() else "cpu"
+
+
+def check_resources(
+    task: Task, sparsity: float | None, execution: Execution, threads: int, device: str
+) -> None:
+    """Refuse numbers that no run can have, and devices and clusters that are not there."""
+    if sparsity is not None and not 0 <= sparsity < 1:
         raise InputError(f"sparsity must lie in [0, 1), got {sparsity}; 0.67 keeps a third of the weights")
-    for name, value in (("workers", workers), ("threads", threads)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:N'), got {device!r}") from error
-    if place.type not in ("cpu", "cuda"):
-        raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:N'), got {device!r}")
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device {device!r} needs a CUDA GPU and {torch.cuda.device_count() or 'none'} is available; "
-            "use --device cpu"
-        )
-    if workers > 1:
-        check_portable(task)
+    if threads < 1:
+        raise InputError(f"threads must be at least 1, got {threads}")
+    check_execution(task, execution, device)
 
 
-def _check_space(strategy: Strategy, space: Space) -> None:
-    """Whether the space holds all candidates that the strategy will ever ask for."""
-    wanted = strategy.candidates + sum(planned.inserted for planned in strategy.plan())
-    held = len(space.grid()) if strategy.proposer == "grid" else space.size()
-    if wanted > held:
-        where = "grid" if strategy.proposer == "grid" else "space"
-        raise InputError(
-            f"the {where} holds {held:.0f} configurations, and {wanted} candidates were asked for, later "
-            "ones included; widen [space] or lower candidates"
-        )
-
-
-def _check_trainable(
-    task: Task,
-    configuration: Configuration,
-    sparsity: float,
-    epochs: int,
-    device: str,
-    *,
-    needs_spectrum: bool,
-) -> bool:
-    """Refuse, before a folder is touched, what cannot be trained; whether there are spectra to measure."""
-    training = Training(
-        method=configuration.build(),
-        sparsity=0.0 if configuration == DENSE else sparsity,
-        total_epochs=epochs,
-        seed=0,
-        name=configuration.text,
-        device=device,
-    )
-    return check_trainable(task, training, needs_spectrum=needs_spectrum)
-
-
-def _header(
+def header_of(
     task: Task,
     strategy: Mapping[str, Any],
-    sparsity: float,
+    sparsity: float | None,
     seed: int,
     threads: int,
     device: str,
@@ -280,8 +335,9 @@ def _header(
     }
     return {
         "event": "run",
-        "identity": _plain(identity),
+        "identity": plain(identity),
         "task": task.name,
+        "source": task.source,
         "sparsity": sparsity,
         "seed": seed,
         "strategy": dict(strategy),
@@ -297,12 +353,3 @@ def _header(
             "hyperprune": hyperprune.__version__,
         },
     }
-
-
-def _plain(value: Any) -> Any:
-    """As JSON gives it back: tuples become lists."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

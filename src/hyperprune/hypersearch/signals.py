@@ -1,14 +1,18 @@
 """What ranks candidates early in training: small numbers are good.
 
 A signal looks at a whole round: the records of the dense reference and of every candidate in it, epochs 0
-to the round's. A function of one's own is added by its name, before the strategy that names it is made (a
-task file is a good place):
+to the round's. It is a function; one of your own is added by its name, before the strategy that names it is
+made (a task file is a good place, as examples/own_parts.py shows):
 
     from hyperprune.hypersearch.signals import SIGNALS
 
-    SIGNALS["final_gap"] = lambda reference, candidates: {
-        key: records[-1].valid_loss - reference[-1].valid_loss for key, records in candidates.items()
-    }
+    def gap(reference, candidates):
+        return {
+            key: records[-1].valid_loss - reference[-1].valid_loss for key, records in candidates.items()
+        }
+
+    gap.needs_spectra = False  # else it is taken to need them
+    SIGNALS["gap"] = gap
 
 A run's identity holds the name alone: a function changed under its name takes another run folder.
 
@@ -19,11 +23,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.hypersearch.trust import mean_ranks
+from hyperprune.hypersearch.ranks import mean_ranks
 from hyperprune.records import EpochRecord
 from hyperprune.spectra import pca_trajectories, spectrum_distance
 
@@ -37,83 +42,174 @@ class Epochs(tuple[EpochRecord, ...]):
     Replays ask for the same ones a thousand times. One object belongs to one reference.
     """
 
-    kept: dict[str, float]
+    kept: dict[object, float]
 
     def __init__(self, _: Records) -> None:
         self.kept = {}
 
 
-class EachAlone:
-    """A signal in which a candidate's value does not depend on the others of its round."""
+def _check_dims(dims: int) -> None:
+    if dims < 1:
+        raise InputError(f"spectrum_dims must be at least 1, got {dims}; 2 is the paper's")
 
-    def __init__(self, name: str, of: Callable[[Records, Records], float]) -> None:
-        self._name, self._of = name, of
+
+class EachAlone:
+    """A signal in which a candidate's value does not depend on the others of its round.
+
+    Subclasses give `value`; equal signals give equal values.
+    """
+
+    needs_spectra: bool = True
 
     def __call__(self, reference: Records, candidates: Mapping[str, Records]) -> dict[str, float]:
         return {key: self._value(reference, records) for key, records in candidates.items()}
 
+    def value(self, reference: Records, records: Records) -> float:
+        """The candidate's number."""
+        raise NotImplementedError
+
     def _value(self, reference: Records, records: Records) -> float:
         if not isinstance(records, Epochs):
-            return self._of(reference, records)
-        if self._name not in records.kept:
-            records.kept[self._name] = self._of(reference, records)
-        return records.kept[self._name]
+            return self.value(reference, records)
+        if self not in records.kept:
+            records.kept[self] = self.value(reference, records)
+        return records.kept[self]
 
 
-def rank_average(*signals: Signal) -> Signal:
-    """A candidate's mean rank (1 is best, ties share their mean) within the round over several signals."""
+@dataclass(frozen=True, kw_only=True)
+class SpectrumDistance(EachAlone):
+    """Distance from the reference at the last epoch in the space of its and the candidate's own spectra.
 
-    def blended(reference: Records, candidates: Mapping[str, Records]) -> dict[str, float]:
-        rankings = [_ranks(signal(reference, candidates)) for signal in signals]
+    Attributes:
+        dims: dimensions of that space (PCA); 2 is the paper's.
+    """
+
+    dims: int = 2
+
+    def __post_init__(self) -> None:
+        _check_dims(self.dims)
+
+    def value(self, reference: Records, records: Records) -> float:
+        return spectrum_distance(spectra_of(reference), spectra_of(records), dims=self.dims)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointSpectrumDistance:
+    """The same in one space for all of the round.
+
+    Attributes:
+        dims: dimensions of that space (PCA).
+    """
+
+    dims: int = 2
+    needs_spectra = True
+
+    def __post_init__(self) -> None:
+        _check_dims(self.dims)
+
+    def __call__(self, reference: Records, candidates: Mapping[str, Records]) -> dict[str, float]:
+        spectra = [spectra_of(records) for records in (reference, *candidates.values())]
+        dense, *others = pca_trajectories(spectra, dims=self.dims)
+        return {
+            key: float(np.linalg.norm(path[-1] - dense[-1]))
+            for key, path in zip(candidates, others, strict=True)
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawSpectrumDistance(EachAlone):
+    """L2 distance of the last epoch's spectra, without a PCA."""
+
+    def value(self, reference: Records, records: Records) -> float:
+        return spectrum_distance(spectra_of(reference[-1:]), spectra_of(records[-1:]), embedding="none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss(EachAlone):
+    """The last epoch's validation loss; the reference plays no part."""
+
+    needs_spectra = False
+
+    def value(self, reference: Records, records: Records) -> float:
+        return records[-1].valid_loss
+
+
+@dataclass(frozen=True)
+class RankAverage:
+    """A candidate's mean rank (1 is best, ties share their mean) within the round over several signals.
+
+    Attributes:
+        signals: those averaged.
+    """
+
+    signals: tuple[Signal, ...]
+
+    @property
+    def needs_spectra(self) -> bool:
+        return any(needs_spectra(signal) for signal in self.signals)
+
+    def __call__(self, reference: Records, candidates: Mapping[str, Records]) -> dict[str, float]:
+        rankings = [_ranks(signal(reference, candidates)) for signal in self.signals]
         return {key: sum(ranks[key] for ranks in rankings) / len(rankings) for key in candidates}
 
-    return blended
+    def with_dims(self, dims: int) -> RankAverage:
+        """The same with another number of dimensions in every part that has one."""
+        return RankAverage(tuple(_with_dims(signal, dims) or signal for signal in self.signals))
 
-
-def _joint(reference: Records, candidates: Mapping[str, Records]) -> dict[str, float]:
-    """Distances from the reference in one PCA space of everybody's spectra."""
-    dense, *others = pca_trajectories([spectra_of(records) for records in (reference, *candidates.values())])
-    return {
-        key: float(np.linalg.norm(path[-1] - dense[-1])) for key, path in zip(candidates, others, strict=True)
-    }
-
-
-spectrum = EachAlone("spectrum", lambda ref, own: spectrum_distance(spectra_of(ref), spectra_of(own)))
-spectrum_raw = EachAlone(
-    "spectrum_raw",
-    lambda ref, own: spectrum_distance(spectra_of(ref[-1:]), spectra_of(own[-1:]), embedding="none"),
-)
-loss = EachAlone("loss", lambda _, own: own[-1].valid_loss)
 
 SIGNALS: dict[str, Signal] = {
-    "spectrum": spectrum,  # distance at the last epoch in the plane of the reference's and its own spectra
-    "spectrum_joint": _joint,  # the same in one plane for the whole round
-    "spectrum_raw": spectrum_raw,  # L2 distance of the last epoch's spectra, no PCA
-    "loss": loss,  # the last validation loss; the reference plays no part
-    "blend": rank_average(spectrum, loss),
+    "spectrum": SpectrumDistance(),
+    "spectrum_joint": JointSpectrumDistance(),
+    "spectrum_raw": RawSpectrumDistance(),
+    "loss": Loss(),
+    "blend": RankAverage((SpectrumDistance(), Loss())),
 }
 
 
-def get_signal(name: str) -> Signal:
-    """The signal of that name; an unknown one is an `InputError`."""
-    try:
-        return SIGNALS[name]
-    except KeyError:
-        raise unknown_name("signal", name, SIGNALS) from None
+def get_signal(name: str, *, dims: int | None = None) -> Signal:
+    """The signal of that name.
+
+    Args:
+        name: a key of `SIGNALS`.
+        dims: of the PCA space; None is the signal's own.
+
+    Raises:
+        InputError: no such signal, or one without a PCA space is given dims.
+    """
+    if name not in SIGNALS:
+        raise unknown_name("signal", name, SIGNALS)
+    signal = SIGNALS[name]
+    if dims is None:
+        return signal
+    changed = _with_dims(signal, dims)
+    if changed is None:
+        raise InputError(
+            f"spectrum_dims means nothing to the signal {name!r}, which has no PCA space; leave it out, or "
+            "use --signal spectrum"
+        )
+    return changed
 
 
-def measure(name: str, reference: Records, candidates: Mapping[str, Records]) -> dict[str, float]:
+def needs_spectra(signal: Signal) -> bool:
+    """Whether a signal looks at spectra; one that does not say so is taken to."""
+    return getattr(signal, "needs_spectra", True)
+
+
+def measure(
+    name: str, reference: Records, candidates: Mapping[str, Records], *, dims: int | None = None
+) -> dict[str, float]:
     """The signal of every candidate of a round.
 
     Args:
         name: of the signal.
         reference: the dense model's epochs 0 to the round's.
         candidates: the candidates' epochs, the same ones, by key.
+        dims: of the signal's PCA space; None is its own.
 
     Raises:
         InputError: the signal gave no number, or NaN, for a candidate, or needs spectra and there are none.
     """
-    values = get_signal(name)(reference, candidates)
+    values = get_signal(name, dims=dims)(reference, candidates)
     for key in candidates:
         if key not in values or math.isnan(values[key]):
             raise InputError(
@@ -136,6 +232,15 @@ def spectra_of(records: Records) -> list[np.ndarray]:
             "use --signal loss"
         )
     return spectra
+
+
+def _with_dims(signal: Signal, dims: int) -> Signal | None:
+    """The signal with another number of dimensions; None if it has none."""
+    if isinstance(signal, SpectrumDistance | JointSpectrumDistance):
+        return replace(signal, dims=dims)
+    if isinstance(signal, RankAverage) and any(_with_dims(part, dims) for part in signal.signals):
+        return signal.with_dims(dims)
+    return None
 
 
 def _ranks(values: Mapping[str, float]) -> dict[str, float]:

@@ -1,7 +1,9 @@
-"""What a search chooses from: candidate configurations, and the space they are drawn from.
+"""What a search chooses from: configurations, and the space they are drawn from.
 
-The default space is the one of the LSH paper: sparse initialisation × death × redistribution (24 points)
-times a continuous death rate; growth is random.
+A space is a list of branches. A branch is a pruning method with settings of its own: some fixed, some one of
+several values, some from a range. A setting of one branch means nothing to another (Bergstra & Bengio 2011
+call such a space tree-structured); every proposer draws the branch first and then its own settings. The
+sparsity may be one more dimension, under a trade-off that is stated with it.
 """
 
 from __future__ import annotations
@@ -9,19 +11,22 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from hyperprune.errors import InputError
+from hyperprune.hypersearch.dimensions import Choice, Dimension, Range, dimension, frozen, plain
 from hyperprune.sparsity import methods
 
-_DIGITS = 3  # death rates are drawn to three digits, so that a label names the configuration exactly
-
-
+ALLOCATIONS = ["uniform", "er"]
+DEATHS = ["magnitude", "set", "threshold", "global_magnitude"]
+REDISTRIBUTIONS = ["none", "magnitude", "nonzeros"]
 _SHOWN = {"allocation", "death", "redistribution", "death_rate"}
+_MOST_CHECKED = 4096  # combinations of a branch that are built when the space is made
+Suggest = Callable[[str, Dimension], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +36,17 @@ class Configuration:
     Attributes:
         method: a name of `hyperprune.methods.names()`.
         settings: (name, value) pairs in alphabetical order.
+        sparsity: where it is searched; None is the run's.
     """
 
     method: str
     settings: tuple[tuple[str, Any], ...] = ()
+    sparsity: float | None = None
 
     @classmethod
-    def of(cls, method: str, **settings: Any) -> Configuration:
-        return cls(method=method, settings=tuple(sorted(settings.items())))
+    def of(cls, method: str, *, sparsity: float | None = None, **settings: Any) -> Configuration:
+        pairs = tuple(sorted((name, frozen(value)) for name, value in settings.items()))
+        return cls(method=method, settings=pairs, sparsity=sparsity)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Configuration:
@@ -46,7 +54,8 @@ class Configuration:
         return cls.of(settings.pop("method"), **settings)
 
     def to_json(self) -> dict[str, Any]:
-        return {"method": self.method, **dict(self.settings)}
+        searched = {} if self.sparsity is None else {"sparsity": self.sparsity}
+        return {"method": self.method, **searched, **{name: plain(value) for name, value in self.settings}}
 
     @property
     def text(self) -> str:
@@ -55,14 +64,24 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """For people: the settings that the default space varies, else the method and its settings."""
-        if self.method != "dynamic_sparse" or not dict(self.settings).keys() >= _SHOWN:
-            return " ".join([self.method, *(f"{name}={value}" for name, value in self.settings)])
+        """For people: the settings that the paper's space varies, else the method and its settings."""
         values = dict(self.settings)
+        searched = [] if self.sparsity is None else [f"{100 * self.sparsity:.4g} %"]
+        if self.method != "dynamic_sparse" or not values.keys() >= _SHOWN:
+            shown = [f"{name}={plain(value)}" for name, value in self.settings]
+            return " ".join([self.method, *shown, *searched])
         shown = [values.get("allocation"), values.get("death"), values.get("redistribution")]
         if values.get("growth", "random") != "random":
             shown.append(values["growth"])
-        return " · ".join([*(str(value) for value in shown), f"{values['death_rate']:g}"])
+        return " · ".join([*(str(value) for value in shown), f"{values['death_rate']:g}", *searched])
+
+    def pruned_to(self, sparsity: float | None) -> float:
+        """Its own sparsity, where that is searched, else the run's; 0 for the dense reference."""
+        if self == DENSE:
+            return 0.0
+        own = sparsity if self.sparsity is None else self.sparsity
+        assert own is not None
+        return own
 
     def build(self) -> methods.Method:
         """The method itself; an unknown name or setting is an `InputError`."""
@@ -73,68 +92,231 @@ DENSE = Configuration.of("dense")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Space:
-    """Allocation × death × growth × redistribution × death rate.
+class Branch:
+    """A pruning method and what its settings may be; `of` checks them, the class takes them as they are.
 
     Attributes:
-        allocation, death, growth, redistribution: the names to choose from, at least one each.
-        death_rate: the range of the share of live weights that dies per update, within (0, 1].
-        grid_death_rate: the one death rate of the grid (the paper: 0.8 stacked LSTM, 0.5 RHN).
-        update_every: steps between topology updates, or "epoch".
+        method: a name of `hyperprune.methods.names()`, "dense" excepted.
+        settings: (name, dimension) pairs: choices before ranges, each in alphabetical order.
+        optional: leave the branch out, with a note, where a task cannot train it; else that is an error.
     """
 
-    allocation: tuple[str, ...] = ("uniform", "er")
-    death: tuple[str, ...] = ("magnitude", "set", "threshold", "global_magnitude")
-    growth: tuple[str, ...] = ("random",)
-    redistribution: tuple[str, ...] = ("none", "magnitude", "nonzeros")
-    death_rate: tuple[float, float] = (0.4, 0.9)
-    grid_death_rate: float = 0.8
-    update_every: int | str = "epoch"
+    method: str
+    settings: tuple[tuple[str, Dimension], ...] = ()
+    optional: bool = False
 
-    def __post_init__(self) -> None:
-        for name, options in self.choices().items():
-            if not options or len(set(options)) != len(options):
-                raise InputError(f"space.{name} must list at least one name, each once, got {list(options)}")
-        low, high = self.death_rate
-        if not 0 < low <= high <= 1:
+    @classmethod
+    def of(cls, method: str, *, optional: bool = False, **settings: Any) -> Branch:
+        """A branch whose settings are values, lists of values to choose from, and ranges.
+
+        Raises:
+            InputError: an unknown method or setting, or a value that it does not take.
+        """
+        where = f"branch {method!r}"
+        dimensions = [(name, dimension(value, f"{where}, {name}")) for name, value in settings.items()]
+        ordered = sorted(dimensions, key=lambda pair: (isinstance(pair[1], Range), pair[0]))
+        branch = cls(method=method, settings=tuple(ordered), optional=optional)
+        branch._check()
+        return branch
+
+    def _check(self) -> None:
+        if self.method == "dense":
+            raise InputError("a branch must prune, and 'dense' does not; the reference is trained anyway")
+        if "sparsity" in dict(self.settings):
             raise InputError(
-                f"space.death_rate must be a range within (0, 1], got {list(self.death_rate)}; try [0.4, 0.9]"
+                f"branch {self.method!r}: sparsity is no setting of a method; set it in [space] for all"
             )
-        for rate in (low, high, self.grid_death_rate):
-            if round(rate, _DIGITS) != rate:
-                raise InputError(f"death rates have at most {_DIGITS} digits after the point, got {rate}")
-        for configuration in self.grid():
-            configuration.build()  # names and rates are checked where they are defined
+        for settings in self._corners():
+            try:
+                Configuration.of(self.method, **settings).build()
+            except InputError as error:
+                raise InputError(f"branch {self.method!r}: {error}") from error
 
-    def choices(self) -> dict[str, tuple[str, ...]]:
-        """The categorical dimensions, by name."""
-        return {
-            "allocation": self.allocation,
-            "death": self.death,
-            "growth": self.growth,
-            "redistribution": self.redistribution,
-        }
+    def _corners(self) -> Iterator[dict[str, Any]]:
+        """Every combination of choices and ends of ranges; a seeded part of them where they are too many."""
+        names, values = [name for name, _ in self.settings], [own.corners for _, own in self.settings]
+        if math.prod(map(len, values)) <= _MOST_CHECKED:
+            yield from (dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*values))
+            return
+        random = np.random.default_rng(0)
+        for _ in range(_MOST_CHECKED):
+            yield {name: own[random.integers(len(own))] for name, own in zip(names, values, strict=True)}
 
-    def configuration(self, *, death_rate: float, **chosen: str) -> Configuration:
-        """The point with these values; the death rate is rounded to three digits."""
-        return Configuration.of(
-            "dynamic_sparse", **chosen, death_rate=round(death_rate, _DIGITS), update_every=self.update_every
-        )
+    @property
+    def size(self) -> int:
+        return math.prod(own.size for _, own in self.settings)
 
-    def grid(self) -> list[Configuration]:
-        """Every combination at `grid_death_rate`, in the order of the names."""
-        names = list(self.choices())
+    def cover(self) -> list[Configuration]:
+        """As few configurations as show every choice and both ends of every range at least once."""
+        longest = max((len(own.corners) for _, own in self.settings), default=1)
         return [
-            self.configuration(death_rate=self.grid_death_rate, **dict(zip(names, values, strict=True)))
-            for values in itertools.product(*self.choices().values())
+            Configuration.of(
+                self.method,
+                **{name: own.corners[number % len(own.corners)] for name, own in self.settings},
+            )
+            for number in range(longest)
         ]
 
-    def sample(self, random: np.random.Generator) -> Configuration:
-        """A uniform draw."""
-        chosen = {name: options[random.integers(len(options))] for name, options in self.choices().items()}
-        return self.configuration(death_rate=random.uniform(*self.death_rate), **chosen)
+    def holds(self, configuration: Configuration) -> bool:
+        own, values = dict(self.settings), dict(configuration.settings)
+        return (
+            configuration.method == self.method
+            and own.keys() == values.keys()
+            and all(values[name] in own[name] for name in own)
+        )
 
-    def size(self) -> float:
-        """How many different configurations can be drawn."""
-        low, high = (round(rate * 10**_DIGITS) for rate in self.death_rate)
-        return math.prod(len(options) for options in self.choices().values()) * (high - low + 1)
+    def overlaps(self, other: Branch) -> bool:
+        own, others = dict(self.settings), dict(other.settings)
+        return (
+            self.method == other.method
+            and own.keys() == others.keys()
+            and all(own[name].overlaps(others[name]) for name in own)
+        )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """As it is written in TOML."""
+        optional = {"optional": True} if self.optional else {}
+        return {
+            "method": self.method,
+            **optional,
+            **{name: own.to_toml() for name, own in sorted(self.settings)},
+        }
+
+
+def paper_branch(grid_death_rate: float = 0.8) -> Branch:
+    """Sparse initialisation × death × redistribution (24 points) × death rate; growth is random.
+
+    Reference: the LSH paper, §4.
+    """
+    return Branch.of(
+        "dynamic_sparse",
+        allocation=ALLOCATIONS,
+        death=DEATHS,
+        growth=["random"],
+        redistribution=REDISTRIBUTIONS,
+        death_rate=Range(0.4, 0.9, at=(grid_death_rate,)),
+        update_every="epoch",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """Branches, and, where it is searched, the sparsity.
+
+    Attributes:
+        branches: at least one; the LSH paper's where none are given. No configuration lies in two.
+        sparsity: what it may be, within [0, 1): a list, or a `Range`. None leaves it to the run.
+        sparsity_weight: w ≥ 0 of the trade-off, with `sparsity` only. Candidates are ranked by
+            signal · (1 + w · density), and finalists by metric · (1 + w · density), where density is
+            1 − sparsity (a metric that should be high is divided instead). With w = 0.5 a network with all
+            its weights counts as half as bad again as one with none; 0 ranks by the bare numbers.
+    """
+
+    branches: Sequence[Branch] = field(default_factory=lambda: [paper_branch()])
+    sparsity: Any = None
+    sparsity_weight: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "branches", tuple(self.branches))
+        if not self.branches:
+            raise InputError("a space must have at least one branch, got none; add [[space.branch]]")
+        for first, second in itertools.combinations(self.branches, 2):
+            if first.overlaps(second):
+                raise InputError(
+                    f"branches must not share configurations, and two of {first.method!r} do; merge them, or "
+                    "fix a setting to different values"
+                )
+        if self.sparsity is None:
+            if self.sparsity_weight is not None:
+                raise InputError(
+                    "sparsity_weight needs a sparsity that is searched; remove it or add sparsity"
+                )
+            return
+        searched = dimension(self.sparsity, "[space] sparsity")
+        object.__setattr__(self, "sparsity", searched)
+        for value in searched.corners:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+                raise InputError(f"[space] sparsity must lie in [0, 1), got {value!r}; 0.9 keeps a tenth")
+        weight = self.sparsity_weight
+        if weight is None or not (weight >= 0 and math.isfinite(weight)):
+            raise InputError(
+                "a searched sparsity needs its trade-off, sparsity_weight ≥ 0 (candidates are ranked by "
+                f"metric · (1 + sparsity_weight · density)), got {weight}; 0 ranks by the metric alone"
+            )
+
+    def grid(self) -> list[Configuration]:
+        """Every combination of choices and grid values, in the order of the branches."""
+        return [point for branch in self.branches for point in self._products(branch, lambda own: own.grid)]
+
+    def size(self) -> int:
+        """How many different configurations can be drawn, exactly."""
+        return sum(branch.size for branch in self.branches) * math.prod(own.size for _, own in self._sparsity)
+
+    def everything(self) -> Iterator[Configuration]:
+        """All configurations, `size()` of them."""
+        for branch in self.branches:
+            yield from self._products(branch, lambda own: own.values())
+
+    def _products(
+        self, branch: Branch, values_of: Callable[[Dimension], Sequence[Any]]
+    ) -> Iterator[Configuration]:
+        dimensions = [*branch.settings, *self._sparsity]
+        names = [name for name, _ in dimensions]
+        for values in itertools.product(*(values_of(own) for _, own in dimensions)):
+            yield Configuration.of(branch.method, **dict(zip(names, values, strict=True)))
+
+    def ask(self, suggest: Suggest) -> Configuration:
+        """The configuration that `suggest(name, dimension)` decides on, asked for one value after the other.
+
+        Only the chosen branch's own dimensions are asked for; their names begin with the branch's number.
+        """
+        number = suggest("branch", self._which) if len(self.branches) > 1 else 0
+        answers = {name: suggest(name, own) for name, own in self.dimensions(number).items()}
+        values = {name.rpartition(" ")[2]: value for name, value in answers.items()}
+        return Configuration.of(self.branches[number].method, **values)
+
+    def dimensions(self, number: int) -> dict[str, Dimension]:
+        """What `ask` asks for in a branch, by the name that it uses."""
+        own = {f"{number} {name}": own for name, own in self.branches[number].settings}
+        return own | dict(self._sparsity)
+
+    def sample(self, random: np.random.Generator) -> Configuration:
+        """A draw: each branch is equally likely, and so is each of its values."""
+        return self.ask(lambda _, own: own.sample(random))
+
+    def coordinates(self, configuration: Configuration) -> dict[str, tuple[Dimension, Any]] | None:
+        """The answers that `ask` would have got, by name, with their dimensions; None if it lies outside."""
+        number = next((n for n, branch in enumerate(self.branches) if branch.holds(configuration)), None)
+        if number is None or (configuration.sparsity is None) != (self.sparsity is None):
+            return None
+        values = {**dict(configuration.settings), "sparsity": configuration.sparsity}
+        found: dict[str, tuple[Dimension, Any]] = {}
+        if len(self.branches) > 1:
+            found["branch"] = (self._which, number)
+        for name, own in self.dimensions(number).items():
+            value = values[name.rpartition(" ")[2]]
+            if value not in own:
+                return None
+            found[name] = (own, value)
+        return found
+
+    def at(self, configuration: Configuration) -> list[Configuration]:
+        """The configuration at the least and the largest sparsity there is; itself if that is fixed."""
+        values = sorted({value for _, own in self._sparsity for value in own.corners})
+        return [replace(configuration, sparsity=value) for value in (values[:1] + values[1:][-1:])] or [
+            configuration
+        ]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """As it is written in TOML; `spaces.space_from` makes an equal space of it."""
+        searched = {name: own.to_toml() for name, own in self._sparsity}
+        weight = {} if self.sparsity_weight is None else {"sparsity_weight": self.sparsity_weight}
+        return {"branch": [branch.to_mapping() for branch in self.branches], **searched, **weight}
+
+    @property
+    def _sparsity(self) -> list[tuple[str, Dimension]]:
+        return [] if self.sparsity is None else [("sparsity", self.sparsity)]
+
+    @property
+    def _which(self) -> Choice:
+        return Choice(tuple(range(len(self.branches))))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -26,11 +26,28 @@ from hyperprune.hypersearch.proposers import get_proposer
 from hyperprune.hypersearch.signals import get_signal
 
 NUM_FINALISTS = 2
+_MOST_STAGES = 10_000  # of a rehearsal; more is a strategy that never ends
 HISTORIES = ("survivors", "all")
+SPECTRUM_STATES = ("hidden", "full")
 
 
 class EveryCandidateFailed(HyperpruneError):
     """None of the candidates that were to advance is left."""
+
+
+class Ahead(NamedTuple):
+    """What is certain to follow an advance, so that an arena may begin it before the advance has ended.
+
+    Attributes:
+        signal: what the next elimination ranks by.
+        keep: how many it keeps.
+        epochs: the epochs of the eliminations after it and, last, of the finalists. Whoever is kept reaches
+            the first of them, and the dense reference all.
+    """
+
+    signal: str
+    keep: int
+    epochs: tuple[int, ...]
 
 
 @runtime_checkable
@@ -45,8 +62,13 @@ class Arena(Protocol):
         """
         ...
 
-    def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
+    def advance(self, keys: Sequence[str], to_epoch: int, *, ahead: Ahead | None = None) -> list[str]:
         """Train the candidates, and the dense reference, to `to_epoch` epochs in all; the keys not failed.
+
+        Args:
+            keys: of the candidates.
+            to_epoch: at least this many epochs each.
+            ahead: what follows; beginning it early changes no result.
 
         Raises:
             EveryCandidateFailed: none is left.
@@ -85,8 +107,11 @@ class Strategy(ABC):
     Attributes:
         candidates: how many to begin with, at least 2.
         final_epochs: a finalist's epochs in all, selection included.
-        proposer: a name of `proposers.PROPOSERS`: "grid", "random", "tpe".
+        proposer: a name of `proposers.PROPOSERS`: "grid", "random", "tpe", "atpe".
         signal: what ranks candidates, a name of `signals.SIGNALS`: "spectrum", "loss", "blend", …
+        spectrum_dims: dimensions of the signal's PCA space; None is the signal's own, 2.
+        spectrum_state: of which state spectra are measured: "hidden", as in the paper, or "full" (an LSTM's
+            hidden and cell state).
         uses_signal: whether candidates are ranked at all.
     """
 
@@ -94,12 +119,16 @@ class Strategy(ABC):
     final_epochs: int = 100
     proposer: str = "tpe"
     signal: str = "spectrum"
+    spectrum_dims: int | None = None
+    spectrum_state: str = "hidden"
     name: ClassVar[str]
     uses_signal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         get_proposer(self.proposer)
-        get_signal(self.signal)
+        get_signal(self.signal, dims=self.spectrum_dims)
+        if self.spectrum_state not in SPECTRUM_STATES:
+            raise unknown_name("spectrum_state", self.spectrum_state, SPECTRUM_STATES)
         self._at_least(1, "final_epochs")
         if self.candidates < NUM_FINALISTS:
             raise InputError(
@@ -125,14 +154,37 @@ class Strategy(ABC):
         return {"name": self.name, **asdict(self)}
 
     def rehearse(self) -> Rehearsal:
-        """What the strategy asks for, if nothing fails."""
+        """What the strategy asks for, if nothing fails.
+
+        Raises:
+            InputError: it ends without a finalist, with one not trained to the end, or never.
+        """
         rehearsal = Rehearsal()
-        self.run(rehearsal)
+        finalists = self.run(rehearsal)
+        short = [key for key in finalists if rehearsal.epochs[key] != self.final_epochs]
+        if not finalists or short or not any(map(sum, rehearsal.stages)):
+            raise InputError(
+                f"a strategy must end with finalists trained to its {self.final_epochs} final epochs, and "
+                f"{self.name!r} ends with {len(finalists)}, {len(short)} of them trained to another epoch; "
+                "change its numbers, or its run()"
+            )
         return rehearsal
 
-    def _sift(self, arena: Arena, keys: Sequence[str], *, number: int, epoch: int, keep: int) -> list[str]:
-        """Train to `epoch` and keep the `keep` smallest signals, best first; ties by key."""
-        alive = arena.advance(keys, epoch)
+    def _sift(
+        self,
+        arena: Arena,
+        keys: Sequence[str],
+        *,
+        number: int,
+        epoch: int,
+        keep: int,
+        later: Sequence[int],
+    ) -> list[str]:
+        """Train to `epoch` and keep the `keep` smallest signals, best first; ties by key.
+
+        `later` are the epochs of the eliminations that follow; the finalists' are added.
+        """
+        alive = arena.advance(keys, epoch, ahead=Ahead(self.signal, keep, (*later, self.final_epochs)))
         signals = arena.signals(alive, self.signal, epoch)
         kept = sorted(alive, key=lambda key: (signals[key], key))[:keep]
         return arena.eliminate(number, epoch, signals, kept)
@@ -180,12 +232,25 @@ class LSH(Strategy):
         number, epoch = 1, self.first_epochs
         while len(keys) > NUM_FINALISTS:
             keep = math.ceil(len(keys) / 2)
-            insert = 0 if self.proposer == "grid" else len(keys) // 4
-            keys = self._sift(arena, keys, number=number, epoch=epoch, keep=keep)
+            insert = self._inserted(len(keys))
+            later = range(epoch + self.round_epochs, self.final_epochs, self.round_epochs)
+            later = later[: self._rounds_from(keep + insert)]
+            keys = self._sift(arena, keys, number=number, epoch=epoch, keep=keep, later=later)
             if insert:
                 keys += arena.admit(self.proposer, insert, round_number=number, history=self.history)
             number, epoch = number + 1, epoch + self.round_epochs
         return arena.advance(keys, self.final_epochs)
+
+    def _inserted(self, entrants: int) -> int:
+        return 0 if self.proposer == "grid" else entrants // 4
+
+    def _rounds_from(self, entrants: int) -> int:
+        """How many eliminations there will be from so many candidates on."""
+        rounds = 0
+        while entrants > NUM_FINALISTS:
+            entrants = math.ceil(entrants / 2) + self._inserted(entrants)
+            rounds += 1
+        return rounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,11 +285,18 @@ class SuccessiveHalving(Strategy):
 
     def run(self, arena: Arena) -> list[str]:
         keys = arena.admit(self.proposer, self.candidates, round_number=0)
-        number, epoch, keep = 1, self.first_epochs, self.candidates // self.eta
-        while keep >= 1 and epoch < self.final_epochs:
-            keys = self._sift(arena, keys, number=number, epoch=epoch, keep=keep)
-            number, epoch, keep = number + 1, epoch * self.eta, keep // self.eta
+        rungs = list(self._rungs())
+        for number, (epoch, keep) in enumerate(rungs, start=1):
+            later = [later for later, _ in rungs[number:]]
+            keys = self._sift(arena, keys, number=number, epoch=epoch, keep=keep, later=later)
         return arena.advance(keys, self.final_epochs)
+
+    def _rungs(self) -> Iterator[tuple[int, int]]:
+        """Epoch and survivors of each elimination."""
+        epoch, keep = self.first_epochs, self.candidates // self.eta
+        while keep >= 1 and epoch < self.final_epochs:
+            yield epoch, keep
+            epoch, keep = epoch * self.eta, keep // self.eta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,10 +341,11 @@ class Hyperband(Strategy):
             first = number + 1
             number += halvings  # the bracket's rounds keep their numbers even if it fails before the last
             try:
-                for rung in range(halvings):
-                    epoch = self.final_epochs // self.eta ** (halvings - rung)
+                epochs = [self.final_epochs // self.eta ** (halvings - rung) for rung in range(halvings)]
+                for rung, epoch in enumerate(epochs):
                     keep = size // self.eta ** (rung + 1)
-                    keys = self._sift(arena, keys, number=first + rung, epoch=epoch, keep=keep)
+                    later = epochs[rung + 1 :]
+                    keys = self._sift(arena, keys, number=first + rung, epoch=epoch, keep=keep, later=later)
                 finalists += arena.advance(keys, self.final_epochs)
             except EveryCandidateFailed as error:
                 failure = error
@@ -332,12 +405,15 @@ class Rehearsal:
     Attributes:
         epochs: how far each candidate was asked to be trained.
         rounds: the eliminations.
+        stages: for each advance, the epochs that each candidate is trained for, and, first, the reference.
     """
 
     def __init__(self) -> None:
         self.epochs: dict[str, int] = {}
         self.rounds: list[PlannedRound] = []
+        self.stages: list[list[int]] = []
         self._counted: dict[str, int] = {}
+        self._reference = 0
 
     def admit(self, proposer: str, count: int, *, round_number: int, history: str = "survivors") -> list[str]:
         keys = [str(len(self.epochs) + number) for number in range(count)]
@@ -346,7 +422,15 @@ class Rehearsal:
             self.rounds[-1] = self.rounds[-1]._replace(inserted=count)
         return keys
 
-    def advance(self, keys: Sequence[str], to_epoch: int) -> list[str]:
+    def advance(self, keys: Sequence[str], to_epoch: int, *, ahead: Ahead | None = None) -> list[str]:
+        reference = max(0, to_epoch - self._reference)
+        self.stages.append([reference, *(to_epoch - self.epochs[key] for key in keys)])
+        if len(self.stages) > _MOST_STAGES:
+            raise InputError(
+                f"a strategy must come to its end, and this one has asked for training {_MOST_STAGES} times; "
+                "eliminate candidates until the finalists are left"
+            )
+        self._reference += reference
         self.epochs |= dict.fromkeys(keys, to_epoch)
         return list(keys)
 

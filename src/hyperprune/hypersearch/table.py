@@ -133,9 +133,9 @@ class CandidateTable:
         return self.runs[0].reference[0].spectrum is not None
 
     def final_metric(self, records: Sequence[EpochRecord]) -> float:
-        """The best metric of the trained epochs, as in a live search."""
+        """The best metric of the trained epochs at the run's sparsity, as in a live search."""
         best = min if self.lower_is_better else max
-        return best(record.metric for record in records[1:])
+        return best(record.metric for record in records[1:] if record.at_sparsity)
 
     def save(self, path: str | Path) -> None:
         """Write the table to one `.npz` file, whole or not at all."""
@@ -145,6 +145,9 @@ class CandidateTable:
             for name in _MEASURES:
                 values = [[getattr(record, name) for record in records] for records in rows]
                 arrays[f"{name}_{number}"] = np.array(values, dtype=np.float64)  # None becomes NaN
+            arrays[f"at_sparsity_{number}"] = np.array(
+                [[record.at_sparsity for record in records] for records in rows]
+            )
             if self.has_spectra:
                 spectra = [[record.spectrum for record in records] for records in rows]
                 arrays[f"spectrum_{number}"] = np.array(spectra, dtype=np.float64)
@@ -243,11 +246,12 @@ def _no_table(path: Path, error: Exception) -> InputError:
 def _run_from(arrays: Mapping[str, np.ndarray], number: int, entry: Mapping[str, Any]) -> RecordedRun:
     measures = {name: arrays[f"{name}_{number}"] for name in _MEASURES}
     spectra_REC = arrays.get(f"spectrum_{number}")
+    at_sparsity_RE = arrays.get(f"at_sparsity_{number}", np.ones(measures["metric"].shape, dtype=bool))
     configurations = tuple(Configuration.from_json(item) for item in entry["configurations"])
     num_rows, num_epochs = measures["metric"].shape
     if num_rows != len(configurations) + 1 or any(
         array.shape[:2] != (num_rows, num_epochs)
-        for array in (*measures.values(), *([] if spectra_REC is None else [spectra_REC]))
+        for array in (*measures.values(), at_sparsity_RE, *([] if spectra_REC is None else [spectra_REC]))
     ):
         raise InputError(
             f"a table's arrays must have a row for the reference and each of {len(configurations)} "
@@ -262,6 +266,7 @@ def _run_from(arrays: Mapping[str, np.ndarray], number: int, entry: Mapping[str,
                 metric=float(measures["metric"][row, epoch]),
                 seconds=float(measures["seconds"][row, epoch]),
                 spectrum=None if spectra_REC is None else spectra_REC[row, epoch],
+                at_sparsity=bool(at_sparsity_RE[row, epoch]),
             )
             for epoch in range(num_epochs)
         )
@@ -279,6 +284,15 @@ def _run_from(arrays: Mapping[str, np.ndarray], number: int, entry: Mapping[str,
 def _check_run(folder: str | Path, state: RunState, first: RunState) -> None:
     if not state.finished:
         raise InputError(f"a table is made from finished runs, and {folder} is not; run its command again")
+    if state.header["sparsity"] is None:
+        raise InputError(
+            f"a table is of one sparsity, and {folder} searched it; search a space without sparsity"
+        )
+    if state.final_epochs != state.header["strategy"]["final_epochs"]:
+        raise InputError(
+            f"a table's schedules must span its epochs, and {folder} was extended by final epochs; record a "
+            "run that was not"
+        )
     eliminated = [key for key, item in state.candidates.items() if item.outcome == "eliminated"]
     if eliminated:
         raise InputError(
@@ -287,7 +301,7 @@ def _check_run(folder: str | Path, state: RunState, first: RunState) -> None:
         )
     here, there = _shared(state), _shared(first)
     final = state.header["strategy"]["final_epochs"], first.header["strategy"]["final_epochs"]
-    differing = [name for name in _SHARED if here[name] != there[name]]
+    differing = [name for name in here if here[name] != there[name]]
     if final[0] != final[1]:
         differing.append("final_epochs")
     if differing:
@@ -298,7 +312,8 @@ def _check_run(folder: str | Path, state: RunState, first: RunState) -> None:
 
 
 def _shared(state: RunState) -> dict[str, Any]:
-    return {name: state.identity[name] for name in _SHARED}
+    shared = {name: state.identity[name] for name in _SHARED}
+    return shared | {"spectrum_state": state.identity["strategy"].get("spectrum_state", "hidden")}
 
 
 def _recorded(state: RunState) -> RecordedRun:

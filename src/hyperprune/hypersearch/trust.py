@@ -1,24 +1,30 @@
 """How far an early signal can be trusted: its rank correlation with the final metric.
 
-References: Spearman 1904; percentile bootstrap of Efron 1979.
+Over the candidates that were trained to the end: the finalists, and eliminated ones that were audited. The
+signal is computed again from their records at each round's epoch, alike for all, whatever their rounds were.
+Finalists alone were selected by a small signal, which hides what the signal can do (restriction of range);
+audited ones are drawn at random from the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from hyperprune.records import RunRecord
-from hyperprune.rng import derive_seed
+from hyperprune.hypersearch.ranks import spearman, spearman_interval
+from hyperprune.hypersearch.signals import SIGNALS, measure, needs_spectra
+from hyperprune.records import CandidateRecord, RunRecord, weighed
 
-_DRAWS = 2000
-_FEWEST = 3  # two points always correlate perfectly
+USEFUL = 0.5  # a correlation below this would not have been worth eliminating by
+_MOST_EPOCHS = 8
+Verdict = Literal["helped", "misled", "did not help", "too few"]
 
 
 class RankCorrelation(NamedTuple):
-    """Spearman's rho with a 95 % bootstrap interval; NaN where it cannot be said.
+    """Spearman's rho with a 95 % interval; NaN where it cannot be said.
 
     Positive where candidates with a small signal end better, 0 where the signal says nothing.
     """
@@ -28,44 +34,134 @@ class RankCorrelation(NamedTuple):
     high: float
     n: int
 
+    @property
+    def verdict(self) -> Verdict:
+        """What the interval says.
+
+        "helped": all of it is above 0; "misled": below 0; "did not help": it holds 0 and ends below `USEFUL`;
+        "too few": it holds both 0 and `USEFUL`, so that more candidates would have to tell.
+        """
+        if self.low > 0:
+            return "helped"
+        if self.high < 0:
+            return "misled"
+        return "did not help" if self.high < USEFUL else "too few"
+
+
+class Judged(NamedTuple):
+    """A signal at an epoch, judged by the candidates that were trained to the end."""
+
+    signal: str
+    epoch: int
+    correlation: RankCorrelation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """What a run tells of its signal.
+
+    Attributes:
+        judged: the run's own signal first, at every round's epoch, then others for comparison.
+        num_finalists, num_audited: how many candidates it is judged by.
+        num_failed: audited candidates that failed on the way and are left out.
+    """
+
+    judged: tuple[Judged, ...]
+    num_finalists: int
+    num_audited: int
+    num_failed: int
+
+    @property
+    def first(self) -> Judged:
+        """The run's own signal at the first elimination, which decided most."""
+        return self.judged[0]
+
 
 def rank_correlation(record: RunRecord, signal_values: Mapping[str, float]) -> RankCorrelation:
     """Rank correlation between an early signal and the final metric of the candidates trained to the end.
 
     Args:
-        record: of the run; its finalists count.
-        signal_values: an early signal by candidate key, smaller is better; others than finalists are ignored.
+        record: of the run; its finalists and audited candidates count. Where the sparsity is searched, the
+            weighed metric does.
+        signal_values: an early signal by candidate key, smaller is better; others are ignored.
 
     Returns:
-        rho over the n finalists that have a signal; all NaN for fewer than 3 or without any difference among
-        them. The interval resamples candidates: with few it is wide, and beyond them it says nothing.
+        rho over the n candidates that have a signal; all NaN for fewer than 3 or without any difference among
+        them. The interval (see `ranks`) is of the population that they are a sample of: with few it is wide.
     """
     pairs = [
-        (signal_values[row.key], row.metric if record.lower_is_better else -row.metric)
-        for row in record.candidates
-        if row.outcome == "finalist" and row.metric is not None and row.key in signal_values
+        (signal_values[row.key], score if record.lower_is_better else -score)
+        for row in trained_to_the_end(record)
+        if (score := record.score(row)) is not None and row.key in signal_values
     ]
     points_N2 = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    rho = _spearman(points_N2)
-    if np.isnan(rho):
-        return RankCorrelation(rho, np.nan, np.nan, len(pairs))
-    random = np.random.default_rng(derive_seed(record.seed, "rank correlation"))
-    draws = [_spearman(points_N2[random.integers(len(pairs), size=len(pairs))]) for _ in range(_DRAWS)]
-    low, high = np.nanpercentile(draws, [2.5, 97.5])  # a draw of equal candidates has no correlation
-    return RankCorrelation(rho, float(low), float(high), len(pairs))
+    rho = spearman(*points_N2.T)
+    return RankCorrelation(rho, *spearman_interval(rho, len(pairs)), len(pairs))
 
 
-def _spearman(points_N2: np.ndarray) -> float:
-    if len(points_N2) < _FEWEST:
-        return float("nan")
-    ranks_2N = np.stack([mean_ranks(column_N) for column_N in points_N2.T])
-    centred_2N = ranks_2N - ranks_2N.mean(axis=1, keepdims=True)
-    norms = np.sqrt((centred_2N**2).sum(axis=1))
-    return float(centred_2N[0] @ centred_2N[1] / norms.prod()) if norms.all() else float("nan")
+def trained_to_the_end(record: RunRecord) -> list[CandidateRecord]:
+    """Finalists, and audited candidates that did not fail and have come to the end."""
+    last = record.strategy.get("final_epochs", 0)
+    return [
+        row
+        for row in record.candidates
+        if row.outcome == "finalist"
+        or (row.key in record.audited and row.outcome != "failed" and len(row.epochs) > last)
+    ]
 
 
-def mean_ranks(values_N: np.ndarray) -> np.ndarray:
-    """Ranks from 1, smallest first; ties share the mean of theirs."""
-    below_N = (values_N[None, :] < values_N[:, None]).sum(axis=1)
-    level_N = (values_N[None, :] == values_N[:, None]).sum(axis=1)
-    return below_N + (level_N + 1) / 2
+def trust(record: RunRecord) -> Trust | None:
+    """How far the run's signal, and others beside it, told the final metric; None without any to judge.
+
+    Judged are the run's own signal, "spectrum" and "loss", at the epoch of each round, or, where nobody was
+    eliminated, at a quarter of the final epochs. Signals that rank within a round ("blend", "spectrum_joint")
+    rank within the candidates trained to the end. A signal that is not known here is left out.
+    """
+    rows = trained_to_the_end(record)
+    epochs = _epochs(record)
+    if not rows or not epochs or len(record.reference.epochs) <= epochs[-1]:
+        return None
+    measured = all(item.spectrum is not None for row in (record.reference, *rows) for item in row.epochs)
+    names = dict.fromkeys((record.strategy.get("signal", ""), "spectrum", "loss"))
+    usable = [name for name in names if name in SIGNALS and (measured or not needs_spectra(SIGNALS[name]))]
+    judged = [
+        Judged(name, epoch, rank_correlation(record, _values(record, rows, name, epoch)))
+        for name in usable
+        for epoch in epochs
+    ]
+    if not judged:
+        return None
+    return Trust(
+        judged=tuple(judged),
+        num_finalists=sum(row.outcome == "finalist" for row in rows),
+        num_audited=sum(row.outcome != "finalist" for row in rows),
+        num_failed=sum(row.outcome == "failed" and row.key in record.audited for row in record.candidates),
+    )
+
+
+def _epochs(record: RunRecord) -> list[int]:
+    """The rounds' epochs, at most so many, the first and last among them."""
+    epochs = sorted({entry.epoch for entry in record.rounds})
+    if not epochs and "final_epochs" in record.strategy:
+        epochs = [max(1, record.strategy["final_epochs"] // 4)]
+    if len(epochs) <= _MOST_EPOCHS:
+        return epochs
+    places = np.linspace(0, len(epochs) - 1, _MOST_EPOCHS).round().astype(int)
+    return [epochs[place] for place in places]
+
+
+def _values(record: RunRecord, rows: Sequence[CandidateRecord], name: str, epoch: int) -> dict[str, float]:
+    """The signal of every row at an epoch, weighed as the search weighs it."""
+    dims = record.strategy.get("spectrum_dims") if name == record.strategy.get("signal") else None
+    values = measure(
+        name,
+        record.reference.epochs[: epoch + 1],
+        {row.key: row.epochs[: epoch + 1] for row in rows},
+        dims=dims,
+    )
+    return {
+        row.key: weighed(
+            values[row.key], sparsity=row.configuration.get("sparsity"), weight=record.sparsity_weight
+        )
+        for row in rows
+    }

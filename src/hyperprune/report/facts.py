@@ -16,10 +16,13 @@ AT_BASELINE = 0.95
 
 
 def best_metric(candidate: CandidateRecord, *, lower_is_better: bool) -> float | None:
-    """The recorded best metric, else the best finite one among the trained epochs; None before the first."""
+    """The recorded best metric, else the best finite one among the trained epochs; None before the first.
+
+    Epochs in which a network has more weights than it is to have do not count.
+    """
     if candidate.metric is not None:
         return candidate.metric
-    trained = [record.metric for record in candidate.epochs if record.epoch > 0]
+    trained = [record.metric for record in candidate.epochs if record.epoch > 0 and record.at_sparsity]
     finite = [metric for metric in trained if math.isfinite(metric)]
     if finite:
         return min(finite) if lower_is_better else max(finite)

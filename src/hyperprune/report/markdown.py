@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from hyperprune.report.story import Picture, Story, Table
+from hyperprune.report.story import Picture, Story
+from hyperprune.report.table import Table
 
 
 def to_markdown(story: Story, pictures: Sequence[Picture], *, remark: str | None = None) -> str:
@@ -18,8 +19,8 @@ def to_markdown(story: Story, pictures: Sequence[Picture], *, remark: str | None
             f"![{escape(picture.title)}](pictures/{picture.name}.png)",
             escape(picture.reading),
         ]
-    for table in (story.candidates, story.rounds, story.making):
-        parts += _table(table)
+    for table in (story.candidates, story.rounds, story.trust, story.making):
+        parts += [] if table is None else _table(table)
     parts.append("## What the words mean")
     parts += [f"**{escape(term)}.** {escape(meaning)}" for term, meaning in story.definitions]
     return "\n\n".join(parts) + "\n"

@@ -9,25 +9,10 @@ from dataclasses import dataclass
 
 from hyperprune.records import CandidateRecord, RunRecord
 from hyperprune.report import facts, words
+from hyperprune.report.reliance import reliance
+from hyperprune.report.table import Table
 from hyperprune.report.words import number, percent, plural, times
 from hyperprune.spectra import FLOOR
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A titled table of text.
-
-    Attributes:
-        numeric: indices of the columns that are set flush right.
-        marks: the class of each row ("winner", "finalist", "eliminated", "failed", …), for emphasis.
-    """
-
-    title: str
-    intro: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: tuple[int, ...] = ()
-    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +42,7 @@ class Story:
     tiles: tuple[tuple[str, str], ...]
     candidates: Table
     rounds: Table
+    trust: Table | None
     making: Table
     definitions: tuple[tuple[str, str], ...]
 
@@ -65,16 +51,21 @@ def tell(run: RunRecord) -> Story:
     """Word everything that the report says about a run."""
     strategy = run.strategy.get("name", "not recorded")
     return Story(
-        title=f"{run.task}: pruned to {percent(run.sparsity)} sparsity",
+        title=f"{run.task}: pruned to {_sparsity(run)} sparsity",
         subtitle=f"Report of a hyperprune search · strategy {strategy} · seed {run.seed}",
         headline=_headline(run),
         notices=_notices(run),
         tiles=_tiles(run),
         candidates=_candidates(run),
         rounds=_rounds(run),
+        trust=reliance(run),
         making=_making(run),
         definitions=_definitions(run),
     )
+
+
+def _sparsity(run: RunRecord) -> str:
+    return "the searched" if run.sparsity is None else percent(run.sparsity)
 
 
 def _metric_of(candidate: CandidateRecord, run: RunRecord) -> float | None:
@@ -93,7 +84,7 @@ def _headline(run: RunRecord) -> str:
         metric = _metric_of(first, run)
         verb = "wins" if run.finished else "leads so far"
         opening = f"{words.name(first)} {verb} with validation {run.metric} {number(metric)}"
-        beside = f" at {percent(run.sparsity)} sparsity; the dense model reaches {number(dense)}"
+        beside = f" at {percent(run.sparsity_of(first))} sparsity; the dense model reaches {number(dense)}"
         if (share := facts.ratio(metric, dense)) is not None:
             beside += f" (ratio {share:.3f})"
         if run.baseline is not None:
@@ -154,7 +145,8 @@ def _tiles(run: RunRecord) -> tuple[tuple[str, str], ...]:
     shown.append((number(_metric_of(run.reference, run)), f"{run.metric}, dense model"))
     if run.baseline is not None:
         shown.append((number(run.baseline[1]), run.baseline[0]))
-    shown.append((percent(run.sparsity), "sparsity"))
+    pruned = run.sparsity if first is None else run.sparsity_of(first)
+    shown.append((words.NOTHING if pruned is None else percent(pruned), "sparsity"))
     factor = facts.saving(run)
     epochs = f"epochs spent of {run.epochs_full:,}"
     shown.append((f"{run.epochs_spent:,}", epochs if factor is None else f"{epochs} ({factor:.1f}× fewer)"))
@@ -166,7 +158,8 @@ def _candidates(run: RunRecord) -> Table:
     rows = [_candidate_row("", run.reference, run, "reference")]
     marks = ["dense"]
     for rank, candidate in enumerate(run.candidates, start=1):
-        rows.append(_candidate_row(str(rank), candidate, run, words.outcome(candidate)))
+        audited = ", audited" if candidate.key in run.audited else ""
+        rows.append(_candidate_row(str(rank), candidate, run, words.outcome(candidate) + audited))
         marks.append("winner" if candidate is best else candidate.outcome)
     better = "Lower" if run.lower_is_better else "Higher"
     intro = (
@@ -174,6 +167,11 @@ def _candidates(run: RunRecord) -> Table:
         f"by signal, then the failed ones. {better} {run.metric} is better; a smaller signal is better. "
         "The signal is the one of the last round that the candidate took part in."
     )
+    if run.sparsity is None:
+        intro += (
+            " The sparsity is searched: signals, and the metric of finalists in the column “weighed”, are "
+            f"worse by the factor 1 + {run.sparsity_weight:g} · density, and ranked so."
+        )
     if run.baseline is not None:
         beyond = f"{facts.AT_BASELINE:g}×" if run.lower_is_better else f"{1 / facts.AT_BASELINE:.2f}×"
         intro += f" “at baseline”: even the best epoch is not beyond {beyond} of the {run.baseline[0]}."
@@ -190,9 +188,10 @@ def _candidates(run: RunRecord) -> Table:
             f"last {run.metric}",
             f"best {run.metric}",
             "flag",
+            *(("sparsity", "weighed") if run.sparsity is None else ()),
         ),
         rows=tuple(rows),
-        numeric=(0, 4, 5, 6, 7),
+        numeric=(0, 4, 5, 6, 7, 9, 10) if run.sparsity is None else (0, 4, 5, 6, 7),
         marks=tuple(marks),
     )
 
@@ -208,6 +207,11 @@ def _candidate_row(rank: str, candidate: CandidateRecord, run: RunRecord, outcom
         number(facts.last_metric(candidate)),
         number(_metric_of(candidate, run)),
         "at baseline" if facts.at_baseline(candidate, run) else "",
+        *(
+            (percent(run.sparsity_of(candidate)), number(run.score(candidate)))
+            if run.sparsity is None
+            else ()
+        ),
     )
 
 
@@ -236,7 +240,12 @@ def _rounds(run: RunRecord) -> Table:
 def _making(run: RunRecord) -> Table:
     rows = [
         ("task", run.task),
-        ("sparsity", percent(run.sparsity)),
+        (
+            "sparsity",
+            f"searched, with weight {run.sparsity_weight:g}"
+            if run.sparsity is None
+            else percent(run.sparsity),
+        ),
         ("seed", str(run.seed)),
         *((f"strategy: {key}", str(value)) for key, value in run.strategy.items()),
         (
@@ -245,6 +254,14 @@ def _making(run: RunRecord) -> Table:
         ),
         *((str(key), str(value)) for key, value in run.provenance.items()),
     ]
+    if run.audited:
+        rows.insert(
+            -len(run.provenance) or len(rows),
+            (
+                "epochs of the audit",
+                f"{run.epochs_audit:,} of {len(run.audited)} candidates (not among the epochs spent)",
+            ),
+        )
     return Table(title="How this run was made", intro="", header=("what", "value"), rows=tuple(rows))
 
 
@@ -283,7 +300,7 @@ def _definitions(run: RunRecord) -> tuple[tuple[str, str], ...]:
         ("Signal", f"What candidates are ranked by in a round; smaller is better.{kind}{measure}."),
         (
             "Epochs spent",
-            "Epochs trained by all candidates together, later ones catching up included; the dense model's "
-            "are not counted.",
+            "Epochs trained by all candidates together, later ones catching up included; those of the dense "
+            "model and of an audit are not counted.",
         ),
     )

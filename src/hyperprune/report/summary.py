@@ -8,6 +8,7 @@ from typing import Any
 
 from hyperprune.records import CandidateRecord, RunRecord
 from hyperprune.report import facts
+from hyperprune.report.reliance import verdict
 
 
 def summary_json(run: RunRecord, *, folder: Path | None = None, report: Path | None = None) -> dict[str, Any]:
@@ -20,7 +21,8 @@ def summary_json(run: RunRecord, *, folder: Path | None = None, report: Path | N
 
     Returns:
         `best` (None unless the run is finished and has a winner), `reference`, `candidates` in rank order,
-        `epochs_spent`, `epochs_full`, `run` and `report`. A metric that is not finite is None.
+        `epochs_spent`, `epochs_full`, `epochs_audit`, `trust` (one sentence on the signal, None where there
+        is nothing to judge it by), `run` and `report`. A metric that is not finite is None.
     """
     best = facts.winner(run)
     return {
@@ -31,6 +33,8 @@ def summary_json(run: RunRecord, *, folder: Path | None = None, report: Path | N
         "candidates": [_entry(candidate, run, folder) for candidate in run.candidates],
         "epochs_spent": run.epochs_spent,
         "epochs_full": run.epochs_full,
+        "epochs_audit": run.epochs_audit,
+        "trust": verdict(run),
         "run": None if folder is None else str(folder),
         "report": None if report is None else str(report),
     }
@@ -50,6 +54,9 @@ def _entry(candidate: CandidateRecord, run: RunRecord, folder: Path | None, *fie
         "epochs": facts.epochs_trained(candidate),
         "signal": _finite(facts.last_signal(candidate)),
         "metric": _finite(facts.best_metric(candidate, lower_is_better=run.lower_is_better)),
+        "sparsity": run.sparsity_of(candidate),
+        "weighed": None if run.sparsity is not None else _finite(run.score(candidate)),
+        "audited": candidate.key in run.audited,
         "at_baseline": facts.at_baseline(candidate, run),
         "checkpoint": checkpoint,
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from hyperprune.records import CandidateRecord, RunRecord
 from hyperprune.report import facts, words
+from hyperprune.report.reliance import verdict
 
 _HEADER = ("rank", "key", "label", "outcome", "epochs", "signal")
 _LABEL = 2
@@ -45,6 +47,13 @@ def text_table(run: RunRecord, width: int = 80) -> str:
         if any(row[-1].endswith("*") for row in rows):
             note += f"; * at baseline, not beyond {facts.AT_BASELINE:g}× of it"
         lines.append(words.clip(note, width))
+    if run.sparsity is None:
+        rule = f"ranked by signal or {run.metric}, each made worse by 1 + {run.sparsity_weight:g} · density"
+        lines += textwrap.wrap(f"{rule}; each label ends with the sparsity", width)
+    if run.audited:
+        lines.append(words.clip(f"audited after the search: {', '.join(run.audited)}", width))
+    if (sentence := verdict(run)) is not None:
+        lines += textwrap.wrap(sentence, width)
     if not run.finished:
         lines.append(words.clip("The search is not finished; the order may still change.", width))
     return "\n".join(lines)

@@ -242,6 +242,11 @@ class SparseTraining:
         """Live weights, size and density of every pruned tensor and gate; prints as a table."""
         return Summary.of(self._network.tensors)
 
+    @property
+    def at_sparsity(self) -> bool:
+        """Whether no more weights live than the method leaves in the end; gradual ones get there late."""
+        return self._network.num_live() <= sum(self._rule.final_counts())
+
     def history(self) -> tuple[Update, ...]:
         """The topology updates so far: densities per tensor and gate, turnover, explored fraction."""
         return tuple(self._history.updates)

@@ -22,6 +22,7 @@ def recurrent_spectra(
     seed: int,
     jacobian: Literal["full", "hidden"] = "hidden",
     quick: bool = False,
+    num_steps: int | None = None,
 ) -> list[LyapunovSpectrum]:
     """The Lyapunov spectrum of each recurrent module of a task's model, on the task's measured batch.
 
@@ -31,6 +32,7 @@ def recurrent_spectra(
         seed: of the tangent frame's random draw, where one is needed.
         jacobian: of the full state (an LSTM's h and c), or of the hidden state with the cell state held.
         quick: measure one exponent over one step, to learn whether it can be measured.
+        num_steps: measure over so many steps without a warm-up, to learn what it costs; None is the whole.
 
     Raises:
         InputError: the task names no recurrent module.
@@ -46,7 +48,7 @@ def recurrent_spectra(
             )
         if not all(isinstance(run, RecurrentRun) for run in runs):
             raise InputError("Task.recurrent must return a list of hyperprune.RecurrentRun")
-        end = task.spectrum_warmup + 1 if quick else None
+        end = task.spectrum_warmup + 1 if quick else num_steps
         return [
             lyapunov_spectrum(
                 run.module,
@@ -54,7 +56,7 @@ def recurrent_spectra(
                 run.state,
                 jacobian=jacobian,
                 num_exponents=1 if quick else None,
-                warmup=task.spectrum_warmup,
+                warmup=0 if num_steps is not None else task.spectrum_warmup,
                 generator=generator(seed, "spectrum"),
             )
             for run in runs

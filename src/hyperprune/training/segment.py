@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -56,6 +56,7 @@ class Training:
         device: "cpu", "cuda", "cuda:1", …
         threads: of the CPU; part of the identity, since sums depend on it.
         measure_spectrum: whether to measure the Lyapunov spectrum at every epoch.
+        spectrum_state: of which state, "hidden" (an LSTM's cell state held) or "full".
     """
 
     method: Method
@@ -66,6 +67,7 @@ class Training:
     device: str = "cpu"
     threads: int = 1
     measure_spectrum: bool = True
+    spectrum_state: Literal["hidden", "full"] = "hidden"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ def advance(
         InputError: the task or the settings break a rule (no recurrent module, no CUDA device, …).
     """
     with isolated(device=training.device, threads=training.threads, seed=training.seed):
-        candidate = _Candidate(task, training, folder, best_weights_extra or {})
+        candidate = Candidate(task, training, folder, best_weights_extra or {})
         candidate.restore(to_epoch)
         while candidate.failure is None and candidate.next_epoch <= to_epoch:
             record = candidate.run_epoch(candidate.next_epoch)
@@ -145,7 +147,7 @@ def check_trainable(task: Task, training: Training, *, needs_spectrum: bool) -> 
     """
     with isolated(device=training.device, threads=training.threads, seed=training.seed):
         with _blaming(task, "model"):
-            candidate = _Candidate(task, training, Path(), {})
+            candidate = Candidate(task, training, Path(), {})
         with _blaming(task, "batches or loss"):
             for split in ("valid", "train"):
                 batch = next(iter(candidate.batches(split, 1)), None)
@@ -157,11 +159,25 @@ def check_trainable(task: Task, training: Training, *, needs_spectrum: bool) -> 
         with candidate.evaluating(), _blaming(task, "recurrent"):
             if not needs_spectrum and not _has_recurrence(task, candidate):
                 return False
-            recurrent_spectra(task, candidate.model, seed=training.seed, quick=True)
+            state = training.spectrum_state
+            recurrent_spectra(task, candidate.model, seed=training.seed, jacobian=state, quick=True)
             return True
 
 
-def _has_recurrence(task: Task, candidate: _Candidate) -> bool:
+def check_buildable(task: Task, training: Training) -> None:
+    """Build the model, the optimizer and the masks that `advance` builds, and nothing more.
+
+    Raises:
+        InputError: the method cannot prune this model with this optimizer to this sparsity.
+    """
+    with (
+        isolated(device=training.device, threads=training.threads, seed=training.seed),
+        _blaming(task, "model"),
+    ):
+        Candidate(task, training, Path(), {})
+
+
+def _has_recurrence(task: Task, candidate: Candidate) -> bool:
     try:
         return bool(task.recurrent(candidate.model, to_device(task.spectrum_batch(), candidate.device)))
     except InputError:  # a text too short for the measured window
@@ -192,7 +208,7 @@ def _blaming(task: Task, part: str) -> Iterator[None]:
         ) from error
 
 
-class _Candidate:
+class Candidate:
     """The live objects of one candidate, and the loop over them."""
 
     def __init__(self, task: Task, training: Training, folder: Path, extra: dict[str, Any]) -> None:
@@ -256,9 +272,11 @@ class _Candidate:
                 spectrum_seconds=time.perf_counter() - started - seconds,
                 **self._sparsity(),
                 averaging=isinstance(self.optimizer, SNTASGD) and self.optimizer.triggered,
+                # At the end a network is what its method left, even if that missed the target.
+                at_sparsity=self.sparse.at_sparsity or epoch >= self.training.total_epochs,
             )
             self.records.append(record)
-            if epoch > 0 and self._is_best(record):
+            if epoch > 0 and record.at_sparsity and self._is_best(record):
                 self.best_epoch = epoch
                 self._save_best(record)
         if epoch > 0:
@@ -271,25 +289,36 @@ class _Candidate:
     def _train(self, epoch: int) -> float:
         """One pass over the training batches; the mean loss per item, or the first that is not finite."""
         self.model.train()
-        total, num_items, state = 0.0, 0, None
-        clip_norm = self.task.recipe.clip_norm
+        total, num_items = 0.0, 0
+        for value, count in self.train_steps(epoch):
+            if not math.isfinite(value):
+                return value
+            total += value * count
+            num_items += count
+        if num_items == 0:
+            raise InputError("the training split must hold at least one batch, got none; check Task.batches")
+        return total / num_items
+
+    def train_steps(self, epoch: int) -> Iterator[tuple[float, int]]:
+        """Train on one batch after the other; the loss and number of items of each.
+
+        A loss that is not finite is given without a step, and is the last one.
+        """
+        state, clip_norm = None, self.task.recipe.clip_norm
         for batch in self.batches("train", epoch):
             outcome = self.task.loss(self.model, batch, state)
             value = outcome.loss.item()
             if not math.isfinite(value):
-                return value
+                yield value, outcome.num_items
+                return
             self.optimizer.zero_grad(set_to_none=True)
             outcome.loss.backward()
             self.sparse.mask_gradients()
             if clip_norm is not None:
                 clip_grad_norm_(self.model.parameters(), clip_norm)
             self.sparse.step()
-            total += value * outcome.num_items
-            num_items += outcome.num_items
             state = detached(outcome.state)
-        if num_items == 0:
-            raise InputError("the training split must hold at least one batch, got none; check Task.batches")
-        return total / num_items
+            yield value, outcome.num_items
 
     def batches(self, split: Any, epoch: int) -> Iterator[Any]:
         """A split's batches on the candidate's device."""
@@ -305,8 +334,10 @@ class _Candidate:
             yield
 
     def _spectrum(self) -> np.ndarray:
-        """The compared vector: hidden state, per layer sorted, layers and modules concatenated."""
-        spectra = recurrent_spectra(self.task, self.model, seed=self.training.seed)
+        """The compared vector: per layer sorted, layers and modules concatenated."""
+        spectra = recurrent_spectra(
+            self.task, self.model, seed=self.training.seed, jacobian=self.training.spectrum_state
+        )
         return np.concatenate([spectrum.concatenated for spectrum in spectra])
 
     def _sparsity(self) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""What a search will take, before anything is trained: epochs from the strategy, time from a timed epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hyperprune.hypersearch.space import DENSE
+from hyperprune.hypersearch.strategies import Strategy
+from hyperprune.tasks.contract import Task
+from hyperprune.training.segment import Training, check_trainable
+from hyperprune.training.timing import EpochCost, time_epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """How long a search will take.
+
+    Attributes:
+        cost: of one epoch of the dense model.
+        epochs: of all candidates and of the dense reference.
+        epochs_in_turn: epochs that the workers take one after the other, each round waiting for its last one.
+    """
+
+    cost: EpochCost
+    epochs: int
+    epochs_in_turn: int
+
+    @property
+    def seconds(self) -> float:
+        return self.cost.seconds * self.epochs_in_turn
+
+
+def estimate(task: Task, strategy: Strategy, *, workers: int, threads: int, device: str) -> Estimate:
+    """Time an epoch of the dense model and scale it to the search; nothing is written.
+
+    A pruned candidate is taken to cost as much as the dense model, which it does where zeros are multiplied,
+    and workers not to slow each other down, which they do a little.
+    """
+    training = Training(
+        method=DENSE.build(),
+        sparsity=0.0,
+        total_epochs=strategy.final_epochs,
+        seed=0,
+        name=DENSE.text,
+        device=device,
+        threads=threads,
+        spectrum_state=strategy.spectrum_state,  # pyright: ignore[reportArgumentType]
+    )
+    measures = check_trainable(task, training, needs_spectrum=False)
+    stages = strategy.rehearse().stages
+    return Estimate(
+        cost=time_epoch(task, Training(**{**vars(training), "measure_spectrum": measures})),
+        epochs=sum(map(sum, stages)),
+        epochs_in_turn=sum(_in_turn(stage, workers) for stage in stages),
+    )
+
+
+def _in_turn(jobs: list[int], workers: int) -> int:
+    """The longest worker's epochs when each takes the longest job that is left."""
+    loads = [0] * workers
+    for job in sorted(jobs, reverse=True):
+        loads[loads.index(min(loads))] += job
+    return max(loads)

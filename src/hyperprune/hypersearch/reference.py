@@ -1,0 +1,104 @@
+"""A dense reference that another run has trained: checked to be the one that this search would train, copied.
+
+The reference depends on the task, the seed, the threads, the device and the version, not on the space, the
+sparsity or the strategy, but for `final_epochs` (which its checkpoints name). What is copied is the whole
+folder with its checkpoints, so that the run folder stays whole and a reference that is only partly trained
+goes on from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hyperprune.errors import InputError
+from hyperprune.files import write_atomically
+from hyperprune.hypersearch.run_folder import RunFolder, differences_of, read_state
+from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
+from hyperprune.records import CandidateRecord
+from hyperprune.training.segment import BEST_WEIGHTS
+
+_DECIDING = ("format", "version", "task", "seed", "threads", "device")  # of a run's identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenReference:
+    """The dense model of another run.
+
+    Attributes:
+        folder: where its checkpoints lie.
+        candidate: its records.
+    """
+
+    folder: Path
+    candidate: CandidateRecord
+
+    def copy_into(self, run: RunFolder) -> Event | None:
+        """Copy the checkpoints; the event that tells of the epochs, None if the run has some already."""
+        if run.state.reference.epochs:
+            return None
+        target = run.candidate_folder(REFERENCE_KEY)
+        target.mkdir(parents=True, exist_ok=True)
+        for source in sorted(self.folder.glob("*.pt")):
+            write_atomically(target / source.name, source.read_bytes())
+        best = self.candidate.best_epoch
+        path = None if best is None else str((target / BEST_WEIGHTS).relative_to(run.path))
+        return {
+            "event": "segment",
+            "key": REFERENCE_KEY,
+            "epochs": [record.to_json() for record in self.candidate.epochs],
+            "best_epoch": best,
+            "checkpoint": path,
+            "failure": None,
+        }
+
+
+def read_reference(source: Path, header: Event, *, needs_spectra: bool) -> GivenReference:
+    """The dense model of the run in `source`, for a run that begins with `header`.
+
+    Args:
+        source: a run folder: of a search, or of 'hyperprune train TASK --method dense'.
+        header: the first event of the run that it is for.
+        needs_spectra: whether that run measures spectra.
+
+    Raises:
+        InputError: no run, no dense model in it, one that failed or lacks spectra, or one that another task,
+            seed, length or machine setting made; the message lists the differences.
+    """
+    state = read_state(source)
+    differences = differences_of(_deciding(state.header), _deciding(header))
+    if differences:
+        raise InputError(
+            f"a reference must be the dense model that this search would train, and that of {source} is not; "
+            "give the same settings, or leave --reference out. Differences (there, here):\n"
+            + "\n".join(f"  {name}: {there!r}, {here!r}" for name, there, here in differences)
+        )
+    key, candidate = _dense(state, source)
+    if candidate.outcome == "failed":
+        raise InputError(f"the dense model of {source} failed ({candidate.reason}); leave --reference out")
+    if needs_spectra and any(record.spectrum is None for record in candidate.epochs):
+        raise InputError(
+            f"a reference needs a spectrum at every epoch, and that of {source} was trained without; leave "
+            "--reference out"
+        )
+    return GivenReference(folder=source / "candidates" / key, candidate=candidate)
+
+
+def _dense(state: RunState, source: Path) -> tuple[str, CandidateRecord]:
+    for key in (REFERENCE_KEY, *state.candidates):
+        if state[key].epochs and state[key].configuration == {"method": "dense"}:
+            return key, state[key]
+    raise InputError(
+        f"a reference must be a run with a dense model, and {source} has none trained; leave --reference "
+        "out, or train it with 'hyperprune train TASK --method dense'"
+    )
+
+
+def _deciding(header: Event) -> dict[str, Any]:
+    strategy = header["strategy"]
+    return {
+        **{name: header["identity"][name] for name in _DECIDING},
+        "final_epochs": strategy["final_epochs"],
+        "spectrum_state": strategy.get("spectrum_state", "hidden"),
+    }

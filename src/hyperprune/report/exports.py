@@ -1,0 +1,137 @@
+"""A run's records for other programs: JSON lines, and an Optuna study."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hyperprune.errors import InputError
+from hyperprune.files import write_atomically
+from hyperprune.records import CandidateRecord, RunRecord, epoch_rows
+
+if TYPE_CHECKING:
+    import optuna
+
+_MARK = "hyperprune"  # an attribute of studies that were written here, and may be written again
+
+
+def write_epochs(run: RunRecord, path: Path) -> None:
+    """Write one JSON object per line for each network and epoch, those of `records.epoch_rows`.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    lines = (json.dumps(row, allow_nan=False) + "\n" for row in epoch_rows(run))
+    try:
+        write_atomically(path, "".join(lines).encode())
+    except OSError as error:
+        raise InputError(f"--jsonl must be a file that can be written, got {path}: {error}") from error
+
+
+def write_study(run: RunRecord, path: Path, *, name: str) -> None:
+    """Write the run as an Optuna study into an SQLite file, for optuna-dashboard and Optuna's plots.
+
+    A candidate is a trial: its settings the parameters, the metric of each epoch an intermediate value, its
+    best metric the value. Finalists are complete, the eliminated pruned, the failed failed. Key, label, last
+    signal and reason are user attributes; the dense reference is one of the study.
+
+    Args:
+        run: the records, of a finished run or not.
+        path: of the file; other studies in it are left alone.
+        name: of the study; one that was written here before is replaced.
+
+    Raises:
+        InputError: the file cannot be written, is no such database, or holds another study of that name.
+    """
+    import optuna
+    from sqlalchemy.exc import DatabaseError
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        try:
+            if name in optuna.get_all_study_names(storage):
+                if _MARK not in optuna.load_study(study_name=name, storage=storage).user_attrs:
+                    raise InputError(
+                        f"{path} holds a study {name!r} that hyperprune did not write; choose another file"
+                    )
+                optuna.delete_study(study_name=name, storage=storage)
+            direction = "minimize" if run.lower_is_better else "maximize"
+            study = optuna.create_study(storage=storage, study_name=name, direction=direction)
+            study.set_user_attr(_MARK, run.provenance.get("hyperprune", "unknown"))
+            study.set_user_attr("task", run.task)
+            study.set_user_attr("metric", run.metric)
+            study.set_user_attr("dense " + run.metric, run.reference.metric)
+            study.add_trials(_trials(run))
+        finally:
+            storage.engine.dispose()
+    except DatabaseError as error:
+        raise InputError(
+            f"--optuna must be an SQLite file that can be written, got {path}: {error}"
+        ) from error
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _trials(run: RunRecord) -> list[optuna.trial.FrozenTrial]:
+    """The candidates in the order of their creation."""
+    import optuna
+
+    candidates = sorted(run.candidates, key=lambda candidate: (len(candidate.key), candidate.key))
+    settings = [_parameters(candidate.configuration) for candidate in candidates]
+    distributions = _distributions(settings)
+    states = {
+        "finalist": optuna.trial.TrialState.COMPLETE,
+        "eliminated": optuna.trial.TrialState.PRUNED,
+        "failed": optuna.trial.TrialState.FAIL,
+        "running": optuna.trial.TrialState.RUNNING,
+    }
+    trials = []
+    for candidate, params in zip(candidates, settings, strict=True):
+        trial = optuna.trial.create_trial(
+            state=states[candidate.outcome],
+            value=candidate.metric if candidate.outcome == "finalist" else None,
+            params=params,
+            distributions={name: distributions[name] for name in params},
+            intermediate_values={
+                record.epoch: record.metric for record in candidate.epochs if math.isfinite(record.metric)
+            },
+            user_attrs=_attributes(candidate),
+        )
+        trials.append(trial)
+    return trials
+
+
+def _attributes(candidate: CandidateRecord) -> dict[str, Any]:
+    signals = {f"signal of round {number}": value for number, value in candidate.signals.items()}
+    reason = {} if candidate.reason is None else {"reason": candidate.reason}
+    return {"key": candidate.key, "label": candidate.label, **signals, **reason}
+
+
+def _parameters(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as Optuna takes them: plain values; a list or table as its text."""
+    plain = bool | int | float | str
+    return {
+        name: value if value is None or isinstance(value, plain) else json.dumps(value)
+        for name, value in configuration.items()
+    }
+
+
+def _distributions(
+    settings: Sequence[Mapping[str, Any]],
+) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Per name the range of its numbers, or the choice of its values, over all candidates."""
+    import optuna
+
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {}
+    for name in dict.fromkeys(name for own in settings for name in own):
+        values = [own[name] for own in settings if name in own]
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            distributions[name] = optuna.distributions.FloatDistribution(min(values), max(values))
+        else:
+            distributions[name] = optuna.distributions.CategoricalDistribution(list(dict.fromkeys(values)))
+    return distributions

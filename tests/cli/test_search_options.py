@@ -1,0 +1,219 @@
+"""The command line's plan, spaces, references and parts of one's own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hyperprune.cli.main import main
+from hyperprune.hypersearch.estimate import estimate
+from hyperprune.hypersearch.proposers import PROPOSERS
+from hyperprune.hypersearch.run_folder import read_state
+from hyperprune.hypersearch.signals import SIGNALS
+from hyperprune.hypersearch.spaces import SPACES, space_from
+from hyperprune.hypersearch.strategies import LSH, STRATEGIES, Full
+from hyperprune.training.timing import _time
+from tiny_task import TinyTask
+
+ROOT = Path(__file__).parents[2]
+TASK = str(ROOT / "tests" / "tiny_task.py") + ":task"
+
+
+def test_a_plan_says_what_each_round_takes_and_how_its_time_was_estimated(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = [
+        "search",
+        TASK,
+        "--candidates",
+        "8",
+        "--final-epochs",
+        "20",
+        "--workers",
+        "2",
+        "--plan",
+        "--json",
+    ]
+    assert main(command) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["round", "to", "epoch", "candidates", "kept", "inserted", "epochs"]
+    assert lines[2].split() == ["1", "1", "8", "4", "2", "8"]
+    end = next(line for line in lines if line.strip().startswith("end"))
+    assert end.split()[:3] == ["end", "20", "2"]
+    plan = json.loads(last)
+    assert int(end.split()[3]) + sum(row["epochs"] for row in plan["rounds"]) == plan["epochs"]
+    text = " ".join(" ".join(lines).split())
+    assert "scaled up from 3 of 4 batches of the dense model's first epoch and a short spectrum" in text
+    parts = plan["seconds_per_epoch"]
+    assert all(parts[name] > 0 for name in ("training", "evaluation", "spectrum"))
+    in_turn = int(text.split(" epochs in turn")[0].split()[-1])
+    assert plan["seconds"] == pytest.approx(in_turn * sum(parts.values()))
+    assert plan["epochs"] / 2 <= in_turn <= plan["epochs"] + 20  # two workers, and the reference's epochs
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_epochs_in_turn_are_those_of_the_busiest_worker_round_by_round():
+    # Round 1: five and the reference, an epoch each; then 2 old + 1 new, 1 and 2, reference 1; …
+    lsh = LSH(candidates=5, first_epochs=1, round_epochs=1, final_epochs=4, signal="loss")
+    full = Full(candidates=3, final_epochs=4)
+    task = TinyTask()
+    places = {"threads": 1, "device": "cpu"}
+    assert estimate(task, full, workers=1, **places).epochs_in_turn == 16
+    assert estimate(task, full, workers=2, **places).epochs_in_turn == 8
+    assert estimate(task, full, workers=9, **places).epochs_in_turn == 4
+    one, two = (estimate(task, lsh, workers=workers, **places) for workers in (1, 2))
+    assert one.epochs_in_turn == one.epochs
+    assert one.epochs / 2 <= two.epochs_in_turn < one.epochs
+
+
+def test_batches_are_timed_without_the_first_and_until_the_budget_is_spent(monkeypatch):
+    now = iter([0.0, 100.0, 101.0, 103.0, 109.0, 110.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    assert _time(range(99), 2.5) == (1.5, 2)  # 101 - 100 and 103 - 101; the first took 100
+    now = iter([0.0, 4.0])
+    assert _time(range(1), 5.0) == (4.0, 1)  # there is no other
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--space", "wyde"], "unknown space 'wyde'; did you mean 'wide'"),
+        (["--spectrum-dims", "0"], "spectrum_dims must be at least 1, got 0"),
+        (["--signal", "loss", "--spectrum-dims", "2"], "spectrum_dims means nothing to the signal 'loss'"),
+        (["--spectrum-state", "cell"], "unknown spectrum_state 'cell'"),
+        (["--audit", "9"], "audit must be at most the number of eliminated candidates, 3"),
+        (
+            ["--strategy", "full", "--audit", "1"],
+            "audit must be at most the number of eliminated candidates, 0",
+        ),
+        (["--reference", "nowhere"], "must hold journal.jsonl"),
+        (["--plan", "--proposer", "grid", "--candidates", "25", "--final-epochs", "90"], "grid holds 24"),
+        (["--strategy", "successive_halving", "--final-epochs", "1"], "must eliminate somebody"),
+        (["--final-epochs", "1"], "final_epochs must be at least the 2 epochs of the selection"),
+    ],
+)
+def test_wrong_options_exit_with_2_and_write_nothing(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["search", TASK, "--workers", "1", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[search]\nspectrum_dims = 'two'", "spectrum_dims must be a whole number or left out, got 'two'"),
+        ("audit = 'all'", "audit must be a whole number, got 'all'"),
+        ("reference = 5", "reference must be a text or left out, got 5"),
+        ("sparsity = 0.5\n[space]\nsparsity = [0.1, 0.9]\nsparsity_weight = 1", "sparsity 0.5 was given too"),
+    ],
+)
+def test_a_wrong_configuration_file_exits_with_2(tmp_path, monkeypatch, capsys, text, message):
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text(text)
+    assert main(["search", TASK, "--workers", "1", "--config", "run.toml"]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
+def test_options_and_file_reach_the_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text(
+        "audit = 1\n[search]\nspectrum_dims = 3\nsignal = 'spectrum_joint'\nfinal_epochs = 3\n"
+        "[space]\nname = 'wide'\n"
+    )
+    command = ["search", TASK, "--workers", "1", "--config", "run.toml", "--spectrum-state", "full"]
+    assert main([*command, "--space", "sparse_to_sparse", "--out", "one", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    identity = read_state(Path("one")).identity
+    assert identity["strategy"]["spectrum_dims"] == 3
+    assert identity["strategy"]["spectrum_state"] == "full"
+    assert identity["strategy"]["signal"] == "spectrum_joint"
+    drawn = {branch.method for branch in space_from(identity["space"]).branches}
+    # Without the one that the task's optimizer cannot serve.
+    assert drawn == {branch.method for branch in SPACES["sparse_to_sparse"]().branches} - {"snfs"}
+    assert sum(row["audited"] for row in summary["candidates"]) == 1
+    assert summary["epochs_audit"] > 0
+    assert main([*command, "--reference", "one", "--out", "two"]) == 0
+    assert read_state(Path("two")).header["provenance"]["reference"] == "copied from one"
+
+
+@pytest.mark.long
+def test_the_example_of_an_own_space_runs(tmp_path, capsys):
+    config = str(ROOT / "examples" / "own-space.toml")
+    assert main(["search", "--config", config, "--out", str(tmp_path), "--workers", "1", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {row["configuration"]["method"] for row in summary["candidates"]} == {"selfish_rnn", "rigl"}
+    weighed = [row["weighed"] for row in summary["candidates"] if row["outcome"] == "finalist"]
+    assert weighed == sorted(weighed)
+    first = summary["candidates"][0]
+    assert first["weighed"] == pytest.approx(first["metric"] * (1 + 0.1 * (1 - first["sparsity"])))
+
+
+def test_the_example_of_own_parts_runs_by_their_names(tmp_path, monkeypatch, capsys):
+    # In a process of its own, since the example adds to the tables; here only what it prints is looked at.
+    config = tmp_path / "run.toml"
+    config.write_text("[search]\nkeep = 1\ncut_epoch = 2\n")
+    task = str(ROOT / "examples" / "own_parts.py") + ":task"
+    names = ["--strategy", "one_cut", "--signal", "gap", "--proposer", "ends", "--space", "gentle"]
+    command = [sys.executable, "-m", "hyperprune", "search", task, *names, "--config", str(config)]
+    done = subprocess.run(
+        [*command, "--candidates", "3", "--final-epochs", "3", "--workers", "1", "--out", "run", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    rates = sorted(row["configuration"]["death_rate"] for row in summary["candidates"])
+    assert rates == [0.05, 0.17, 0.3]  # low, middle to two digits, high
+    assert [row["epochs"] for row in summary["candidates"]] == [3, 2, 2]
+    state = read_state(tmp_path / "run")
+    assert state.identity["strategy"]["name"] == "one_cut"
+    entry = state.rounds[0]
+    for key, value in entry.signals.items():
+        record = state[key].epochs[2]
+        assert value == record.valid_loss - (record.train_loss or 0.0)
+    for table, name in ((SIGNALS, "gap"), (PROPOSERS, "ends"), (STRATEGIES, "one_cut"), (SPACES, "gentle")):
+        assert name not in table
+
+
+class Endless(LSH):
+    name = "endless"
+
+    def run(self, arena):
+        keys = arena.admit(self.proposer, self.candidates, round_number=0)
+        while True:
+            keys = arena.advance(keys, 1)
+
+
+class Nobody(LSH):
+    name = "nobody"
+
+    def run(self, arena):
+        arena.advance(arena.admit(self.proposer, self.candidates, round_number=0), 1)
+        return []
+
+
+class Short(LSH):
+    name = "short"
+
+    def run(self, arena):
+        return arena.advance(arena.admit(self.proposer, self.candidates, round_number=0), 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Endless, "must come to its end"),
+        (Nobody, "must end with finalists .* 'nobody' ends with 0"),
+        (Short, "'short' ends with 4, 4 of them trained to another epoch"),
+    ],
+)
+def test_a_strategy_of_ones_own_that_does_not_end_with_trained_finalists_is_refused(kind, message):
+    from hyperprune.errors import InputError
+
+    with pytest.raises(InputError, match=message):
+        kind(candidates=4, final_epochs=9)
