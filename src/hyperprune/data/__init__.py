@@ -1,1 +1,1 @@
-"""Text corpora: where they lie (`store`, without torch) and how they become streams (`text`)."""
+"""Corpora and images: where they lie (`store`, without torch), and how they become batches."""
