@@ -146,7 +146,7 @@ def test_the_jse_papers_recipe_is_the_default(data_dir):
     assert (task.recipe.optimizer, task.recipe.learning_rate) == ("adam", 1e-3)
     assert next(iter(task.batches("train", 1)))[0].shape == (28, 64, 28)
     assert task.spectrum_warmup == 7
-    assert (task.settings.init, task.settings.init_scale) == ("normal", 0.1)
+    assert (task.settings.init, task.settings.init_scale) == ("normal", None)
 
 
 @pytest.mark.parametrize(
