@@ -21,16 +21,19 @@ from hyperprune.at_init.criteria import (
     table,
 )
 from hyperprune.at_init.criterion import Criterion
+from hyperprune.at_init.kept import Kept, kept_by_gate
 from hyperprune.at_init.prune import load_masks, prune_at_init, save_masks, scores
 
 __all__ = [
     "Criterion",
+    "Kept",
     "experimental_lyapunov",
     "get",
     "grasp",
     "grasp_gamma",
     "jacobian",
     "jacobian_plain",
+    "kept_by_gate",
     "kind",
     "load_masks",
     "magnitude",

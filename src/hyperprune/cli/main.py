@@ -15,6 +15,7 @@ import hyperprune
 from hyperprune.cli import (
     data,
     methods,
+    prune_at_init,
     record,
     replay,
     report,
@@ -45,7 +46,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hyperprune {hyperprune.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (search, train, spectrum, report, status, record, replay, tasks, methods, data, reproduce):
+    for module in (
+        *(search, train, spectrum, prune_at_init, report, status, record, replay, tasks, methods, data),
+        reproduce,
+    ):
         module.add_parser(commands)
     return parser
 
