@@ -7,13 +7,14 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from hyperprune.at_init.kept import kept_by_gate
 from hyperprune.errors import InputError
+from hyperprune.sparsity.parameters import num_gates
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,11 +22,21 @@ if TYPE_CHECKING:
 _CELLS = 120  # of a map along its longer side: a dot for each weight would be smaller than a pixel
 
 
-def coarse(mask: Tensor, cells: int = _CELLS) -> np.ndarray:
-    """The density of kept weights in a grid of at most `cells` by `cells` rectangles of a matrix."""
-    rows, columns = (np.array_split(np.arange(size), min(size, cells)) for size in mask.flatten(1).shape)
+def coarse(mask: Tensor, cells: int = _CELLS, *, gates: int = 1) -> np.ndarray:
+    """The density of kept weights in a grid of at most `cells` by `cells` rectangles of a matrix.
+
+    No rectangle reaches over the border of two of the `gates` that are stacked in the rows.
+    """
+    num_rows, num_columns = mask.flatten(1).shape
+    size = num_rows // gates
+    rows = [
+        part + gate * size
+        for gate in range(gates)
+        for part in np.array_split(np.arange(size), min(size, cells // gates))
+    ]
     live = mask.flatten(1).cpu().numpy().astype(float)
     by_row = np.stack([live[part].mean(axis=0) for part in rows])
+    columns = np.array_split(np.arange(num_columns), min(num_columns, cells))
     return np.stack([by_row[:, part].mean(axis=1) for part in columns], axis=1)
 
 
@@ -45,7 +56,8 @@ def figure_of(model: nn.Module, masks: Mapping[str, Tensor], *, title: str) -> F
     matrices = {name: mask for name, mask in masks.items() if mask.ndim >= 2}
     figure = Figure(figsize=(11, max(4.0, 0.28 * len(rows) + 1.5)), layout="constrained")
     figure.suptitle(f"{title}: kept weights")
-    left, right = figure.subfigures(1, 2)
+    halves: Any = figure.subfigures(1, 2)
+    left, right = halves
     bars = left.subplots()
     labels = [f"{row.tensor} {row.gate}".strip() for row in rows]
     bars.barh(labels, [row.density for row in rows], color="#0072b2")
@@ -57,11 +69,13 @@ def figure_of(model: nn.Module, masks: Mapping[str, Tensor], *, title: str) -> F
     if not matrices:
         return figure
     maps = np.atleast_1d(right.subplots(1, len(matrices)))
-    top = max(float(coarse(mask).max()) for mask in matrices.values())
-    for axes, (name, mask) in zip(maps, matrices.items(), strict=True):
-        image = axes.imshow(coarse(mask), aspect="auto", cmap="Greys", vmin=0, vmax=top or 1)
+    grids = {name: coarse(mask, gates=num_gates(model, name)) for name, mask in matrices.items()}
+    top = max(float(grid.max()) for grid in grids.values())
+    images = []
+    for axes, (name, grid) in zip(maps, grids.items(), strict=True):
+        images.append(axes.imshow(grid, aspect="auto", cmap="Greys", vmin=0, vmax=top or 1))
         axes.set(xticks=[], yticks=[], xlabel="input" if "_ih" in name else "state")
         axes.set_title(name.rpartition(".")[2], fontsize=9)
     maps[0].set_ylabel("unit, gates one below the other")
-    right.colorbar(image, ax=list(maps), label="share kept in a cell of the map", shrink=0.8)
+    right.colorbar(images[0], ax=list(maps), label="share kept in a cell of the map", shrink=0.8)
     return figure

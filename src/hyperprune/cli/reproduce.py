@@ -6,10 +6,10 @@ import argparse
 from typing import Any
 
 from hyperprune.cli import options as shared
-from hyperprune.cli.studies import methods
+from hyperprune.cli.studies import jacobian, jacobian_language, methods
 from hyperprune.errors import InputError
 
-STUDIES = {"methods": methods}
+STUDIES = {"methods": methods, "jacobian": jacobian, "jacobian-language": jacobian_language}
 
 
 def add_parser(commands: Any) -> None:
