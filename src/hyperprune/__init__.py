@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from hyperprune import at_init as at_init
     from hyperprune import models as models
+    from hyperprune.at_init import prune_at_init as prune_at_init
     from hyperprune.hypersearch.dimensions import Range as Range
     from hyperprune.hypersearch.extend import extend as extend
     from hyperprune.hypersearch.replay import replay as replay
@@ -58,6 +60,7 @@ _HOMES = {
     "load_table": "hypersearch.table",
     "replay": "hypersearch.replay",
     "lyapunov_spectrum": "lyapunov",
+    "prune_at_init": "at_init",
     "SNTASGD": "optim",
     "NonMonotonic": "optim",
     "DynamicSparse": "sparsity.methods",
@@ -71,7 +74,7 @@ _HOMES = {
     "load_task": "tasks.registry",
     "load_model": "training.load",
 }
-_MODULES = {"methods": "sparsity.methods", "models": "models"}
+_MODULES = {"at_init": "at_init", "methods": "sparsity.methods", "models": "models"}
 
 __all__ = [  # noqa: PLE0604  # the names of both tables
     "__version__",

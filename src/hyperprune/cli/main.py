@@ -22,6 +22,7 @@ from hyperprune.cli import (
     data,
     extend,
     methods,
+    prune_at_init,
     record,
     replay,
     report,
@@ -52,9 +53,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hyperprune {hyperprune.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (search, extend, status, report, train, spectrum, record, replay, tasks, methods, data):
+    for module in (
+        *(search, extend, status, report, train, prune_at_init, spectrum, record, replay),
+        *(tasks, methods, data, reproduce),
+    ):
         module.add_parser(commands)
-    reproduce.add_parser(commands)
     return parser
 
 

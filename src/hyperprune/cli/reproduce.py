@@ -6,10 +6,15 @@ import argparse
 from typing import Any
 
 from hyperprune.cli import options as shared
-from hyperprune.cli.studies import methods, prune_regain
+from hyperprune.cli.studies import jacobian, jacobian_language, methods, prune_regain
 from hyperprune.errors import InputError
 
-STUDIES = {"methods": methods, "prune-regain": prune_regain}
+STUDIES = {
+    "methods": methods,
+    "jacobian": jacobian,
+    "jacobian-language": jacobian_language,
+    "prune-regain": prune_regain,
+}
 
 
 def add_parser(commands: Any) -> None:

@@ -22,10 +22,12 @@ def add_parser(commands: Any) -> None:
         examples=(
             "hyperprune train pydoc --method selfish_rnn --sparsity 0.67 --epochs 12",
             "hyperprune train pydoc --method dense --epochs 12 --out runs/dense",
+            "hyperprune train digits --method static --at-init jacobian --sparsity 0.95",
         ),
     )
     parser.add_argument("task", metavar="TASK", help=shared.TASK_HELP)
     parser.add_argument("--method", required=True, metavar="NAME", help="see 'hyperprune methods'")
+    parser.add_argument("--at-init", metavar="NAME", help="criterion that chooses the first masks")
     parser.add_argument("--epochs", type=int, metavar="N", help="training epochs (the task's final epochs)")
     shared.add_run_options(parser)
     parser.set_defaults(run=run)
@@ -44,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune.hypersearch.space import DENSE, Configuration
     from hyperprune.report import summary_json, text_table
 
-    configuration = Configuration.of(options.method, **config.get("method", {}))
+    configuration = Configuration.of(
+        options.method, **{**config.get("method", {}), **shared.given(options, ("at_init",))}
+    )
     if "out" in config:
         values["out"] = config["out"]
     checked = shared.check_values(values)

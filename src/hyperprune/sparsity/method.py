@@ -40,6 +40,9 @@ class Method(ABC):
             "free": it is that of the tensors without a fixed density.
         gates: "exchange": the gates stacked in a matrix share its budget; "separate": each is treated as a
             tensor of its own.
+        at_init: a criterion of `hyperprune.at_init` that chooses the starting masks in place of the
+            allocation ("jacobian"); None draws them at random. Training by a task does it;
+            `SparseTraining` must be given the masks.
     """
 
     allocation: str = "uniform"
@@ -47,6 +50,7 @@ class Method(ABC):
     keep_dense: Any = ()
     budget: str = "all"
     gates: str = "exchange"
+    at_init: Any = None
 
     name: ClassVar[str]
     summary: ClassVar[str]
@@ -68,6 +72,27 @@ class Method(ABC):
         object.__setattr__(self, "densities", tuple((pattern, float(density)) for pattern, density in pairs))
         keep = (self.keep_dense,) if isinstance(self.keep_dense, str) else tuple(self.keep_dense)
         object.__setattr__(self, "keep_dense", tuple(str(pattern) for pattern in keep))
+        if self.at_init is not None:
+            self._check_at_init()
+
+    def _check_at_init(self) -> None:
+        if not isinstance(self.at_init, str):
+            raise InputError(f'at_init must be the name of a criterion, got {self.at_init!r}; try "jacobian"')
+        if self.chooses_masks:
+            raise InputError(
+                f"method {self.name} chooses its own masks, got at_init={self.at_init!r}; use static or a "
+                "dynamic method"
+            )
+        if self.densities or self.keep_dense:
+            raise InputError(
+                f"at_init={self.at_init!r} decides how dense each tensor is, so densities and keep_dense do "
+                "not apply; remove them"
+            )
+
+    @property
+    def may_empty(self) -> bool:
+        """Whether starting masks may leave a tensor without a live weight."""
+        return False
 
     @property
     def citation(self) -> str:
@@ -214,7 +239,7 @@ def sparsity_of_masks(
         mask, shape = masks[name], here[name].parameter.shape
         if mask.dtype != torch.bool or mask.shape != shape:
             problems.append(f"{name} needs bool {tuple(shape)}, got {mask.dtype} {tuple(mask.shape)}")
-        elif not bool(mask.any()):
+        elif not method.may_empty and not bool(mask.any()):
             problems.append(f"{name} keeps no live weight")
     if problems:
         raise InputError(f"masks must fit the pruned tensors, but {'; '.join(sorted(problems))}")

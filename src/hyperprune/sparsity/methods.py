@@ -18,7 +18,7 @@ from hyperprune.errors import unknown_name
 from hyperprune.sparsity.deep_r import DeepR
 from hyperprune.sparsity.dynamic import DynamicSparse
 from hyperprune.sparsity.gradual import GMP, Narang
-from hyperprune.sparsity.method import Method, Rule
+from hyperprune.sparsity.method import Method, Rule, check_flag
 from hyperprune.sparsity.network import SparseNetwork
 from hyperprune.sparsity.rounds import IterativeMagnitude, LotteryTicket
 from hyperprune.sparsity.schedules import Clock
@@ -121,11 +121,25 @@ class SelfishRNN(DynamicSparse):
 
 @dataclass(frozen=True, kw_only=True)
 class Static(Method):
-    """A random mask that stays."""
+    """A random mask that stays.
+
+    Attributes:
+        allow_empty: masks that are given, or chosen by `at_init`, may leave a tensor without a live weight.
+    """
+
+    allow_empty: bool = False
 
     name: ClassVar[str] = "static"
     summary: ClassVar[str] = "a random mask that never changes, or the one given"
     paper: ClassVar[str] = "the static baseline of Mocanu et al. 2018 (arXiv 1707.04780)"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flag("allow_empty", self.allow_empty)
+
+    @property
+    def may_empty(self) -> bool:
+        return self.allow_empty
 
     def build(self, network: SparseNetwork, sparsity: float, clock: Clock) -> Rule:
         return Rule(self, network, sparsity)

@@ -86,6 +86,11 @@ class SparseTraining:
         if masks is not None:
             masks = {parameter_name(name): mask for name, mask in masks.items()}
             parameters = list(masks) if parameters is None else parameters
+        elif method.at_init is not None:
+            raise InputError(
+                f"a method with at_init={method.at_init!r} needs its starting masks; pass "
+                f"masks=hyperprune.prune_at_init(model, …, criterion={method.at_init!r})"
+            )
         elif sparsity is None:
             raise InputError("sparsity must be given unless masks are; 0.67 keeps a third of the weights")
         self.method = method

@@ -38,6 +38,7 @@ from hyperprune.training.isolation import isolated, random_state, restore_random
 from hyperprune.training.measure import recurrent_spectra
 from hyperprune.training.nested import detached, to_device
 from hyperprune.training.optimizer import build_optimizer
+from hyperprune.training.starting import starting_masks
 
 BEST_WEIGHTS = "best.pt"
 _KEPT_CHECKPOINTS = 2  # the second one is the fallback for a damaged newest one
@@ -226,6 +227,7 @@ class Candidate:
             steps_per_epoch=steps_per_epoch,
             generator=generator(training.seed, "topology", training.name),
             parameters=task.prunable(self.model),
+            masks=starting_masks(task, self.model, training.method, training.sparsity, training.seed),
             rescale_weights=task.recipe.rescale_weights,
         )
         self.identity = identity_of(task, training)

@@ -45,6 +45,17 @@ def seeds_of(options: argparse.Namespace, default: tuple[int, ...]) -> tuple[int
     return default if options.seeds is None else tuple(range(options.seeds))
 
 
+def existing(path: Path) -> Path:
+    """A file to read records from.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not path.is_file():
+        raise InputError(f"records must be in an existing file, {path} is none; run the study first")
+    return path
+
+
 def running(options: argparse.Namespace) -> dict[str, Any]:
     """Folder, workers, the command for the records, and where progress is told: what a study's run takes.
 

@@ -1,0 +1,83 @@
+"""A candidate whose starting masks a criterion chooses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import hyperprune as hp
+from hyperprune.errors import InputError
+from hyperprune.hypersearch.space import Configuration
+from hyperprune.tasks.registry import load_task
+from hyperprune.training.checkpoint import load_checkpoint
+from hyperprune.training.segment import Training, advance, check_trainable
+from hyperprune.training.starting import task_masks
+
+TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
+
+
+def training(method: str = "rigl", **settings) -> Training:
+    configuration = Configuration.of(method, at_init="jacobian", **settings)
+    return Training(
+        method=configuration.build(), sparsity=0.5, total_epochs=4, seed=3, name=configuration.text
+    )
+
+
+def weights(folder: Path, epoch: int) -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / f"epoch-{epoch:05d}.pt")["model"]
+
+
+@pytest.mark.parametrize("method", ["static", "rigl"])
+def test_a_candidate_pruned_at_initialisation_resumes_bit_for_bit(tmp_path, method):
+    task = load_task(TASK)
+    settings = {"update_every": 3} if method == "rigl" else {}
+    advance(task, training(method, **settings), tmp_path / "whole", 3)
+    for epoch in range(4):
+        advance(task, training(method, **settings), tmp_path / "parts", epoch)
+    whole, parts = weights(tmp_path / "whole", 3), weights(tmp_path / "parts", 3)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    start = task.model(hp_generator(3))
+    masks = task_masks(task, start, "jacobian", sparsity=0.5, seed=3)
+    live = whole["rnn.weight_hh_l0"] != 0
+    assert torch.equal(live, masks["rnn.weight_hh_l0"]) == (method == "static")
+    assert sum(int((whole[name] != 0).sum()) for name in masks) == sum(
+        int(mask.sum()) for mask in masks.values()
+    )
+
+
+def hp_generator(seed: int) -> torch.Generator:
+    from hyperprune.rng import generator
+
+    return generator(seed, "weights")
+
+
+def test_what_the_criterion_cannot_score_keeps_its_share_at_random():
+    task = load_task(TASK)
+    model = task.model(hp_generator(0))
+    masks = task_masks(task, model, "jacobian", sparsity=0.5, seed=0)
+    assert int(masks["output.weight"].sum()) == 8
+
+
+def test_an_unknown_criterion_is_refused_before_training():
+    method = hp.methods.static(at_init="jacobien")
+    wrong = Training(method=method, sparsity=0.5, total_epochs=1, seed=0, name="wrong")
+    with pytest.raises(InputError, match="unknown criterion 'jacobien'; did you mean 'jacobian'"):
+        check_trainable(load_task(TASK), wrong, needs_spectrum=False)
+
+
+def test_a_search_goes_through_configurations_with_a_criterion(tmp_path):
+    result = hp.train(
+        load_task(TASK),
+        Configuration.of("static", at_init="snip"),
+        sparsity=0.5,
+        epochs=1,
+        folder=tmp_path / "run",
+        seed=0,
+    )
+    assert "at_init=snip" in result.best.label
+
+
+def test_batches_are_counted_from_one():
+    task = load_task(TASK)
+    with pytest.raises(InputError, match="batches must be at least 1, got 0"):
+        task_masks(task, task.model(hp_generator(0)), "snip", sparsity=0.5, seed=0, num_batches=0)
