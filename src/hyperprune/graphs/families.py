@@ -151,8 +151,8 @@ FAMILIES: dict[str, Family] = {
         ),
         Family(
             name="kleinberg",
-            summary="a grid of `dimensions`, and from each node `shortcuts` edges to others, at distance d with "
-            "a chance in proportion to d**-exponent; directions dropped",
+            summary="a grid of `dimensions`, and from each node `shortcuts` edges, to nodes at distance d "
+            "with a chance in proportion to d**-exponent; directions dropped",
             defaults={
                 "dimensions": lambda n: 2 if round(n**0.5) ** 2 == n else 1,
                 "shortcuts": lambda n: 1,
