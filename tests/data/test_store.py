@@ -258,7 +258,7 @@ def test_local_files_are_used_as_they_are_and_described_as_what_they_are(
 def test_the_list_holds_every_corpus_with_what_is_known_of_it(tmp_path: Path) -> None:
     put(tmp_path / "given" / "wikitext2")
     rows = {row.name: row for row in store.list_datasets(tmp_path / "given")}
-    assert list(rows) == ["pydoc", "ptb", "wikitext2", "wikitext103"]
+    assert list(rows) == ["pydoc", "digits", *store.DATASETS]
     assert rows["pydoc"].path is not None
     assert rows["ptb"].path is None
     assert rows["ptb"].num_bytes == 5_101_618 + 399_782 + 449_945
@@ -268,7 +268,7 @@ def test_the_list_holds_every_corpus_with_what_is_known_of_it(tmp_path: Path) ->
 
 
 def test_unknown_names_and_the_embedded_corpus_cannot_be_fetched() -> None:
-    with pytest.raises(InputError, match="unknown corpus 'wikitext3'; did you mean 'wikitext"):
+    with pytest.raises(InputError, match="unknown data set 'wikitext3'; did you mean 'wikitext"):
         store.fetch("wikitext3")
     with pytest.raises(InputError, match="got 'pydoc'; it is embedded"):
         store.fetch("pydoc")

@@ -1,4 +1,4 @@
-"""`hyperprune data`: which corpora are here, and fetching them."""
+"""`hyperprune data`: which data are here, and fetching them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def add_parser(commands: Any) -> None:
     parser = shared.add_parser(
         commands,
         "data",
-        about="List the corpora, or fetch one.",
+        about="List corpora and sets of images, or fetch one.",
         examples=("hyperprune data", "hyperprune data fetch ptb"),
     )
     parser.add_argument("action", nargs="?", choices=("list", "fetch"), default="list", help="(list)")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the corpus to fetch")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where corpora are looked for first")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="what to fetch")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data are looked for first")
     parser.set_defaults(run=run)
 
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.action == "fetch":
         if options.name is None:
-            raise InputError("data fetch needs the name of a corpus; 'hyperprune data' lists them")
+            raise InputError("data fetch needs a name; 'hyperprune data' lists them")
         print(fetch(options.name, data_dir=options.data_dir))
         return 0
     if options.name is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperprune.errors import InputError, unknown_name
+from hyperprune.tasks.tables import SETTING_TABLES
 
 if TYPE_CHECKING:
     from hyperprune.tasks.contract import Task
@@ -40,7 +41,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="D", help="cpu or cuda (cpu)")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run folder (runs/TASK)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; options here go before it")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where corpora are looked for first")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data are looked for first")
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run in the folder first")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
 
@@ -82,7 +83,6 @@ def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
 
 def load_task(name: str, config: Mapping[str, Any], data_dir: Path | None) -> Task:
     """The task of that name, under a configuration's tables."""
-    from hyperprune.tasks.registry import SETTING_TABLES
     from hyperprune.tasks.registry import load_task as load
 
     settings = {table: config[table] for table in SETTING_TABLES if table in config}

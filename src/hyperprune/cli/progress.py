@@ -12,6 +12,7 @@ from rich.progress import Progress as Bar
 
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.records import EpochRecord
+from hyperprune.report import words
 
 
 class Progress:
@@ -59,7 +60,8 @@ class Progress:
                 self._round(state, event)
             case "finished":
                 best = state.ranked()[0]
-                self._say(f"finished: {best.key} ({best.label}), {state.header['metric']} {best.metric:.2f}")
+                metric = words.number(best.metric)
+                self._say(f"finished: {best.key} ({best.label}), {state.header['metric']} {metric}")
         self._show(state)
 
     def epoch(self, state: RunState, key: str, record: EpochRecord) -> None:
@@ -77,7 +79,8 @@ class Progress:
         elif not self._live:
             last = state[key].epochs[-1]
             self._say(
-                f"{key} ({state[key].label}) epoch {last.epoch}: {state.header['metric']} {last.metric:.2f}"
+                f"{key} ({state[key].label}) epoch {last.epoch}: {state.header['metric']} "
+                f"{words.number(last.metric)}"
             )
 
     def _round(self, state: RunState, event: Event) -> None:
@@ -110,8 +113,8 @@ class Progress:
         ]
         best = (min if lower else max)(metrics, default=None)
         dense = state.reference.metric
-        text = "" if best is None else f", best {best:.1f}"
-        return text if dense is None else f"{text}, dense {dense:.1f}"
+        text = "" if best is None else f", best {words.number(best)}"
+        return text if dense is None else f"{text}, dense {words.number(dense)}"
 
     def _say(self, text: str) -> None:
         if self._live:

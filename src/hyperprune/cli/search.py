@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperprune.cli import options as shared
+from hyperprune.tasks.tables import SETTING_TABLES
 
 if TYPE_CHECKING:
     from hyperprune.hypersearch.strategies import Strategy
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     config = shared.read_config(
         options.config,
         values=("task", "out", *RUN_OPTIONS),
-        tables=("search", "space", "model", "text", "training"),
+        tables=("search", "space", *SETTING_TABLES),
     )
     values = {name: config[name] for name in ("task", "out", *RUN_OPTIONS) if name in config}
     values |= shared.given(options, ("task", "out", *RUN_OPTIONS))

@@ -10,6 +10,7 @@ from typing import Any
 
 from hyperprune.cli import options as shared
 from hyperprune.errors import InputError
+from hyperprune.tasks.tables import SETTING_TABLES
 
 
 def add_parser(commands: Any) -> None:
@@ -25,8 +26,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("network", metavar="CHECKPOINT|TASK", help="a best.pt of a run, or a task")
     parser.add_argument("--jacobian", default="hidden", choices=("hidden", "full"), help="(hidden)")
     parser.add_argument("--seed", type=int, metavar="N", help="of an untrained network (0)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with [model], [text]")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where corpora are looked for first")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with the task's tables")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data are looked for first")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="plot the exponents to this file")
     parser.add_argument("--save", type=Path, metavar="FILE", help="save the spectrum as .npz")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         from hyperprune.rng import generator
 
-        config = shared.read_config(options.config, values=(), tables=("model", "text", "training"))
+        config = shared.read_config(options.config, values=(), tables=SETTING_TABLES)
         task = shared.load_task(options.network, config, options.data_dir)
         model = task.model(generator(options.seed or 0, "weights")).eval()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from hyperprune.cli import options as shared
 from hyperprune.errors import InputError
+from hyperprune.tasks.tables import SETTING_TABLES
 
 _VALUES = ("sparsity", "seed", "threads", "device")
 
@@ -32,7 +33,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     config = shared.read_config(
-        options.config, values=("out", "epochs", *_VALUES), tables=("method", "model", "text", "training")
+        options.config, values=("out", "epochs", *_VALUES), tables=("method", *SETTING_TABLES)
     )
     values = {name: config[name] for name in ("epochs", *_VALUES) if name in config}
     values |= shared.given(options, ("epochs", *_VALUES))

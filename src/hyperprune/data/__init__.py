@@ -1,1 +1,1 @@
-"""Data: text corpora (`store`, without torch, and `text`), labelled strings (`strings`, `reber`)."""
+"""Corpora, images and labelled strings: where they lie (`store`, without torch), how they become batches."""

@@ -1,16 +1,19 @@
-"""The named corpora: their files, where they are published and their checksums.
+"""The named corpora and sets of images: their files, where they are published and their checksums.
 
-The sums of the three PTB files and of WikiText-2's valid and test splits were computed from the files; the
-sums of the two archives are those that several public projects pin independently of each other. None is
-known to us for WikiText-2's extracted training split and for WikiText-103's extracted files.
+The sums of the three PTB files, of WikiText-2's valid and test splits and of MNIST's test files were
+computed from the files; the sums of the archives and of MNIST's training files are those that several
+public projects pin independently of each other. None is known to us for WikiText-2's extracted training
+split and for WikiText-103's extracted files.
 
 References:
+    LeCun, Cortes, Burges (1998), The MNIST database of handwritten digits: `mnist`, `mnist10k`.
     Marcus, Santorini, Marcinkiewicz (1993), in the form of Mikolov et al. (2010): `ptb`.
     Merity, Xiong, Bradbury, Socher (2016), Pointer sentinel mixture models: `wikitext2`, `wikitext103`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 SPLITS = ("train", "valid", "test")
 
@@ -34,14 +37,16 @@ class Download:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A named corpus of three splits.
+    """Named data in files.
 
     Args:
+        kind: "text", a corpus of three splits, or "images".
         folder: its folder below a data folder.
-        files: accepted file names by split, the one that a download writes first.
-        sha256: sums of the published splits, as far as they are established.
+        files: accepted file names by part (of a corpus: by split), the one that a download writes first.
+        sha256: sums of the published parts, as far as they are established; of IDX files, packed.
     """
 
+    kind: Literal["text", "images"] = "text"
     folder: str
     files: Mapping[str, tuple[str, ...]]
     downloads: tuple[Download, ...]
@@ -93,6 +98,41 @@ def _wikitext(size: str, archive_sha256: str, num_bytes: int, sha256: Mapping[st
     )
 
 
+def _mnist(*parts: str) -> Dataset:
+    published = {
+        "train-images": ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
+        "train-labels": ("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
+        "test-images": ("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
+        "test-labels": ("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
+    }
+    mirrors = (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    )
+    axes = {"images": 3, "labels": 1}
+    names = {
+        part: f"{part.replace('test', 't10k')}-idx{axes[part.partition('-')[2]]}-ubyte" for part in parts
+    }
+    return Dataset(
+        kind="images",
+        folder="mnist",
+        files={
+            part: (f"{name}.gz", name, name.replace("-idx", ".idx"), f"{name.replace('-idx', '.idx')}.gz")
+            for part, name in names.items()
+        },
+        downloads=tuple(
+            Download(
+                urls=tuple(f"{mirror}{name}.gz" for mirror in mirrors),
+                sha256=published[part][0],
+                num_bytes=published[part][1],
+                targets=f"{name}.gz",
+            )
+            for part, name in names.items()
+        ),
+        sha256={part: published[part][0] for part in parts},
+    )
+
+
 DATASETS: dict[str, Dataset] = {
     "ptb": _ptb(),
     "wikitext2": _wikitext(
@@ -107,4 +147,6 @@ DATASETS: dict[str, Dataset] = {
     "wikitext103": _wikitext(
         "103", "242ba0f20b329cfdf1ccc61e9e9e5b59becf189db7f7a81cd2a0e2fc31539590", 190_000_000, {}
     ),
+    "mnist": _mnist("train-images", "train-labels", "test-images", "test-labels"),
+    "mnist10k": _mnist("test-images", "test-labels"),
 }

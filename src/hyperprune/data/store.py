@@ -1,9 +1,9 @@
-"""Where corpora lie on disk, and how they get there.
+"""Where data lie on disk, and how they get there.
 
-A named corpus is looked for in the folder the caller gives, then in `$HYPERPRUNE_DATA`, then in the user's
-cache; the first folder that holds all of its splits serves. Files found are used as they are, edited or
-not; `describe` says whether they are the published ones. Otherwise they are downloaded, checked by SHA-256
-and moved into place only when all of them are whole.
+A named corpus or set of images is looked for in the folder the caller gives, then in `$HYPERPRUNE_DATA`,
+then in the user's cache; the first folder that holds all of its files serves. Files found are used as they
+are, edited or not; `describe` says whether they are the published ones. Otherwise they are downloaded,
+checked by SHA-256 and moved into place only when all of them are whole.
 """
 
 import hashlib
@@ -23,19 +23,21 @@ from hyperprune.errors import InputError, unknown_name
 
 ENVIRONMENT = "HYPERPRUNE_DATA"
 EMBEDDED = "pydoc"
+DIGITS_FILE = Path(__file__).parent / "digits.npz"
+_EMBEDDED = {EMBEDDED: "pydoc_data.topics of this Python", "digits": "this package"}
 _CHUNK = 1 << 18
 _TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """What `list_datasets` and `describe` tell about a corpus.
+    """What `list_datasets` and `describe` tell about a data set.
 
     Args:
-        path: the folder (for the embedded corpus: the file) that serves it, or None if it must be fetched.
+        path: the folder (for embedded data: the file) that serves it, or None if it must be fetched.
         num_bytes: of the files found, else of the download.
         source: where it comes from.
-        checksums: by split "published", "differs" or "unknown"; empty unless asked for by `describe`.
+        checksums: by part "published", "differs" or "unknown"; empty unless asked for by `describe`.
     """
 
     name: str
@@ -46,13 +48,13 @@ class DatasetInfo:
 
 
 def data_folders(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
-    """The folders in which corpora are looked for, in order; they need not exist."""
+    """The folders in which data are looked for, in order; they need not exist."""
     given = [data_dir, os.environ.get(ENVIRONMENT)]
     return [*(Path(folder).expanduser() for folder in given if folder), _cache()]
 
 
 def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> dict[str, Path] | None:
-    """The files of a named corpus by split, from the first data folder that holds all of them, or None.
+    """The files of a data set by part (a corpus's by split), from the first folder that holds all, or None.
 
     Raises:
         InputError: an unknown name.
@@ -60,8 +62,8 @@ def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> dict[str,
     dataset = _dataset(name)
     for root in data_folders(data_dir):
         files = {
-            split: path
-            for split, names in dataset.files.items()
+            part: path
+            for part, names in dataset.files.items()
             for path in reversed([root / dataset.folder / file for file in names])
             if path.is_file()
         }
@@ -73,7 +75,7 @@ def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> dict[str,
 def locate(
     name: str, data_dir: str | os.PathLike[str] | None = None, *, download: bool = True
 ) -> dict[str, Path]:
-    """The files of a named corpus by split, fetched if they are nowhere and `download` allows it.
+    """The files of a data set by part, fetched if they are nowhere and `download` allows it.
 
     Raises:
         InputError: an unknown name, or the files are not there and cannot be had; the message names each
@@ -85,22 +87,22 @@ def locate(
         files = find(name, data_dir)
     if files is None:
         raise InputError(
-            f"the corpus {name!r} must be on disk, found it in no data folder; {_by_hand(name, data_dir)}"
+            f"the data set {name!r} must be on disk, found it in no data folder; {_by_hand(name, data_dir)}"
         )
     return files
 
 
 def fetch(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Download a named corpus into `data_dir`, or the user's cache, unless a data folder already has it.
+    """Download a data set into `data_dir`, or the user's cache, unless a data folder already has it.
 
     Progress goes to standard error. All files are checked and moved into place together at the end: a
     failure or an interruption leaves nothing behind, and files that lie there already are never replaced.
 
     Returns:
-        The corpus's folder.
+        Its folder.
 
     Raises:
-        InputError: an unknown name or the embedded corpus, no connection, a wrong checksum, or a folder that
+        InputError: an unknown name or embedded data, no connection, a wrong checksum, or a folder that
             cannot be written; the message names the files and where to put them by hand.
     """
     present = find(name, data_dir)
@@ -122,7 +124,7 @@ def fetch(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
                     file.replace(folder / file.name)
     except (OSError, http.client.HTTPException) as error:
         raise InputError(
-            f"the corpus {name!r} must be downloaded or on disk, but {_reason(error)}; "
+            f"the data set {name!r} must be downloaded or on disk, but {_reason(error)}; "
             f"{_by_hand(name, data_dir)}"
         ) from error
     finally:
@@ -132,26 +134,19 @@ def fetch(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def list_datasets(data_dir: str | os.PathLike[str] | None = None) -> list[DatasetInfo]:
-    """Every named corpus, the embedded one first; reads no file's content."""
-    spec = importlib.util.find_spec("pydoc_data.topics")
-    path = Path(spec.origin) if spec is not None and spec.origin else None
-    embedded = DatasetInfo(
-        name=EMBEDDED,
-        path=path,
-        num_bytes=path.stat().st_size if path is not None and path.is_file() else 0,
-        source="pydoc_data.topics of this Python",
-    )
-    return [embedded, *(_info(name, data_dir) for name in DATASETS)]
+    """Every data set, the embedded ones first; reads no file's content."""
+    embedded = (_embedded_info(name) for name in _EMBEDDED)
+    return [*embedded, *(_info(name, data_dir) for name in DATASETS)]
 
 
 def describe(name: str, data_dir: str | os.PathLike[str] | None = None) -> DatasetInfo:
-    """One named corpus, its files compared with the published ones (they are read in full).
+    """One data set, its files compared with the published ones (they are read in full).
 
     Raises:
         InputError: an unknown name.
     """
-    if name == EMBEDDED:
-        return list_datasets()[0]
+    if name in _EMBEDDED:
+        return _embedded_info(name)
     dataset, info, files = _dataset(name), _info(name, data_dir), find(name, data_dir)
     checksums = {}
     for split, file in (files or {}).items():
@@ -169,6 +164,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _embedded_info(name: str) -> DatasetInfo:
+    if name == EMBEDDED:
+        spec = importlib.util.find_spec("pydoc_data.topics")
+        path = Path(spec.origin) if spec is not None and spec.origin else None
+    else:
+        path = DIGITS_FILE
+    num_bytes = path.stat().st_size if path is not None and path.is_file() else 0
+    return DatasetInfo(name=name, path=path, num_bytes=num_bytes, source=_EMBEDDED[name])
+
+
 def _info(name: str, data_dir: str | os.PathLike[str] | None) -> DatasetInfo:
     files, downloads = find(name, data_dir), DATASETS[name].downloads
     if files is None:
@@ -180,12 +185,13 @@ def _info(name: str, data_dir: str | os.PathLike[str] | None) -> DatasetInfo:
 
 
 def _dataset(name: str) -> Dataset:
-    if name == EMBEDDED:
+    if name in _EMBEDDED:
         raise InputError(
-            f"only corpora that lie in files can be fetched, got {name!r}; it is embedded, use it as it is"
+            f"only data that lie in files of their own can be fetched, got {name!r}; it is embedded, "
+            "use it as it is"
         )
     if name not in DATASETS:
-        raise unknown_name("corpus", name, (EMBEDDED, *DATASETS))
+        raise unknown_name("data set", name, (*_EMBEDDED, *DATASETS))
     return DATASETS[name]
 
 

@@ -106,14 +106,15 @@ def load_corpus(
             UTF-8, or a text too short to be split; the message says what to do.
     """
     limits = _checked_limits(max_tokens)
+    corpora = [known for known, dataset in DATASETS.items() if dataset.kind == "text"]
     if name == EMBEDDED:
         readers = _embedded_readers()
-    elif name in DATASETS:
+    elif name in corpora:
         readers = _file_readers(locate(name, data_dir, download=download))
     elif name.startswith(_TEXT):
         readers = _path_readers(Path(name.removeprefix(_TEXT)).expanduser())
     else:
-        raise unknown_name("corpus", name, (EMBEDDED, *DATASETS, f"{_TEXT}PATH"))
+        raise unknown_name("corpus", name, (EMBEDDED, *corpora, f"{_TEXT}PATH"))
 
     def tokens(split: str) -> Iterator[str]:
         return islice(readers[split](), limits.get(split))

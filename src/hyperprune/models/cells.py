@@ -260,6 +260,7 @@ class PeepholeLSTM(nn.Module):
         self.num_layers = num_layers
         self.peephole = peephole
         self.bias = bias
+        self.num_gates = 4
 
         def parameter(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(*shape, device=device, dtype=dtype))

@@ -83,13 +83,15 @@ def _checked(chosen: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
 def num_gates(model: nn.Module, name: str) -> int:
     """How many gates the rows of a parameter stack: 4 in an LSTM, 3 in a GRU, else 1.
 
-    Other recurrent modules say it by an attribute `num_gates`, which holds for their `weight_ih*` and
-    `weight_hh*` tensors.
+    Other recurrent modules say it by an attribute `num_gates`, which holds for their `weight_ih*`,
+    `weight_hh*` and `weight_peephole*` matrices.
     """
     path, _, leaf = name.rpartition(".")
-    if not leaf.startswith(("weight_ih", "weight_hh")):
+    if not leaf.startswith(("weight_ih", "weight_hh", "weight_peephole")):
         return 1
     module = unwrapped(model).get_submodule(path)
+    if module.get_parameter(leaf).ndim < 2:  # a diagonal peephole
+        return 1
     for kind, count in _GATES:
         if isinstance(module, kind):
             return count

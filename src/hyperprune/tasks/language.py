@@ -81,7 +81,7 @@ class LanguageTask(Task):
         model: the name of a preset of `hyperprune.models.language`, or settings.
         text: what of the corpus is read.
         recipe: how weights are trained; the preset's own if None.
-        data_dir: where corpora are looked for first.
+        data_dir: where data are looked for first.
     """
 
     metric = "perplexity"

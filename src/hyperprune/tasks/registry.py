@@ -13,22 +13,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.models import PRESETS, ModelSettings
+from hyperprune.models import PRESETS, ClassifierSettings, ModelSettings
 from hyperprune.settings import from_mapping
 from hyperprune.tasks.contract import Recipe, Task
+from hyperprune.tasks.images import RECIPE as IMAGE_RECIPE
+from hyperprune.tasks.images import ImageSettings, ImageTask
 from hyperprune.tasks.language import RECIPES, LanguageTask, TextSettings
+from hyperprune.tasks.tables import SETTING_TABLES
 
-T = TypeVar("T", ModelSettings, TextSettings, Recipe)
+T = TypeVar("T", ModelSettings, TextSettings, ClassifierSettings, ImageSettings, Recipe)
 DEFAULT_TASK = "pydoc"
-SETTING_TABLES = ("model", "text", "training")
+_Settings = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuiltIn:
-    """A named task: corpus, preset of the model, what is read, and the size of a search by default.
+class LanguageRow:
+    """A language model on a corpus: preset of the model, what is read, and the size of a search by default.
 
     `dropout`, where given, replaces the preset's three rates.
     """
+
+    tables = ("model", "text", "training")
 
     corpus: str
     model: str
@@ -37,16 +42,55 @@ class BuiltIn:
     search: Mapping[str, int] = field(default_factory=dict)
     about: str
 
+    def make(self, settings: _Settings, data_dir: Path | None) -> LanguageTask:
+        chosen = dict(settings.get("model", {}))
+        preset = chosen.pop("preset", self.model)
+        if preset not in PRESETS:
+            raise unknown_name("preset in [model]", preset, PRESETS)
+        rates = ("dropout_input", "dropout_hidden", "dropout_output")
+        is_own = self.dropout is not None and preset == self.model
+        dropout = dict.fromkeys(rates, self.dropout) if is_own else {}
+        return LanguageTask(
+            self.corpus,
+            model=_replaced(PRESETS[preset], dropout | chosen, "[model]"),
+            text=_replaced(self.text, settings.get("text", {}), "[text]"),
+            recipe=_replaced(RECIPES[preset], settings.get("training", {}), "[training]"),
+            data_dir=data_dir,
+        )
 
-BUILT_IN: dict[str, BuiltIn] = {
-    "pydoc": BuiltIn(
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRow:
+    """A classifier of images read as sequences, and the size of a search by default."""
+
+    tables = ("model", "images", "training")
+
+    images: str
+    model: ClassifierSettings
+    reading: ImageSettings = field(default_factory=ImageSettings)
+    recipe: Recipe = IMAGE_RECIPE
+    search: Mapping[str, int] = field(default_factory=dict)
+    about: str
+
+    def make(self, settings: _Settings, data_dir: Path | None) -> ImageTask:
+        return ImageTask(
+            self.images,
+            model=_replaced(self.model, settings.get("model", {}), "[model]"),
+            reading=_replaced(self.reading, settings.get("images", {}), "[images]"),
+            recipe=_replaced(self.recipe, settings.get("training", {}), "[training]"),
+            data_dir=data_dir,
+        )
+
+
+BUILT_IN: dict[str, LanguageRow | ImageRow] = {
+    "pydoc": LanguageRow(
         corpus="pydoc",
         model="mini",
         text=TextSettings(vocabulary_size=2000, batch_size=10),
         search={"candidates": 8, "first_epochs": 3, "round_epochs": 1, "final_epochs": 10},
         about="Python's own reference text, in every CPython: no download (LSTM 2×128)",
     ),
-    "ptb-mini": BuiltIn(
+    "ptb-mini": LanguageRow(
         corpus="ptb",
         model="mini",
         dropout=0.3,
@@ -56,12 +100,31 @@ BUILT_IN: dict[str, BuiltIn] = {
         search={"candidates": 24, "first_epochs": 3, "round_epochs": 3, "final_epochs": 40},
         about="a fifth of Penn Treebank's training text, 2,000 words, LSTM 2×128: for studies",
     ),
-    "ptb": BuiltIn(corpus="ptb", model="large", about="Penn Treebank, the LSH paper's LSTM 2×1500"),
-    "ptb-rhn": BuiltIn(
+    "ptb": LanguageRow(corpus="ptb", model="large", about="Penn Treebank, the LSH paper's LSTM 2×1500"),
+    "ptb-rhn": LanguageRow(
         corpus="ptb", model="rhn-large", about="Penn Treebank, the LSH paper's RHN 830, depth 10"
     ),
-    "wikitext2": BuiltIn(corpus="wikitext2", model="large", about="WikiText-2, LSTM 2×1500"),
-    "wikitext103": BuiltIn(corpus="wikitext103", model="large", about="WikiText-103, LSTM 2×1500"),
+    "wikitext2": LanguageRow(corpus="wikitext2", model="large", about="WikiText-2, LSTM 2×1500"),
+    "wikitext103": LanguageRow(corpus="wikitext103", model="large", about="WikiText-103, LSTM 2×1500"),
+    "digits": ImageRow(
+        images="digits",
+        model=ClassifierSettings(hidden_size=64),
+        reading=ImageSettings(batch_size=32),
+        search={"candidates": 8, "first_epochs": 3, "round_epochs": 2, "final_epochs": 20},
+        about="1,797 digits of 8×8 pixels, row by row, in this package: no download (GRU 64)",
+    ),
+    "mnist10k": ImageRow(
+        images="mnist10k",
+        model=ClassifierSettings(hidden_size=100),
+        search={"candidates": 24, "first_epochs": 3, "round_epochs": 3, "final_epochs": 50},
+        about="MNIST's test file alone, split 7,000/1,000/2,000, row by row (GRU 100): no MNIST",
+    ),
+    "mnist": ImageRow(
+        images="mnist",
+        model=ClassifierSettings(hidden_size=400),
+        search={"candidates": 24, "first_epochs": 3, "round_epochs": 3, "final_epochs": 50},
+        about="MNIST row by row, the JSE paper's GRU 400",
+    ),
 }
 
 
@@ -76,27 +139,27 @@ def load_task(
     Args:
         name: a key of `BUILT_IN`; "text:PATH" for a text file or folder; "file.py:name" for a user's own,
             where `name` is a `Task`, or a class or function that makes one without arguments.
-        settings: the tables [model], [text] and [training] of a configuration file, by name. A user's own
-            task takes [training] alone.
-        data_dir: where corpora are looked for first.
+        settings: the tables of a configuration file that describe a task, by name: [model] and [training],
+            [text] of a language task, [images] of one on images. A user's own task takes [training] alone.
+        data_dir: where data are looked for first.
 
     Raises:
         InputError: no such task, or a setting that does not exist.
     """
     settings = settings or {}
+    folder = None if data_dir is None else Path(data_dir)
     path, separator, attribute = name.rpartition(":")
     if separator and path.endswith(".py"):
         task = _from_file(Path(path), attribute)
-        for table in ("model", "text"):
-            if settings.get(table):
+        for table in SETTING_TABLES:
+            if table != "training" and settings.get(table):
                 raise InputError(f"[{table}] is for built-in tasks, and {name} is your own; set it there")
         if settings.get("training"):
             task.recipe = _replaced(task.recipe, settings["training"], "[training]")
     elif name.startswith("text:"):
-        task = _language(BuiltIn(corpus=name, model="small", about="your text"), settings, data_dir)
+        task = _made(name, LanguageRow(corpus=name, model="small", about="your text"), settings, folder)
     elif name in BUILT_IN:
-        task = _language(BUILT_IN[name], settings, data_dir)
-        task.name, task.search_defaults = name, BUILT_IN[name].search
+        task = _made(name, BUILT_IN[name], settings, folder)
     else:
         raise unknown_name("task", name, [*BUILT_IN, "text:PATH", "file.py:name"])
     task.source = {
@@ -104,6 +167,19 @@ def load_task(
         "settings": {table: dict(values) for table, values in settings.items()},
         "data_dir": None if data_dir is None else str(Path(data_dir).absolute()),
     }
+    return task
+
+
+def _made(name: str, row: LanguageRow | ImageRow, settings: _Settings, data_dir: Path | None) -> Task:
+    """The task of a row of the table; a table of settings that it does not read is an error."""
+    for table, values in settings.items():
+        if table not in SETTING_TABLES:
+            raise unknown_name("table of settings", table, row.tables)
+        if values and table not in row.tables:
+            known = ", ".join(f"[{known}]" for known in row.tables)
+            raise InputError(f"[{table}] means nothing to the task {name!r}; it takes {known}")
+    task = row.make(settings, data_dir)
+    task.name, task.search_defaults = name, row.search
     return task
 
 
@@ -122,24 +198,6 @@ def maker_of(task: Task) -> Callable[[], Task]:
 
 def _itself(task: Task) -> Task:
     return task
-
-
-def _language(
-    row: BuiltIn, settings: Mapping[str, Mapping[str, Any]], data_dir: str | Path | None
-) -> LanguageTask:
-    chosen = dict(settings.get("model", {}))
-    preset = chosen.pop("preset", row.model)
-    if preset not in PRESETS:
-        raise unknown_name("preset in [model]", preset, PRESETS)
-    rates = ("dropout_input", "dropout_hidden", "dropout_output")
-    dropout = dict.fromkeys(rates, row.dropout) if row.dropout is not None and preset == row.model else {}
-    return LanguageTask(
-        row.corpus,
-        model=_replaced(PRESETS[preset], dropout | chosen, "[model]"),
-        text=_replaced(row.text, settings.get("text", {}), "[text]"),
-        recipe=_replaced(RECIPES[preset], settings.get("training", {}), "[training]"),
-        data_dir=None if data_dir is None else Path(data_dir),
-    )
 
 
 def _replaced(defaults: T, values: Mapping[str, Any], where: str) -> T:
