@@ -16,12 +16,14 @@ import itertools
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from hyperprune.errors import InputError, unknown_name
 from hyperprune.rng import derive_seed
+
+if TYPE_CHECKING:
+    import networkx
+
 
 _TRIES = 1000  # draws of one graph until it is connected
 
@@ -40,10 +42,12 @@ class Family:
     name: str
     summary: str
     defaults: Mapping[str, Callable[[int], Any]]
-    make: Callable[..., nx.Graph]
+    make: Callable[..., networkx.Graph]
 
 
-def _barabasi_albert(num_nodes: int, source: random.Random, *, attachments: int) -> nx.Graph:
+def _barabasi_albert(num_nodes: int, source: random.Random, *, attachments: int) -> networkx.Graph:
+    import networkx as nx
+
     _check(
         isinstance(attachments, int) and 1 <= attachments < num_nodes,
         f"attachments must be a whole number from 1 to {num_nodes - 1} for {num_nodes} nodes, got "
@@ -52,7 +56,11 @@ def _barabasi_albert(num_nodes: int, source: random.Random, *, attachments: int)
     return nx.barabasi_albert_graph(num_nodes, attachments, seed=source)
 
 
-def _watts_strogatz(num_nodes: int, source: random.Random, *, neighbours: int, rewiring: float) -> nx.Graph:
+def _watts_strogatz(
+    num_nodes: int, source: random.Random, *, neighbours: int, rewiring: float
+) -> networkx.Graph:
+    import networkx as nx
+
     _check(
         isinstance(neighbours, int) and 2 <= neighbours < num_nodes,
         f"neighbours must be a whole number from 2 to {num_nodes - 1} for {num_nodes} nodes, got "
@@ -66,7 +74,11 @@ def _watts_strogatz(num_nodes: int, source: random.Random, *, neighbours: int, r
     )
 
 
-def _erdos_renyi(num_nodes: int, source: random.Random, *, probability: float, connected: bool) -> nx.Graph:
+def _erdos_renyi(
+    num_nodes: int, source: random.Random, *, probability: float, connected: bool
+) -> networkx.Graph:
+    import networkx as nx
+
     _check_share("probability", probability)
     if not connected:
         return nx.gnp_random_graph(num_nodes, probability, seed=source)
@@ -79,7 +91,9 @@ def _erdos_renyi(num_nodes: int, source: random.Random, *, probability: float, c
 
 def _kleinberg(
     num_nodes: int, source: random.Random, *, dimensions: int, shortcuts: int, exponent: float
-) -> nx.Graph:
+) -> networkx.Graph:
+    import networkx as nx
+
     _check(
         dimensions in (1, 2, 3) and shortcuts >= 0 and exponent >= 0,
         f"dimensions must be 1, 2 or 3, shortcuts and exponent 0 or more, got {dimensions}, {shortcuts} and "
@@ -95,7 +109,7 @@ def _kleinberg(
     # one place off, even to the node itself.
     places = list(itertools.product(range(side), repeat=dimensions))
     distance = [[sum(abs(a - b) for a, b in zip(p, q, strict=True)) for q in places] for p in places]
-    graph: nx.Graph = nx.empty_graph(num_nodes)
+    graph: networkx.Graph = nx.empty_graph(num_nodes)
     for node, row in enumerate(distance):
         others = [other for other in range(num_nodes) if other != node]
         graph.add_edges_from((node, other) for other in others if row[other] == 1)
@@ -104,7 +118,9 @@ def _kleinberg(
     return graph
 
 
-def _connected(name: str, draw: Callable[[], nx.Graph], remedy: str) -> nx.Graph:
+def _connected(name: str, draw: Callable[[], networkx.Graph], remedy: str) -> networkx.Graph:
+    import networkx as nx
+
     for _ in range(_TRIES):
         graph = draw()
         if nx.is_connected(graph):
@@ -222,14 +238,16 @@ class GraphPlan:
             **dict(self.parameters),
         }
 
-    def build(self) -> nx.Graph:
+    def build(self) -> networkx.Graph:
         """The graph; the same plan gives the same one.
 
         Raises:
             InputError: a parameter out of range, or no connected graph was found where one is needed.
         """
+        import networkx as nx
+
         source = random.Random(derive_seed(self.seed, "graph", self.family, self.num_nodes))
         drawn = family(self.family).make(self.num_nodes, source, **dict(self.parameters))
-        graph: nx.Graph = nx.empty_graph(self.num_nodes)  # networkx's own order is not always by number
+        graph: networkx.Graph = nx.empty_graph(self.num_nodes)  # networkx's own order is not always by number
         graph.add_edges_from(sorted(tuple(sorted(edge)) for edge in drawn.edges))
         return graph

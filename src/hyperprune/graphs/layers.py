@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from hyperprune.errors import InputError
+
+if TYPE_CHECKING:
+    import networkx
+
 
 MAX_NODES = 2000
 """Nodes of a graph unless more are allowed: masks of layers grow with the square."""
@@ -61,7 +63,9 @@ class LayeredGraph:
         Raises:
             InputError: something else, or a graph with a cycle.
         """
-        graph: nx.DiGraph = nx.DiGraph()
+        import networkx as nx
+
+        graph: networkx.DiGraph = nx.DiGraph()
         try:
             graph.add_nodes_from(range(data["num_nodes"]))
             graph.add_edges_from((int(source), int(target)) for source, target in data["edges"])
@@ -72,7 +76,7 @@ class LayeredGraph:
         return layered(graph, directed=True, max_nodes=max(MAX_NODES, len(graph)))
 
 
-def layered(graph: nx.Graph, *, directed: bool = False, max_nodes: int = MAX_NODES) -> LayeredGraph:
+def layered(graph: networkx.Graph, *, directed: bool = False, max_nodes: int = MAX_NODES) -> LayeredGraph:
     """Orient a graph's edges without cycles and find its layers.
 
     Args:
@@ -85,6 +89,8 @@ def layered(graph: nx.Graph, *, directed: bool = False, max_nodes: int = MAX_NOD
         InputError: no edge, too many nodes, a node with an edge to itself, or with `directed` an undirected
             graph or a cycle; the message names the nodes.
     """
+    import networkx as nx
+
     if len(graph) > max_nodes:
         raise InputError(
             f"a graph may have at most {max_nodes} nodes here, got {len(graph)}; take a smaller one or raise "
@@ -121,7 +127,9 @@ def layered(graph: nx.Graph, *, directed: bool = False, max_nodes: int = MAX_NOD
     return LayeredGraph(len(number), tuple(sorted(pairs)), tuple(layer_of))
 
 
-def _refuse_cycle(graph: nx.Graph) -> None:
+def _refuse_cycle(graph: networkx.Graph) -> None:
+    import networkx as nx
+
     try:
         cycle = nx.find_cycle(graph)
     except nx.NetworkXNoCycle:

@@ -8,12 +8,14 @@ last layer, while nodes without a successor are counted apart (`TRUE_SINKS`). Va
 from __future__ import annotations
 
 import statistics
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from hyperprune.errors import InputError
 from hyperprune.graphs.layers import LayeredGraph
+
+if TYPE_CHECKING:
+    import networkx
+
 
 _SPREAD = ("eccentricity", "degree", "closeness", "nodes_betweenness", "edge_betweenness")
 FEATURES: tuple[str, ...] = (
@@ -38,7 +40,9 @@ def properties(graph: LayeredGraph) -> dict[str, float]:
         InputError: the graph is not connected (distances would be infinite), or has one edge only (its
             betweenness has no variance).
     """
-    undirected: nx.Graph = nx.Graph()
+    import networkx as nx
+
+    undirected: networkx.Graph = nx.Graph()
     undirected.add_nodes_from(range(graph.num_nodes))
     undirected.add_edges_from(graph.edges)
     if not nx.is_connected(undirected):

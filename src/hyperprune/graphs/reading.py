@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree.ElementTree import ParseError
-
-import networkx as nx
 
 from hyperprune.errors import InputError
 
+if TYPE_CHECKING:
+    import networkx
 
-def read_graphml(path: str | Path) -> nx.Graph:
+
+def read_graphml(path: str | Path) -> networkx.Graph:
     """The graph of a GraphML file; its nodes keep the file's order, and edges their directions.
 
     Raises:
         InputError: no such file, not XML, or not GraphML; the message names the file and, where the text
             is broken, the line.
     """
+    import networkx as nx
+
     path = Path(path)
     try:
         return nx.read_graphml(path)

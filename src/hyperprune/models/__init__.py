@@ -1,7 +1,9 @@
-"""Recurrent cells, language models and sequence classifiers."""
+"""Recurrent cells, language models, sequence classifiers and graph-wired networks."""
 
 from hyperprune.models.cells import RHN, PeepholeLSTM
 from hyperprune.models.classifier import ClassifierSettings, SequenceClassifier
+from hyperprune.models.graph_classifier import GraphClassifier, load_network, save_network
+from hyperprune.models.graph_rnn import GraphRNN
 from hyperprune.models.language import (
     LanguageModel,
     RHNLanguageModel,
@@ -15,6 +17,8 @@ __all__ = [
     "PRESETS",
     "RHN",
     "ClassifierSettings",
+    "GraphClassifier",
+    "GraphRNN",
     "LanguageModel",
     "ModelSettings",
     "PeepholeLSTM",
@@ -23,5 +27,7 @@ __all__ = [
     "StackedLSTM",
     "build_language_model",
     "detach_state",
+    "load_network",
     "preset",
+    "save_network",
 ]
