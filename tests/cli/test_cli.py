@@ -66,7 +66,7 @@ def test_help_names_every_command_and_loads_no_torch(tmp_path):
         (["status", "nowhere"], "must hold journal.jsonl"),
         (["report", "nowhere"], "must hold journal.jsonl"),
         (["spectrum", "nowhere.pt"], "nowhere.pt: No such file"),
-        (["data", "fetch"], "needs the name of a corpus"),
+        (["data", "fetch"], "needs the name of a data set"),
         (["data", "list", "ptb"], "data list takes no name, got 'ptb'"),
         (["train", TASK, "--method", "dense", "--sparsity", "0.5"], "the method 'dense' prunes nothing"),
         (["train", TASK, "--method", "static", "--epochs", "0"], "epochs must be at least 1, got 0"),

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.action == "fetch":
         if options.name is None:
-            raise InputError("data fetch needs a name; 'hyperprune data' lists them")
+            raise InputError("data fetch needs the name of a data set; 'hyperprune data' lists them")
         print(fetch(options.name, data_dir=options.data_dir))
         return 0
     if options.name is not None:

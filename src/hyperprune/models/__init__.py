@@ -12,6 +12,7 @@ from hyperprune.models.language import (
     detach_state,
 )
 from hyperprune.models.presets import PRESETS, ModelSettings, preset
+from hyperprune.models.strings import StringClassifier, StringClassifierSettings
 
 __all__ = [
     "PRESETS",
@@ -25,6 +26,8 @@ __all__ = [
     "RHNLanguageModel",
     "SequenceClassifier",
     "StackedLSTM",
+    "StringClassifier",
+    "StringClassifierSettings",
     "build_language_model",
     "detach_state",
     "load_network",

@@ -14,14 +14,26 @@ from typing import Any, TypeVar
 
 from hyperprune.errors import InputError, unknown_name
 from hyperprune.models import PRESETS, ClassifierSettings, ModelSettings
+from hyperprune.models.strings import StringClassifierSettings
 from hyperprune.settings import from_mapping
 from hyperprune.tasks.contract import Recipe, Task
 from hyperprune.tasks.images import RECIPE as IMAGE_RECIPE
 from hyperprune.tasks.images import ImageSettings, ImageTask
 from hyperprune.tasks.language import RECIPES, LanguageTask, TextSettings
+from hyperprune.tasks.reber import RECIPE as REBER_RECIPE
+from hyperprune.tasks.reber import ReberTask, StringSettings
 from hyperprune.tasks.tables import SETTING_TABLES
 
-T = TypeVar("T", ModelSettings, TextSettings, ClassifierSettings, ImageSettings, Recipe)
+T = TypeVar(
+    "T",
+    ModelSettings,
+    TextSettings,
+    ClassifierSettings,
+    ImageSettings,
+    StringClassifierSettings,
+    StringSettings,
+    Recipe,
+)
 DEFAULT_TASK = "pydoc"
 _Settings = Mapping[str, Mapping[str, Any]]
 
@@ -82,7 +94,27 @@ class ImageRow:
         )
 
 
-BUILT_IN: dict[str, LanguageRow | ImageRow] = {
+@dataclass(frozen=True, kw_only=True)
+class ReberRow:
+    """A classifier of strings, and the size of a search by default."""
+
+    tables = ("model", "strings", "training")
+
+    model: StringClassifierSettings = field(default_factory=StringClassifierSettings)
+    strings: StringSettings = field(default_factory=StringSettings)
+    recipe: Recipe = REBER_RECIPE
+    search: Mapping[str, int] = field(default_factory=dict)
+    about: str
+
+    def make(self, settings: _Settings, data_dir: Path | None) -> ReberTask:
+        return ReberTask(
+            model=_replaced(self.model, settings.get("model", {}), "[model]"),
+            strings=_replaced(self.strings, settings.get("strings", {}), "[strings]"),
+            recipe=_replaced(self.recipe, settings.get("training", {}), "[training]"),
+        )
+
+
+BUILT_IN: dict[str, LanguageRow | ImageRow | ReberRow] = {
     "pydoc": LanguageRow(
         corpus="pydoc",
         model="mini",
@@ -125,6 +157,10 @@ BUILT_IN: dict[str, LanguageRow | ImageRow] = {
         search={"candidates": 24, "first_epochs": 3, "round_epochs": 3, "final_epochs": 50},
         about="MNIST row by row, the JSE paper's GRU 400",
     ),
+    "reber": ReberRow(
+        search={"candidates": 8, "first_epochs": 3, "round_epochs": 1, "final_epochs": 20},
+        about="is a string of the Reber grammar? 18,750 drawn on the spot: no download (LSTM 3×50)",
+    ),
 }
 
 
@@ -140,7 +176,8 @@ def load_task(
         name: a key of `BUILT_IN`; "text:PATH" for a text file or folder; "file.py:name" for a user's own,
             where `name` is a `Task`, or a class or function that makes one without arguments.
         settings: the tables of a configuration file that describe a task, by name: [model] and [training],
-            [text] of a language task, [images] of one on images. A user's own task takes [training] alone.
+            [text] of a language task, [images] of one on images, [strings] of one on strings. A user's own
+            task takes [training] alone.
         data_dir: where data are looked for first.
 
     Raises:
@@ -170,7 +207,9 @@ def load_task(
     return task
 
 
-def _made(name: str, row: LanguageRow | ImageRow, settings: _Settings, data_dir: Path | None) -> Task:
+def _made(
+    name: str, row: LanguageRow | ImageRow | ReberRow, settings: _Settings, data_dir: Path | None
+) -> Task:
     """The task of a row of the table; a table of settings that it does not read is an error."""
     for table, values in settings.items():
         if table not in SETTING_TABLES:

@@ -1,3 +1,3 @@
 """The tables of a configuration file that describe a task, apart from all that needs torch."""
 
-SETTING_TABLES = ("model", "text", "images", "training")
+SETTING_TABLES = ("model", "text", "images", "strings", "training")
