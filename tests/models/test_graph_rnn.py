@@ -13,6 +13,7 @@ from hyperprune.errors import InputError
 from hyperprune.graphs import GraphPlan, layered
 from hyperprune.models.graph_classifier import GraphClassifier, load_network, save_network
 from hyperprune.models.graph_rnn import CELLS, GraphRNN
+from hyperprune.sparsity.counts import num_live_at
 
 
 def seeded(seed=0):
@@ -115,18 +116,25 @@ def test_a_sequence_in_pieces_is_the_sequence_and_a_step_is_a_sequence_of_one(ce
     torch.testing.assert_close(model.step(inputs[4], state), model(inputs[4:5], state)[1])
 
 
-def test_blocks_and_live_weights_are_the_graphs_edges():
+def test_there_is_a_weight_for_each_edge_and_gate_and_none_besides():
     model = network("gru")
     graph = model.graph
-    assert [(block.source, block.target) for block in model.blocks()][1:] == sorted(
+    blocks = model.blocks()
+    assert (blocks[0].source, blocks[0].target) == (None, 0)
+    assert [(block.source, block.target) for block in blocks[1:]] == sorted(
         graph.links, key=lambda pair: (pair[1], pair[0])
     )
-    edges = sum(int((block.weight_ih != 0).sum()) for block in model.blocks()[1:])
-    assert edges == 3 * len(graph.edges)
-    recurrent = sum(len(graph.layers[block.target]) ** 2 for block in model.blocks())
+    for block in blocks[1:]:
+        assert block.source is not None
+        below, own = graph.layers[block.source], graph.layers[block.target]
+        for gate in block.weight_ih.chunk(3):
+            edges = {(below[column], own[row]) for row, column in gate.nonzero().tolist()}
+            assert edges == set(graph.links[block.source, block.target])
     sources = len(graph.layers[0])
+    recurrent = sum(len(graph.layers[block.target]) ** 2 for block in blocks)
     assert model.num_weights() == 3 * (len(graph.edges) + sources * sources + recurrent)
-    assert model.num_units == sum(len(graph.layers[block.target]) for block in model.blocks())
+    assert model.num_weights() == sum(p.numel() for p in model.parameters() if p.ndim == 2)
+    assert model.num_units == sum(len(graph.layers[block.target]) for block in blocks)
 
 
 @pytest.mark.parametrize(
@@ -137,22 +145,17 @@ def test_blocks_and_live_weights_are_the_graphs_edges():
         lambda p: torch.optim.Adagrad(p, lr=0.1),
     ],
 )
-def test_dead_weights_stay_exactly_zero_under_any_optimizer_and_in_a_copy(optimizer):
+def test_the_wiring_is_exact_under_any_optimizer_and_in_a_copy(optimizer):
     model = copy.deepcopy(GraphRNN(small_graph(), "lstm", generator=seeded()))
-    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    wiring = [(block.weight_ih != 0, block.weight_ih) for block in model.blocks()]
     steps = optimizer(model.parameters())
     for _ in range(3):
         steps.zero_grad()
         model(torch.randn(5, 2, model.input_size, generator=seeded(3)))[0].square().sum().backward()
-        for name, mask in model.masks().items():
-            gradient = model.get_parameter(name).grad
-            assert gradient is not None
-            assert not gradient[~mask].any()  # so clipping sees live weights only
         steps.step()
-    for name, mask in model.masks().items():
-        parameter = model.get_parameter(name)
-        assert not parameter[~mask].any()
-        assert bool((parameter != before[name])[mask].any())
+    for (wired, before), block in zip(wiring, model.blocks(), strict=True):
+        assert not block.weight_ih[~wired].any()
+        assert bool((block.weight_ih != before)[wired].any())
 
 
 def test_weights_start_as_those_of_recurrent_layers_by_themselves():
@@ -166,24 +169,20 @@ def test_weights_start_as_those_of_recurrent_layers_by_themselves():
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
 
 
-def test_a_pruning_method_works_on_top_of_the_graphs_masks():
+def test_a_pruning_method_works_on_the_weights_that_the_graph_has():
     model = GraphRNN(small_graph(), "gru", generator=seeded())
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    sparse = SparseTraining(
-        model,
-        optimizer,
-        methods.set_(update_every=1, death_rate=0.5),
-        total_steps=4,
-        generator=seeded(),
-        masks=model.masks(),
-    )
-    live = sum(row.live for row in sparse.summary())
-    assert live == model.num_weights()
+    method = methods.set_(update_every=1, death_rate=0.5, allocation="uniform")
+    sparse = SparseTraining(model, optimizer, method, sparsity=0.5, total_steps=4, generator=seeded())
+    half = sum(row.live for row in sparse.summary())
+    assert half == num_live_at(0.5, model.num_weights())
     for _ in range(3):
         optimizer.zero_grad()
         model(torch.randn(5, 2, model.input_size, generator=seeded(3)))[0].sum().backward()
         sparse.step()
-    assert sum(row.live for row in sparse.summary()) == live
+    assert sum(row.live for row in sparse.summary()) == half
+    matrices = [block.weight_ih.count_nonzero() + block.weight_hh.count_nonzero() for block in model.blocks()]
+    assert sum(int(count) for count in matrices) <= half
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])

@@ -75,7 +75,7 @@ class GraphClassifier(nn.Module):
 
     def prunable(self) -> list[str]:
         """Names of the recurrent layers' matrices."""
-        return [f"rnn.{name}" for name in self.rnn.masks()]
+        return [f"rnn.{name}" for name, weight in self.rnn.named_parameters() if weight.ndim == 2]
 
     def describe(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("num_codes", "num_classes", "read_padding")}

@@ -1,20 +1,21 @@
 """A recurrent network wired by a layered graph: a unit for each node, weights between layers where edges are.
 
-Each layer of the graph is a recurrent layer whose input weights are masked by the edges from the layer just
+Each layer of the graph is a recurrent layer with input weights only where edges come from the layer just
 below; edges that skip layers are further recurrent layers, from the skipped-from layer to theirs, whose
-outputs are added. All recurrent layers that end in one layer of the graph lie side by side in one masked
-recurrent layer here (`WiredLayer`, its recurrent matrix block diagonal), so that a sequence takes one fused
-kernel of torch for each layer of the graph. The first layer sees all inputs; recurrent matrices are dense
-within each recurrent layer.
+outputs are added. All recurrent layers that end in one layer of the graph lie side by side in one recurrent
+layer here (`WiredLayer`, its recurrent matrix block diagonal), so that a sequence takes one fused kernel of
+torch for each layer of the graph. The first layer sees all inputs; recurrent matrices are dense within each
+recurrent layer.
 
-Masks are part of the forward pass (weight × mask): whatever an optimizer does, what is dead has no effect,
-gets no gradient and stays 0, and gradient clipping does not count it. `masks()` hands them to
-`hyperprune.SparseTraining` where a pruning method is to work on top.
+Only weights that the graph has are parameters; the forward pass puts them in their places of matrices that
+are 0 elsewhere. So no optimizer, clipping or copy can touch a weight that is not there, and a pruning method
+(`hyperprune.SparseTraining`) works on the weights that are.
 
 Reference: the sparse-RNN thesis, section 5.3 and its published code.
 
 Axes: T time, B batch, I inputs, N units of all recurrent layers, G gates, D blocks of one layer (recurrent
-layers that end in it), W nodes of a layer (DW = D·W units, GDW rows), E inputs of one layer.
+layers that end in it), W nodes of a layer (DW = D·W units, GDW rows), E inputs of one layer, M edges
+into it.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ CELLS: dict[str, CellKind] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """One recurrent layer of the network, dead weights 0; rows of all gates stacked as in `torch.nn`.
+    """One recurrent layer of the network, 0 where no edge is; rows of all gates stacked as in `torch.nn`.
 
     Attributes:
         source: the layer of the graph that it reads; None reads the network's inputs.
@@ -72,18 +73,18 @@ class Block:
 
 
 class WiredLayer(nn.Module):
-    """The recurrent layers that end in one layer of the graph, as one masked recurrent layer.
+    """The recurrent layers that end in one layer of the graph, as one recurrent layer with weights left out.
 
-    Parameters, rows by gate, then block, then node: `weight_ih` (GDW, E), `weight_hh` (GDW, DW), `bias_ih`,
-    `bias_hh` (GDW). Buffers that are not stored: `mask_ih`, `mask_hh`.
+    Parameters, rows by gate, then block, then node: `weight_ih` (G, M), a weight for each gate and edge,
+    edges by the unit that they lead to; `weight_hh` (GDW, W); `bias_ih`, `bias_hh` (GDW).
 
     Args:
         cell: a key of `CELLS`.
         links: for each block its edges, (W, nodes of the layer it reads), True where there is one.
     """
 
-    mask_ih: Tensor
-    mask_hh: Tensor
+    _places_ih: Tensor
+    _places_hh: Tensor
 
     def __init__(self, cell: str, links: Sequence[Bool[Tensor, "W _"]]) -> None:
         super().__init__()
@@ -92,32 +93,38 @@ class WiredLayer(nn.Module):
         self.num_blocks, self.width = len(links), links[0].shape[0]
         self.num_units = self.num_blocks * self.width
         rows = self.num_gates * self.num_units
-        mask_ih = torch.block_diag(*(link.float() for link in links)).repeat(self.num_gates, 1)
-        square = torch.ones(self.width, self.width)
-        mask_hh = torch.block_diag(*[square] * self.num_blocks).repeat(self.num_gates, 1)
-        self.register_buffer("mask_ih", mask_ih, persistent=False)
-        self.register_buffer("mask_hh", mask_hh, persistent=False)
-        self.weight_ih = nn.Parameter(torch.empty_like(mask_ih))
-        self.weight_hh = nn.Parameter(torch.empty_like(mask_hh))
+        edges = torch.block_diag(*(link.int() for link in links)).bool()
+        within = torch.block_diag(*[torch.ones(self.width, self.width)] * self.num_blocks).bool()
+        for name, mask in (("_places_ih", edges), ("_places_hh", within)):
+            places = mask.repeat(self.num_gates, 1).flatten().nonzero().squeeze(1)
+            self.register_buffer(name, places, persistent=False)
+        self._shapes = (rows, edges.shape[1]), (rows, self.num_units)
+        self.weight_ih = nn.Parameter(torch.empty(self.num_gates, int(edges.sum())))
+        self.weight_hh = nn.Parameter(torch.empty(rows, self.width))
         self.bias_ih = nn.Parameter(torch.empty(rows))
         self.bias_hh = nn.Parameter(torch.empty(rows))
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None) -> None:
-        """Uniform on ±1/√W as a recurrent layer of W units of torch starts; dead weights 0."""
+        """Uniform on ±1/√W, as each recurrent layer would start by itself."""
         limit = 1 / math.sqrt(self.width)
         for parameter in self.parameters():
             parameter.uniform_(-limit, limit, generator=generator)
-        self.weight_ih.mul_(self.mask_ih)
-        self.weight_hh.mul_(self.mask_hh)
 
-    def live_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`weight_ih`, `weight_hh`, `bias_ih`, `bias_hh` as the network uses them."""
-        return self.weight_ih * self.mask_ih, self.weight_hh * self.mask_hh, self.bias_ih, self.bias_hh
+    def matrices(self) -> tuple[Float[Tensor, "GDW E"], Float[Tensor, "GDW DW"]]:
+        """Input and recurrent weights in their places, 0 elsewhere."""
+        placed = zip(
+            (self.weight_ih, self.weight_hh), (self._places_ih, self._places_hh), self._shapes, strict=True
+        )
+        weight_ih, weight_hh = (
+            weight.new_zeros(shape[0] * shape[1]).index_copy(0, places, weight.flatten()).view(shape)
+            for weight, places, shape in placed
+        )
+        return weight_ih, weight_hh
 
     def forward(self, inputs: Float[Tensor, "T B E"], state: _Parts) -> tuple[Float[Tensor, "T B W"], _Parts]:
         """Outputs, summed over blocks, and the last state, each part (B, DW) like the first."""
-        weights = self.live_weights()
+        weights = (*self.matrices(), self.bias_ih, self.bias_hh)
         start = tuple(part.unsqueeze(0).contiguous() for part in state)
         start = start[0] if len(start) == 1 else start
         outputs, *last = self._kind.kernel(inputs, start, weights, True, 1, 0.0, self.training, False, False)
@@ -131,7 +138,7 @@ class WiredLayer(nn.Module):
             tensor.detach()
             .unflatten(0, (self.num_gates, self.num_blocks, self.width))[:, block]
             .flatten(0, 1)
-            for tensor in self.live_weights()
+            for tensor in (*self.matrices(), self.bias_ih, self.bias_hh)
         )
         units = slice(block * self.width, (block + 1) * self.width)
         return {
@@ -261,17 +268,9 @@ class GraphRNN(nn.Module):
                 column, unit = column + width, unit + layer.width
         return blocks
 
-    def masks(self) -> dict[str, Bool[Tensor, "_ _"]]:
-        """By parameter name, True where a weight is live; what `SparseTraining` takes as starting masks."""
-        return {
-            f"layers.{index}.weight_{kind}": getattr(layer, f"mask_{kind}").bool()
-            for index, layer in enumerate(self._layers())
-            for kind in ("ih", "hh")
-        }
-
     def num_weights(self) -> int:
-        """Live weights, biases apart."""
-        return sum(int(mask.count_nonzero()) for mask in self.masks().values())
+        """Weights, biases apart."""
+        return sum(layer.weight_ih.numel() + layer.weight_hh.numel() for layer in self._layers())
 
     def describe(self) -> dict[str, Any]:
         return {"graph": self.graph.to_json(), "cell": self.cell, "input_size": self.input_size}
