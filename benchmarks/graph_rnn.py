@@ -107,8 +107,8 @@ def table(figures: dict[str, Any]) -> str:
     """All that is measured, as Markdown."""
     lines = [
         f"Mean seconds of an epoch ({STRINGS:,} strings, batch {BATCH}) over {len(PLANS)} graphs, training "
-        "steps only, one thread; slowest graph in brackets. Strings of like lengths share a batch unless said "
-        "otherwise. Timed on a part of each epoch, scaled up by time steps.",
+        "steps only, one thread; slowest graph in brackets. Strings of like lengths share a batch unless "
+        "said otherwise. Timed on a part of each epoch, scaled up by time steps.",
         "",
         "| cell | seconds, wall | seconds, CPU | random batches, CPU | thesis, on a GPU | thesis / wall |",
         "|---" * 6 + "|",

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No data folder of this machine, and a cache of the test's own."""
     for name in ("HYPERPRUNE_DATA", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(store, "_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(store, "cache_folder", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -288,3 +289,50 @@ def test_a_named_corpus_is_read_from_the_given_folder(
     monkeypatch.setattr(text, "DATASETS", store.DATASETS)
     corpus = load_corpus("small", data_dir=tmp_path / "given")
     assert corpus.vocabulary.decode(corpus.valid[:4].tolist()) == ["<unk>", "one", "two", "<eos>"]
+
+
+def test_folders_of_an_archive_are_unpacked_whole_and_nothing_beside_them(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    packed = io.BytesIO()
+    members = {
+        "inner/training/a-1": b"one two\n",
+        "inner/training/a-2": b"three\n",
+        "inner/training/.a-2": b"not text",
+        "inner/heldout/b-1": b"four\n",
+        "inner/README": b"not asked for",
+        "inner/training/deeper/a-3": b"not asked for",
+        "../outside": b"not asked for",
+    }
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("inner/heldout/b-2")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        archive.addfile(link)
+    server.content["/all.tar.gz"] = packed.getvalue()
+    part = Download(
+        urls=(f"{server.url}/all.tar.gz",),
+        sha256=sum_of(packed.getvalue()),
+        num_bytes=len(packed.getvalue()),
+        targets={f"inner/{folder}": folder for folder in ("training", "heldout")},
+    )
+    files = {folder: (folder,) for folder in ("training", "heldout")}
+    made = Dataset(kind="shards", folder="large", files=files, downloads=(part,))
+    monkeypatch.setattr(store, "DATASETS", {"large": made})
+    folder = store.fetch("large", tmp_path / "given")
+    assert left_in(tmp_path / "given") == [
+        "large",
+        "large/heldout",
+        "large/heldout/b-1",
+        "large/training",
+        "large/training/a-1",
+        "large/training/a-2",
+    ]
+    assert (folder / "training" / "a-1").read_bytes() == b"one two\n"
+    info = store.describe("large", tmp_path / "given")
+    assert info.num_bytes == len(b"one two\nthree\nfour\n")
+    assert info.checksums == {"training": "unknown", "heldout": "unknown"}
+    assert store.locate("large", tmp_path / "given", download=False)["training"] == folder / "training"

@@ -148,7 +148,7 @@ def test_bootstrap_intervals_are_those_of_drawing_networks_again():
         ranks = [np.searchsorted(np.sort(v[picked]), v[picked]).astype(float) for v in (x, y)]
         for rank, values in zip(ranks, (x[picked], y[picked]), strict=True):
             rank += [((values == value).sum() - 1) / 2 for value in values]
-        draws.append((np.corrcoef(x[picked], y[picked])[0, 1], np.corrcoef(*ranks)[0, 1]))
+        draws.append((np.corrcoef(x[picked], y[picked])[0, 1], np.corrcoef(ranks[0], ranks[1])[0, 1]))
     expected = np.percentile(draws, [2.5, 97.5], axis=0)
     # Two bootstraps of 2000 draws: an end of the interval is known to about 0.01.
     assert found.pearson[1:] == pytest.approx(expected[:, 0], abs=0.03)

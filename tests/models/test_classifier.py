@@ -85,7 +85,9 @@ def test_recurrent_sizes_are_the_papers():
     ],
 )
 def test_start_values_have_their_schemes_spread(scheme, standard_deviation):
-    model = _model("lstm", features=50, hidden_size=200, init=scheme, init_scale=0.05)
+    model = _model(
+        "lstm", features=50, hidden_size=200, init=scheme, init_scale=0.05 if scheme == "normal" else None
+    )
     weight = model.rnn.weight_ih_l0
     assert isinstance(weight, torch.Tensor)
     # 40,000 draws: the spread of a standard deviation is about 0.35 %.
@@ -144,7 +146,8 @@ def test_gates_of_a_full_peephole_are_told_apart():
         ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
         ({"cell": "rhn", "num_layers": 2}, "an RHN has one layer, got num_layers = 2"),
         ({"cell": "gru", "depth": 2}, "depth is an RHN's, got 2 for 'gru'"),
-        ({"init_scale": 0.0}, "init_scale must be above 0, got 0.0"),
+        ({"init_scale": 0.0}, "init_scale must be positive, got 0.0"),
+        ({"init": "he", "init_scale": 0.2}, "init_scale means nothing to the initialisation 'he'"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):

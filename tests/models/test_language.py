@@ -1,5 +1,6 @@
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from hyperprune.errors import InputError
 from hyperprune.models import (
     PRESETS,
     RHN,
-    LanguageModel,
+    LanguageSettings,
     ModelSettings,
     RHNLanguageModel,
+    SoftmaxLanguageModel,
     StackedLSTM,
     build_language_model,
     detach_state,
@@ -30,7 +32,8 @@ TINY = {
 every_model = pytest.mark.parametrize("name", TINY)
 
 
-def build(settings: ModelSettings, seed: int = 0) -> LanguageModel:
+def build(settings: LanguageSettings, seed: int = 0) -> SoftmaxLanguageModel[Any]:
+    assert isinstance(settings, ModelSettings)
     return build_language_model(settings, WORDS, rng.generator(seed, "weights"))
 
 
@@ -199,7 +202,10 @@ def test_embedding_and_decoder_start_within_their_range_and_layers_as_torch_star
 
 
 def test_presets_have_the_sizes_their_names_promise() -> None:
-    sizes = {n: (s.kind, s.hidden_size, s.num_layers * s.depth) for n, s in PRESETS.items()}
+    sizes = {
+        name: (settings.kind, settings.hidden_size, settings.num_layers * getattr(settings, "depth", 1))
+        for name, settings in PRESETS.items()
+    }
     assert sizes == {
         "mini": ("lstm", 128, 2),
         "small": ("lstm", 200, 2),
@@ -207,13 +213,17 @@ def test_presets_have_the_sizes_their_names_promise() -> None:
         "large": ("lstm", 1500, 2),
         "rhn-mini": ("rhn", 128, 3),
         "rhn-large": ("rhn", 830, 10),
+        "jse": ("lstm", 2000, 1),
+        "awd-mos-mini": ("awd_lstm_mos", 128, 3),
+        "awd-mos-ptb": ("awd_lstm_mos", 960, 3),
+        "awd-mos-wikitext2": ("awd_lstm_mos", 1150, 3),
     }
 
 
 def test_the_class_follows_the_kind_and_refuses_the_other() -> None:
     assert type(build(TINY["lstm"])) is StackedLSTM
     assert type(build(TINY["rhn"])) is RHNLanguageModel
-    with pytest.raises(InputError, match="StackedLSTM takes settings of kind 'lstm', got 'rhn'"):
+    with pytest.raises(InputError, match="a model of kind 'lstm' takes settings of that kind, got 'rhn'"):
         StackedLSTM(TINY["rhn"], WORDS, rng.generator(0, "weights"))
 
 
@@ -239,6 +249,9 @@ def test_detaching_cuts_the_graph_of_every_part_of_a_state() -> None:
         ("lstm", {"coupled": False}, "only an RHN has coupled gates"),
         ("lstm", {"num_layers": 1, "dropout_hidden": 0.5}, "must be 0 with one layer, got 0.5"),
         ("rhn", {"num_layers": 2}, "one layer, got num_layers = 2; set depth"),
+        ("lstm", {"num_sampled": 0}, "num_sampled must be at least 1, got 0"),
+        ("rhn tied", {"frozen_embedding": True}, "a frozen embedding must not be tied"),
+        ("lstm", {"recurrent_init": "he", "recurrent_init_range": 0.1}, "means nothing to the initial"),
     ],
 )
 def test_settings_out_of_range_or_without_effect_are_refused(kind: str, change: dict, message: str) -> None:

@@ -1,5 +1,6 @@
 """Tasks on images, and a search whose metric goes up."""
 
+import json
 import pickle
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch.nn import functional
 
 import hyperprune as hp
+from hyperprune.cli.main import main
 from hyperprune.errors import InputError
 from hyperprune.rng import generator
 from hyperprune.tasks.images import ImageTask
@@ -146,7 +148,7 @@ def test_the_jse_papers_recipe_is_the_default(data_dir):
     assert (task.recipe.optimizer, task.recipe.learning_rate) == ("adam", 1e-3)
     assert next(iter(task.batches("train", 1)))[0].shape == (28, 64, 28)
     assert task.spectrum_warmup == 7
-    assert (task.settings.init, task.settings.init_scale) == ("normal", 0.1)
+    assert (task.settings.init, task.settings.init_scale) == ("normal", None)
 
 
 @pytest.mark.parametrize(
@@ -175,3 +177,20 @@ def test_too_few_images_for_a_spectrum_are_refused():
 def test_images_mean_nothing_to_a_language_task():
     with pytest.raises(InputError, match=r"\[images\] means nothing to the task 'pydoc'"):
         load_task("pydoc", settings={"images": {"scan": "rows"}})
+
+
+def test_the_command_line_takes_image_tasks_and_their_tables(tmp_path, capsys):
+    config = tmp_path / "small.toml"
+    config.write_text('[model]\ncell = "peephole_lstm"\nhidden_size = 6\n[images]\ntrain_images = 64\n')
+    assert main(["spectrum", "digits", "--config", str(config), "--json"]) == 0
+    (module,) = json.loads(capsys.readouterr().out.splitlines()[-1])["modules"]
+    assert len(module["exponents"]) == 6
+    arguments = ["train", "digits", "--method", "static", "--sparsity", "0.5", "--epochs", "1", "--json"]
+    assert main([*arguments, "--config", str(config), "--out", str(tmp_path / "run")]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0 < result["best"]["metric"] < 1
+    assert main(["tasks"]) == 0
+    assert "\ndigits " in capsys.readouterr().out
+    config.write_text("[text]\nbptt = 3\n")
+    assert main(["search", "digits", "--plan", "--config", str(config)]) == 2
+    assert "[text] means nothing to the task 'digits'" in capsys.readouterr().err

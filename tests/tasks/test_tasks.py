@@ -6,6 +6,8 @@ import pickle
 import pytest
 import torch
 
+import hyperprune as hp
+from hyperprune.data.text import Corpus
 from hyperprune.errors import InputError
 from hyperprune.rng import generator
 from hyperprune.tasks.contract import Recipe
@@ -34,6 +36,7 @@ def test_the_default_needs_no_download_and_its_unigram_perplexity_is_the_baselin
     name, value = task.baseline()
     assert name == "unigram perplexity"
     # A model that puts out log unigram frequencies whatever it reads must score the baseline.
+    assert isinstance(task.corpus, Corpus)
     counts = torch.bincount(task.corpus.train, minlength=len(task.corpus.vocabulary)).double() + 1
     logits = torch.log(counts / counts.sum()).float()
 
@@ -97,6 +100,43 @@ def test_rhn_presets_train_too(text):
     outcome = task.loss(model, next(iter(task.batches("train", 1))), None)
     outcome.loss.backward()
     assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_a_search_prunes_an_awd_lstm_with_a_mixture_of_softmaxes(text, tmp_path):
+    sizes = {"embedding_size": 6, "hidden_size": 8, "last_hidden_size": 7, "num_layers": 2, "num_experts": 2}
+    settings = {
+        "model": {"preset": "awd-mos-mini", **sizes},
+        "text": {"train_tokens": 900, "valid_tokens": 700},
+        "training": {"patience": 1},
+    }
+    task = load_task(f"text:{text}", settings=settings)
+    strategy = hp.LSH(candidates=3, first_epochs=1, round_epochs=1, final_epochs=3, proposer="random")
+    result = hp.search(task, strategy, sparsity=0.5, folder=tmp_path / "run", seed=0)
+    spectrum = result.best.epochs[0].spectrum
+    assert spectrum is not None
+    assert spectrum.shape == (8 + 7,)  # the layers' hidden states, one after the other
+    model = hp.load_model(result.checkpoint)
+    assert isinstance(model, hp.models.AWDLSTM)
+    matrices = [weight for weight in model.parameters() if weight.ndim == 2]
+    dead = sum(int((weight == 0).sum()) for weight in matrices)
+    # A live weight may be 0 too: one that was just grown and that no word of the batch has reached.
+    assert 0.5 <= dead / sum(weight.numel() for weight in matrices) < 0.52
+    assert all(0 < record.valid_loss < 5 for record in result.best.epochs)
+
+
+def test_the_jacobian_papers_network_prunes_its_recurrent_layer_alone(text):
+    settings = {"model": {"preset": "jse", "hidden_size": 20, "embedding_size": 8, "num_sampled": 4}}
+    task = load_task(f"text:{text}", settings=settings)
+    model = task.model(generator(0, "weights"))
+    assert task.prunable(model) == ["rnn.weight_ih_l0", "rnn.weight_hh_l0"]
+    assert not model.get_parameter("embedding.weight").requires_grad
+    batch = next(iter(task.batches("train", 1)))
+    with torch.random.fork_rng(devices=[]):
+        task.loss(model.train(), batch, None).loss.backward()
+    assert task.recipe.optimizer == "adam"
+    # table 4: 19.2 M recurrent weights
+    preset = hp.models.preset("jse")
+    assert 4 * preset.hidden_size * (preset.hidden_size + preset.embedding_size) == 19_200_000
 
 
 def test_penn_treebank_has_its_published_size(data_dir):

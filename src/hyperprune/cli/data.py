@@ -35,5 +35,5 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"data list takes no name, got {options.name!r}; use 'data fetch {options.name}'")
     for row in list_datasets(data_dir=options.data_dir):
         place = row.path or f"not here: hyperprune data fetch {row.name}"
-        print(f"{row.name:12} {row.num_bytes / 1e6:8.1f} MB  {place}")
+        print(f"{row.name:18} {row.num_bytes / 1e6:8.1f} MB  {place}")
     return 0

@@ -6,10 +6,10 @@ import argparse
 from typing import Any
 
 from hyperprune.cli import options as shared
-from hyperprune.cli.studies import methods, random_structure
+from hyperprune.cli.studies import methods, prune_regain, random_structure
 from hyperprune.errors import InputError
 
-STUDIES = {"methods": methods, "random-structure": random_structure}
+STUDIES = {"methods": methods, "prune-regain": prune_regain, "random-structure": random_structure}
 
 
 def add_parser(commands: Any) -> None:

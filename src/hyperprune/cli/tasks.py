@@ -20,5 +20,5 @@ def run(options: argparse.Namespace) -> int:
     rows["text:PATH"] = "a UTF-8 text file, or a folder with train.txt, valid.txt and test.txt (LSTM 2×200)"
     rows["file.py:name"] = "your own: a hyperprune.Task in a Python file (see examples/own_task.py)"
     for name, about in rows.items():
-        print(f"{name:13} {about}")
+        print(f"{name:{max(map(len, rows))}}  {about}")
     return 0

@@ -91,6 +91,10 @@ def unigram_perplexity(
                 f"token indices of {name} must lie in [0, {vocabulary_size}), got "
                 f"{int(stream.min())} to {int(stream.max())}; pass the corpus's own vocabulary size"
             )
-    counts = torch.bincount(train, minlength=vocabulary_size).double() + 1
-    log_probability = torch.log(counts / counts.sum())
-    return math.exp(-float(log_probability[heldout].mean()))
+    return perplexity_of_counts(torch.bincount(train, minlength=vocabulary_size), heldout)
+
+
+def perplexity_of_counts(counts: Int64[Tensor, " V"], heldout: Int64[Tensor, " M"]) -> float:
+    """`unigram_perplexity` from (V,) occurrences in training, on M ≥ 1 indices below V."""
+    smoothed = counts.double() + 1
+    return math.exp(-float(torch.log(smoothed / smoothed.sum())[heldout].mean()))

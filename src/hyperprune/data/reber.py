@@ -9,7 +9,8 @@ the end repeats the second one, however long the string between them.
 References:
     Reber (1967), Implicit learning of artificial grammars.
     Cleeremans, Servan-Schreiber, McClelland (1989), Finite state automata and simple recurrent networks.
-    The sparse-RNN thesis, chapter 4: 25,000 distinct strings of 11 to 53 letters, half of them changed. Its
+    Darji (2021), Investigating sparsity in recurrent neural networks (arXiv 2407.20601), called the thesis
+    here, chapter 4: 25,000 strings, nearly all distinct, of 11 to 53 letters, half of them changed. Its
     changes are not described; those here are our own, by name in `CHANGES`.
 
 Axes: N letters left, Q states, M strings drawn at once.

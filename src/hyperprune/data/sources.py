@@ -6,6 +6,8 @@ public projects pin independently of each other. None is known to us for WikiTex
 split and for WikiText-103's extracted files.
 
 References:
+    Chelba et al. (2013), One billion word benchmark for measuring progress in statistical language modeling:
+    `one-billion-words`.
     LeCun, Cortes, Burges (1998), The MNIST database of handwritten digits: `mnist`, `mnist10k`.
     Marcus, Santorini, Marcinkiewicz (1993), in the form of Mikolov et al. (2010): `ptb`.
     Merity, Xiong, Bradbury, Socher (2016), Pointer sentinel mixture models: `wikitext2`, `wikitext103`.
@@ -26,7 +28,8 @@ class Download:
         urls: mirrors, tried in order.
         sha256: of the file as served.
         num_bytes: about how large it is, for display.
-        targets: the file's own name in the corpus's folder, or, for an archive, member by name there.
+        targets: the file's own name in the data set's folder, or, for an archive, member by name there; of
+            a .tar.gz, folders in it.
     """
 
     urls: tuple[str, ...]
@@ -40,13 +43,14 @@ class Dataset:
     """Named data in files.
 
     Args:
-        kind: "text", a corpus of three splits, or "images".
+        kind: "text", a corpus of three splits; "shards", one whose parts are folders of many files; or
+            "images".
         folder: its folder below a data folder.
         files: accepted file names by part (of a corpus: by split), the one that a download writes first.
         sha256: sums of the published parts, as far as they are established; of IDX files, packed.
     """
 
-    kind: Literal["text", "images"] = "text"
+    kind: Literal["text", "shards", "images"] = "text"
     folder: str
     files: Mapping[str, tuple[str, ...]]
     downloads: tuple[Download, ...]
@@ -95,6 +99,24 @@ def _wikitext(size: str, archive_sha256: str, num_bytes: int, sha256: Mapping[st
             ),
         ),
         sha256=sha256,
+    )
+
+
+def _one_billion_words() -> Dataset:
+    archive = "1-billion-word-language-modeling-benchmark-r13output"
+    folders = {part: f"{part}-monolingual.tokenized.shuffled" for part in ("training", "heldout")}
+    return Dataset(
+        kind="shards",
+        folder="one-billion-words",
+        files={part: (name,) for part, name in folders.items()},
+        downloads=(
+            Download(
+                urls=(f"https://www.statmt.org/lm-benchmark/{archive}.tar.gz",),
+                sha256="01ba60381110baf7f189dfd2b8374de371e8c9a340835793f190bdae9e90a34e",
+                num_bytes=1_792_209_805,
+                targets={f"{archive}/{name}": name for name in folders.values()},
+            ),
+        ),
     )
 
 
@@ -147,6 +169,7 @@ DATASETS: dict[str, Dataset] = {
     "wikitext103": _wikitext(
         "103", "242ba0f20b329cfdf1ccc61e9e9e5b59becf189db7f7a81cd2a0e2fc31539590", 190_000_000, {}
     ),
+    "one-billion-words": _one_billion_words(),
     "mnist": _mnist("train-images", "train-labels", "test-images", "test-labels"),
     "mnist10k": _mnist("test-images", "test-labels"),
 }

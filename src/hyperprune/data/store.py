@@ -10,6 +10,8 @@ import hashlib
 import http.client
 import importlib.util
 import os
+import shutil
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
@@ -50,7 +52,7 @@ class DatasetInfo:
 def data_folders(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
     """The folders in which data are looked for, in order; they need not exist."""
     given = [data_dir, os.environ.get(ENVIRONMENT)]
-    return [*(Path(folder).expanduser() for folder in given if folder), _cache()]
+    return [*(Path(folder).expanduser() for folder in given if folder), cache_folder()]
 
 
 def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> dict[str, Path] | None:
@@ -65,7 +67,7 @@ def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> dict[str,
             part: path
             for part, names in dataset.files.items()
             for path in reversed([root / dataset.folder / file for file in names])
-            if path.is_file()
+            if path.exists()
         }
         if len(files) == len(dataset.files):
             return files
@@ -109,7 +111,7 @@ def fetch(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
     if present is not None:
         return next(iter(present.values())).parent
     dataset = _dataset(name)
-    root = Path(data_dir).expanduser() if data_dir else _cache()
+    root = Path(data_dir).expanduser() if data_dir else cache_folder()
     folder = root / dataset.folder
     is_new = not root.exists()
     try:
@@ -151,8 +153,10 @@ def describe(name: str, data_dir: str | os.PathLike[str] | None = None) -> Datas
     checksums = {}
     for split, file in (files or {}).items():
         expected = dataset.sha256.get(split)
-        state = "published" if expected == sha256_of(file) else "differs"
-        checksums[split] = "unknown" if expected is None else state
+        if expected is None:
+            checksums[split] = "unknown"
+        else:
+            checksums[split] = "published" if expected == sha256_of(file) else "differs"
     return DatasetInfo(
         name=name, path=info.path, num_bytes=info.num_bytes, source=info.source, checksums=checksums
     )
@@ -180,8 +184,13 @@ def _info(name: str, data_dir: str | os.PathLike[str] | None) -> DatasetInfo:
         path, num_bytes = None, sum(part.num_bytes for part in downloads)
     else:
         path = next(iter(files.values())).parent
-        num_bytes = sum(file.stat().st_size for file in files.values())
+        num_bytes = sum(_size(file) for file in files.values())
     return DatasetInfo(name=name, path=path, num_bytes=num_bytes, source=downloads[0].urls[0])
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    return sum(map(_size, path.iterdir())) if path.is_dir() else path.stat().st_size
 
 
 def _dataset(name: str) -> Dataset:
@@ -195,7 +204,8 @@ def _dataset(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """The user's cache of this program; it need not exist."""
     import platformdirs
 
     return platformdirs.user_cache_path("hyperprune")
@@ -215,15 +225,34 @@ def _fetch_one(part: Download, staging: Path, name: str) -> None:
             continue
         if isinstance(part.targets, str):
             file.rename(staging / part.targets)
+            return
+        if url.endswith(".tar.gz"):
+            _unpack_folders(file, part.targets, staging)
         else:
-            with zipfile.ZipFile(file) as archive:
-                for member, target in part.targets.items():
-                    with archive.open(member) as packed, (staging / target).open("wb") as unpacked:
-                        while chunk := packed.read(_CHUNK):
-                            unpacked.write(chunk)
-            file.unlink()
+            _unpack_files(file, part.targets, staging)
+        file.unlink()
         return
     raise OSError("; ".join(problems))
+
+
+def _unpack_files(file: Path, targets: Mapping[str, str], staging: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        for member, target in targets.items():
+            with archive.open(member) as packed, (staging / target).open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked, _CHUNK)
+
+
+def _unpack_folders(file: Path, targets: Mapping[str, str], staging: Path) -> None:
+    """The plain files of some folders of an archive; read once from its beginning, because it is large."""
+    for target in targets.values():
+        (staging / target).mkdir()
+    with tarfile.open(file, "r|gz") as archive:
+        for member in archive:
+            folder, _, name = member.name.removeprefix("./").rpartition("/")
+            packed = archive.extractfile(member) if member.isfile() and folder in targets else None
+            if packed is not None and not name.startswith("."):
+                with (staging / targets[folder] / name).open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked, _CHUNK)
 
 
 def _stream(url: str, file: Path, label: str) -> str:

@@ -81,7 +81,8 @@ class LabelledStrings:
 def load_strings(path: str | Path) -> LabelledStrings:
     """Read a CSV file with a header and the columns `string` and `valid` (0 or 1); others are ignored.
 
-    The format of the sparse-RNN thesis's data sets. Strings may hold any character of codes 0 to 127.
+    The format of the data sets of Darji (2021, arXiv 2407.20601). Strings may hold any character of codes 0
+    to 127.
 
     Raises:
         InputError: no such file, not UTF-8, a missing column, a label other than 0 or 1, an empty string,

@@ -57,12 +57,17 @@ class Vocabulary:
         Raises:
             InputError: `size` below 2.
         """
+        return cls.from_counts(Counter(tokens), size)
+
+    @classmethod
+    def from_counts(cls, counts: Counter[str], size: int | None = None) -> Vocabulary:
+        """As `from_tokens`, of words that were counted; the counter keeps them in order of appearance."""
         if size is not None and size < 2:
             raise InputError(
                 f"vocabulary_size must be at least 2 ({UNKNOWN!r} and one word), got {size}; "
                 "2000 suits small runs, None keeps every word"
             )
-        counts = Counter(tokens)
+        counts = counts.copy()
         num_unknown = counts.pop(UNKNOWN, 0)
         ranked = counts.most_common()  # equal counts stay in order of first appearance
         kept = ranked if size is None else ranked[: size - 1]

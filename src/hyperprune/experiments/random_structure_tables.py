@@ -198,8 +198,8 @@ def to_markdown(outcomes: Sequence[Outcome], *, source: str) -> str:
         blocks += [
             "### Accuracy predicted from the graph",
             "R² of 1 is perfect, 0 as good as the mean accuracy. Cross-validated: five folds, pooled, mean ± "
-            "standard deviation over three shufflings. The thesis's split holds out one tenth; the range over "
-            "20 other tenths tells how much one such figure says.",
+            "standard deviation over three shufflings. The thesis's split holds out one tenth; the range "
+            "over 20 other tenths tells how much one such figure says.",
             prediction_table(found),
             "Importances (of forest and AdaBoost; they add up to 1) and coefficients (of the ridge, in "
             "accuracy over a property's whole range), fitted on all networks.",

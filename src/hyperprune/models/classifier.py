@@ -33,7 +33,8 @@ class ClassifierSettings:
         depth: the RHN's micro-steps for each time step; 1 for the others.
         init: how the recurrent layers' weights start: "normal", "glorot", "he", "uniform" or "torch" (see
             `hyperprune.models.start`). The readout always starts after Glorot, with zero biases.
-        init_scale: of "normal" (its standard deviation) and "uniform" (its end).
+        init_scale: of "normal" its standard deviation, of "uniform" its end (None: 0.1), of "torch" the
+            bound (None: 1/√hidden_size).
         pruned: which matrices may be pruned: the "recurrent" layers' (input and recurrent weights), as
             in the JSE paper, or "all", readout included.
 
@@ -46,7 +47,7 @@ class ClassifierSettings:
     num_layers: int = 1
     depth: int = 1
     init: Scheme = "normal"
-    init_scale: float = 0.1
+    init_scale: float | None = None
     pruned: Literal["recurrent", "all"] = "recurrent"
 
     def __post_init__(self) -> None:
@@ -63,7 +64,7 @@ class ClassifierSettings:
             raise InputError(f"depth is an RHN's, got {self.depth} for {self.cell!r}; set num_layers instead")
         if self.pruned not in ("recurrent", "all"):
             raise unknown_name("choice of pruned matrices", self.pruned, ("recurrent", "all"))
-        check_start(self.init, self.init_scale)
+        check_start(self.init, self.init_scale, name="init_scale")
 
 
 _Builder = Callable[[int, ClassifierSettings], nn.Module]

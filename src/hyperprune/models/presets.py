@@ -1,16 +1,20 @@
-"""Settings of the language models, and the sizes and recipes that have a name.
+"""Settings of the stacked LSTM and RHN language models, and the sizes that have a name.
 
 References:
     Zaremba, Sutskever, Vinyals (2014), Recurrent neural network regularization: sizes 200, 650, 1500.
     Liu et al. (2021), Selfish sparse RNN training: the recipes of `large` and `rhn-large`.
     Zilly et al. (2017), Recurrent highway networks: the network of `rhn-large`.
+    JSE, section 6.2: the network of `jse` (one LSTM layer of 2000, He start, frozen embedding; its width of
+    400 follows from the 19.2 M recurrent weights of table 4).
 """
 
 from dataclasses import dataclass, fields
 from typing import Literal
 
 from hyperprune.errors import InputError, unknown_name
+from hyperprune.models.awd_settings import AWD_PRESETS, AWDSettings
 from hyperprune.models.dropout import check_rate
+from hyperprune.models.start import Scheme, check_start
 
 KINDS = ("lstm", "rhn")
 
@@ -33,7 +37,14 @@ class ModelSettings:
             fixed over the window.
         dropout_output: rate on what the decoder reads; an RHN's mask is fixed over the window.
         init_range: embedding and decoder start uniformly on ± this.
-        recurrent_init_range: the same for the recurrent weights; None means 1/√hidden_size.
+        recurrent_init: how the recurrent layers start, see `hyperprune.models.start`.
+        recurrent_init_range: of "torch", the weights start uniformly on ± this (None: 1/√hidden_size); of
+            "normal" their standard deviation and of "uniform" their end (None: 0.1).
+        frozen_embedding: the embedding keeps its start, which then is N(0, 1) as `nn.Embedding` has it, and
+            is not pruned; not with a tied one.
+        num_sampled: negatives of the sampled softmax in training; None computes the full one. Evaluation
+            always does.
+        pruned: which matrices may be pruned: "all", or the "recurrent" layers' alone.
 
     Raises:
         InputError: a value out of range, or one that this kind of model would ignore.
@@ -51,7 +62,11 @@ class ModelSettings:
     dropout_hidden: float = 0.0
     dropout_output: float = 0.0
     init_range: float = 0.1
+    recurrent_init: Scheme = "torch"
     recurrent_init_range: float | None = None
+    frozen_embedding: bool = False
+    num_sampled: int | None = None
+    pruned: Literal["all", "recurrent"] = "all"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -65,10 +80,19 @@ class ModelSettings:
         for setting in fields(self):
             if setting.name.startswith("dropout_"):
                 check_rate(setting.name, getattr(self, setting.name))
-        for name in ("init_range", "recurrent_init_range"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name} must be positive, got {value}; 0.1 is a usual choice")
+        if not self.init_range > 0:
+            raise InputError(f"init_range must be positive, got {self.init_range}; 0.1 is a usual choice")
+        check_start(self.recurrent_init, self.recurrent_init_range, name="recurrent_init_range")
+        if self.num_sampled is not None and self.num_sampled < 1:
+            raise InputError(
+                f"num_sampled must be at least 1, got {self.num_sampled}; 1000 is the JSE paper's"
+            )
+        if self.pruned not in ("all", "recurrent"):
+            raise unknown_name("choice of pruned matrices", self.pruned, ("all", "recurrent"))
+        if self.tied and self.frozen_embedding:
+            raise InputError(
+                "a frozen embedding must not be tied, or the decoder would not learn; untie or thaw it"
+            )
         if self.tied and self.embedding_size != self.hidden_size:
             raise InputError(
                 "a tied embedding must be as wide as the hidden state, got embedding_size "
@@ -102,7 +126,8 @@ def _lstm(size: int, dropout: float) -> ModelSettings:
     )
 
 
-PRESETS: dict[str, ModelSettings] = {
+LanguageSettings = ModelSettings | AWDSettings
+PRESETS: dict[str, LanguageSettings] = {
     "mini": _lstm(128, 0.2),  # ours
     "small": _lstm(200, 0.2),  # the published one has no dropout; ours trains for longer than its 13 epochs
     "medium": _lstm(650, 0.5),
@@ -130,10 +155,19 @@ PRESETS: dict[str, ModelSettings] = {
         init_range=0.04,
         recurrent_init_range=0.04,
     ),
+    "jse": ModelSettings(
+        kind="lstm",
+        embedding_size=400,
+        hidden_size=2000,
+        recurrent_init="he",
+        frozen_embedding=True,
+        pruned="recurrent",
+    ),
+    **AWD_PRESETS,
 }
 
 
-def preset(name: str) -> ModelSettings:
+def preset(name: str) -> LanguageSettings:
     """The settings called `name`; change single ones with `dataclasses.replace`.
 
     Raises:

@@ -18,32 +18,37 @@ import torch
 from torch import Tensor, nn
 
 from hyperprune.errors import InputError, unknown_name
+from hyperprune.models.cells import RHN
 
 Scheme = Literal["torch", "normal", "uniform", "glorot", "he"]
 SCHEMES = ("torch", "normal", "uniform", "glorot", "he")
 
 
-def check_start(scheme: str, scale: float) -> None:
-    """Raise InputError unless `draw_weights` knows the scheme and `scale` is above 0."""
+def check_start(scheme: str, scale: float | None, *, name: str) -> None:
+    """Raise InputError unless `draw_weights` takes scheme and scale; `name` is what the user calls that."""
     if scheme not in SCHEMES:
         raise unknown_name("initialisation", scheme, SCHEMES)
+    if scale is None:
+        return
+    if scheme in ("glorot", "he"):
+        raise InputError(f"{name} means nothing to the initialisation {scheme!r}, got {scale}; leave it out")
     if not (scale > 0 and math.isfinite(scale)):
-        raise InputError(f"init_scale must be above 0, got {scale}; 0.1 is the JSE paper's")
+        raise InputError(f"{name} must be positive, got {scale}; 0.1 is a usual choice")
 
 
 @torch.no_grad()
-def draw_weights(rnn: nn.Module, scheme: Scheme, scale: float, generator: torch.Generator) -> None:
+def draw_weights(rnn: nn.Module, scheme: Scheme, scale: float | None, generator: torch.Generator) -> None:
     """Draw the parameters of a recurrent module anew.
 
     Args:
         rnn: `nn.RNN`, `nn.LSTM`, `nn.GRU` or a module of `hyperprune.models.cells`, with `hidden_size` H.
         scheme: for the matrices,
-            "torch": uniform on ±1/√H, biases alike (what `torch.nn` does);
-            "normal": N(0, scale²);
-            "uniform": uniform on [0, scale], all positive, as JSE's table 5 has it;
+            "torch": uniform on ±scale (None: 1/√H), biases alike, as `torch.nn` does;
+            "normal": N(0, scale²) (None: 0.1);
+            "uniform": uniform on [0, scale] (None: 0.1), all positive, as JSE's table 5 has it;
             "glorot": uniform on ±√(6 / (columns + H));
             "he": N(0, 2 / columns).
-        scale: of "normal" and "uniform".
+        scale: see there; not for "glorot" and "he".
         generator: source of the draws.
 
     Biases are 0 but with "torch". A diagonal peephole is a vector with no fans: "glorot" and "he" leave it
@@ -52,32 +57,34 @@ def draw_weights(rnn: nn.Module, scheme: Scheme, scale: float, generator: torch.
     hidden_size = rnn.hidden_size
     assert isinstance(hidden_size, int)
     default = 1 / math.sqrt(hidden_size)
-    keeps_biases = hasattr(rnn, "transform_bias")
-    if keeps_biases:
-        rnn.reset_parameters(generator)  # pyright: ignore[reportCallIssue]
+    limit = default if scale is None or scheme != "torch" else scale
+    if isinstance(rnn, RHN):
+        rnn.reset_parameters(generator, limit)
+        if scheme == "torch":
+            return
     for name, parameter in rnn.named_parameters():
-        if "bias" in name:
-            if scheme == "torch" and not keeps_biases:
-                parameter.uniform_(-default, default, generator=generator)
-            elif not keeps_biases:
-                parameter.zero_()
+        is_bias = "bias" in name
+        if is_bias and isinstance(rnn, RHN):
+            continue
+        if is_bias and scheme != "torch":
+            parameter.zero_()
         elif scheme == "torch" or (parameter.ndim == 1 and scheme in ("glorot", "he")):
-            parameter.uniform_(-default, default, generator=generator)
+            parameter.uniform_(-limit, limit, generator=generator)
         else:
-            _draw_matrix(parameter, scheme, scale, hidden_size, generator)
+            _draw_matrix(parameter, scheme, 0.1 if scale is None else scale, hidden_size, generator)
 
 
 def _draw_matrix(
-    parameter: Tensor, scheme: Scheme, scale: float, hidden_size: int, generator: torch.Generator
+    weight: Tensor, scheme: Scheme, scale: float, hidden_size: int, generator: torch.Generator
 ) -> None:
-    columns = parameter.shape[-1]
+    columns = weight.shape[-1]
     match scheme:
         case "normal":
-            parameter.normal_(0, scale, generator=generator)
+            weight.normal_(0, scale, generator=generator)
         case "uniform":
-            parameter.uniform_(0, scale, generator=generator)
+            weight.uniform_(0, scale, generator=generator)
         case "glorot":
             limit = math.sqrt(6 / (columns + hidden_size))
-            parameter.uniform_(-limit, limit, generator=generator)
+            weight.uniform_(-limit, limit, generator=generator)
         case "he":
-            parameter.normal_(0, math.sqrt(2 / columns), generator=generator)
+            weight.normal_(0, math.sqrt(2 / columns), generator=generator)

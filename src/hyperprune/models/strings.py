@@ -1,6 +1,7 @@
 """Classifiers of strings: character codes, an embedding, recurrent layers, and a readout at the string's end.
 
-Reference: the sparse-RNN thesis, section 5.1 (three recurrent layers of 50 units).
+Reference: Darji (2021), Investigating sparsity in recurrent neural networks (arXiv 2407.20601), called
+the thesis here, section 5.1 (three recurrent layers of 50 units).
 
 Axes: T time (characters), B batch, V codes, E embedding, C classes.
 """

@@ -1,7 +1,7 @@
 """Is a string valid? Reber strings drawn on the spot, or strings of files; the metric is the accuracy.
 
-Recipe and sizes are the sparse-RNN thesis's (section 5.1): three recurrent layers of 50, Adam at 1e-3,
-gradients clipped at 5, batch 32, 50 epochs.
+Recipe and sizes are those of Darji (2021, arXiv 2407.20601), called the thesis here, section 5.1: three
+recurrent layers of 50, Adam at 1e-3, gradients clipped at 5, batch 32, 50 epochs.
 
 Axes: T time (characters), B batch, C classes.
 """
@@ -45,10 +45,17 @@ class StringSettings:
     Attributes:
         folder: with `train_data.csv` and `test_data.csv` (the thesis's format) in place of strings drawn;
             None draws them.
-        train_strings, valid_strings, test_strings: how many. Of files the first ones are taken, validation
-            strings from the end of the training file.
-        embedded, min_length, max_length, lengths, valid_share, changes, distinct: of the strings drawn; see
-            `hyperprune.data.reber.ReberSettings`. Drawn strings are distinct across splits.
+        train_strings: how many; of a file the first ones, or all there are.
+        valid_strings: how many; of files the last ones of the training file.
+        test_strings: as `train_strings`.
+        embedded: draw strings of the embedded grammar.
+        min_length: letters of the shortest string drawn.
+        max_length: letters of the longest one.
+        lengths: those of a random walk on the grammar ("walk"), or each equally likely ("uniform").
+        valid_share: of the strings drawn, in [0, 1].
+        changes: what makes a false string of a valid one, names of `hyperprune.data.reber.CHANGES`; () is all
+            that fit the grammar.
+        distinct: no string is drawn twice, across splits too.
         seed: of the strings drawn; the same for every candidate and every run.
         batch_size: strings of a training batch, drawn in a new order in each epoch.
         by_length: batches of strings of like lengths, which train faster for having little padding.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.models import PRESETS, ClassifierSettings, ModelSettings
+from hyperprune.models import PRESETS, ClassifierSettings, LanguageSettings
 from hyperprune.models.strings import StringClassifierSettings
 from hyperprune.settings import from_mapping
 from hyperprune.tasks.contract import Recipe, Task
@@ -27,14 +27,13 @@ from hyperprune.tasks.wired import WiredReberTask, WiringSettings
 
 T = TypeVar(
     "T",
-    ModelSettings,
-    TextSettings,
-    ClassifierSettings,
-    ImageSettings,
-    StringClassifierSettings,
-    StringSettings,
-    WiringSettings,
-    Recipe,
+    bound=LanguageSettings
+    | TextSettings
+    | ClassifierSettings
+    | ImageSettings
+    | StringSettings
+    | WiringSettings
+    | Recipe,
 )
 DEFAULT_TASK = "pydoc"
 _Settings = Mapping[str, Mapping[str, Any]]
@@ -44,14 +43,14 @@ _Settings = Mapping[str, Mapping[str, Any]]
 class LanguageRow:
     """A language model on a corpus: preset of the model, what is read, and the size of a search by default.
 
-    `dropout`, where given, replaces the preset's three rates.
+    `changes` replaces settings of that preset; it goes when another one is chosen.
     """
 
     tables = ("model", "text", "training")
 
     corpus: str
     model: str
-    dropout: float | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
     text: TextSettings = field(default_factory=TextSettings)
     search: Mapping[str, int] = field(default_factory=dict)
     about: str
@@ -61,12 +60,10 @@ class LanguageRow:
         preset = chosen.pop("preset", self.model)
         if preset not in PRESETS:
             raise unknown_name("preset in [model]", preset, PRESETS)
-        rates = ("dropout_input", "dropout_hidden", "dropout_output")
-        is_own = self.dropout is not None and preset == self.model
-        dropout = dict.fromkeys(rates, self.dropout) if is_own else {}
+        changes = self.changes if preset == self.model else {}
         return LanguageTask(
             self.corpus,
-            model=_replaced(PRESETS[preset], dropout | chosen, "[model]"),
+            model=_replaced(PRESETS[preset], {**changes, **chosen}, "[model]"),
             text=_replaced(self.text, settings.get("text", {}), "[text]"),
             recipe=_replaced(RECIPES[preset], settings.get("training", {}), "[training]"),
             data_dir=data_dir,
@@ -148,7 +145,7 @@ BUILT_IN: dict[str, Row] = {
     "ptb-mini": LanguageRow(
         corpus="ptb",
         model="mini",
-        dropout=0.3,
+        changes={"dropout_input": 0.3, "dropout_hidden": 0.3, "dropout_output": 0.3},
         text=TextSettings(
             vocabulary_size=2000, train_tokens=186_000, valid_tokens=40_000, test_tokens=40_000
         ),
@@ -161,6 +158,45 @@ BUILT_IN: dict[str, Row] = {
     ),
     "wikitext2": LanguageRow(corpus="wikitext2", model="large", about="WikiText-2, LSTM 2×1500"),
     "wikitext103": LanguageRow(corpus="wikitext103", model="large", about="WikiText-103, LSTM 2×1500"),
+    "one-billion-words": LanguageRow(
+        corpus="one-billion-words",
+        model="jse",
+        changes={"num_sampled": 1000},
+        text=TextSettings(
+            vocabulary_size=100_000,
+            train_tokens=2_240_000,
+            valid_tokens=160_000,
+            test_tokens=160_000,
+            batch_size=64,
+        ),
+        search={"candidates": 8, "first_epochs": 3, "round_epochs": 3, "final_epochs": 30},
+        about="One Billion Words, streamed, 100,000 words, the JSE paper's LSTM 2000; epochs of 1,000 steps",
+    ),
+    "wikitext2-jse": LanguageRow(
+        corpus="wikitext2",
+        model="jse",
+        text=TextSettings(batch_size=64),
+        about="WikiText-2, the JSE paper's LSTM 2000",
+    ),
+    "wikitext103-jse": LanguageRow(
+        corpus="wikitext103",
+        model="jse",
+        changes={"num_sampled": 1000},
+        text=TextSettings(batch_size=64),
+        about="WikiText-103, the JSE paper's LSTM 2000, softmax of 1,000 sampled words",
+    ),
+    "ptb-awd": LanguageRow(
+        corpus="ptb",
+        model="awd-mos-ptb",
+        text=TextSettings(batch_size=12, bptt=70),
+        about="Penn Treebank, AWD-LSTM-MoS of Yang et al.: 960, 960, 620, 15 experts",
+    ),
+    "wikitext2-awd": LanguageRow(
+        corpus="wikitext2",
+        model="awd-mos-wikitext2",
+        text=TextSettings(batch_size=15, bptt=70),
+        about="WikiText-2, the later LSH paper's AWD-LSTM-MoS: 1150, 1150, 650, 15 experts",
+    ),
     "digits": ImageRow(
         images="digits",
         model=ClassifierSettings(hidden_size=64),

@@ -1,0 +1,339 @@
+"""Tables of the prune-and-regain study: quality after pruning, epochs to regain it, exponents, prediction.
+
+Definition: a network has regained its quality after the first number of retraining epochs, 0 being right
+after pruning, with a test metric no worse than the base model's by more than `TOLERANCE` of its value: an
+accuracy of 1.000 is regained at 0.995, a perplexity of 100 at 100.5.
+
+References:
+    Darji (2021), Investigating sparsity in recurrent neural networks (arXiv 2407.20601),
+    called the thesis here, chapter 6.
+    Spearman 1904; bootstrap over clusters: Davison & Hinkley 1997, section 3.8.
+
+Axes: N points.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hyperprune.experiments.cells import Record
+from hyperprune.hypersearch.trust import mean_ranks
+from hyperprune.rng import derive_seed
+
+TOLERANCE = 0.005
+FEWEST_CURVES = 5  # for an interval: of fewer clusters a bootstrap knows too little
+_DRAWS = 1000
+_THESIS_TASK = "reber"
+PART_NAMES = {
+    "both": "input and recurrent weights",
+    "input": "input weights",
+    "recurrent": "recurrent weights",
+}
+CELL_NAMES = {"rnn": "RNN tanh", "rnn_relu": "RNN ReLU", "lstm": "LSTM", "gru": "GRU", "own": "model"}
+
+
+class Points:
+    """The records of a study, with each point beside its base model.
+
+    Attributes:
+        bases: base records by (cell, seed), those that failed left out.
+        points: the other records, by part, then in the order of cells, percentages and seeds.
+        tolerance: see the module.
+    """
+
+    def __init__(self, records: Sequence[Record], tolerance: float = TOLERANCE) -> None:
+        bases = [record for record in records if record["kind"] == "base"]
+        self.failed = [record for record in bases if record["failure"]]
+        self.bases = {(record["cell"], record["seed"]): record for record in bases if not record["failure"]}
+        self.points = [record for record in records if record["kind"] == "point"]
+        self.tolerance = tolerance
+        self.cells = [name for name in CELL_NAMES if any(base["cell"] == name for base in bases)]
+        self.cells += sorted({base["cell"] for base in bases} - set(self.cells))
+        self.parts = [part for part in PART_NAMES if any(point["part"] == part for point in self.points)]
+        self.percents = sorted({point["percent"] for point in self.points})
+        self.task = bases[0]["task"] if bases else ""
+        self.metric = bases[0]["metric"] if bases else "metric"
+        self.num_epochs = max((len(point["retrained"]["test"]) for point in self.points), default=0)
+
+    def base_of(self, point: Record) -> Record:
+        return self.bases[point["cell"], point["seed"]]
+
+    def select(self, *, cell: str, part: str, percent: int) -> list[Record]:
+        """A point's records, one per seed."""
+        return [
+            point
+            for point in self.points
+            if (point["cell"], point["part"], point["percent"]) == (cell, part, percent)
+        ]
+
+    def epochs_to_regain(self, point: Record) -> int | None:
+        """See the module; None where no epoch brought it back."""
+        base = self.base_of(point)
+        sign = 1 if base["lower_is_better"] else -1
+        limit = sign * base["test"] + self.tolerance * abs(base["test"])
+        for epoch, value in enumerate([point["pruned"]["test"], *point["retrained"]["test"]]):
+            if sign * value <= limit:
+                return epoch
+        return None
+
+    def largest(self, record: Record) -> float:
+        """The largest exponent in nats per step, NaN where it was not measured."""
+        if record["spectrum"] is None:
+            return math.nan
+        value = record["spectrum"]["leading"][0]
+        return -math.inf if value is None else value
+
+
+@cache
+def published() -> Mapping[str, Any]:
+    """The thesis's figures: `base`, `pruned` and `regained`; see the file."""
+    return tomllib.loads((files("hyperprune.experiments") / "prune_regain.toml").read_text())
+
+
+def quality_table(points: Points, part: str) -> str:
+    """Rows: percentages; per cell the test metric right after pruning and the epochs to regain it.
+
+    Means over seeds; the thesis's figures in brackets, where it gives them and the task is its own.
+    """
+    head = [f"{CELL_NAMES.get(cell, cell)}: {points.metric} | epochs" for cell in points.cells]
+    lines = [f"| pruned | {' | '.join(head)} |", "|---" + "|---|---" * len(points.cells) + "|"]
+    base_cells = []
+    for cell in points.cells:
+        values = [base["test"] for (name, _), base in points.bases.items() if name == cell]
+        quoted = published()["base"].get(cell) if points.task == _THESIS_TASK else None
+        base_cells.append(f"{_mean(values)}{_quoted(quoted)} | ")
+    lines.append(f"| base | {' | '.join(base_cells)} |")
+    for percent in points.percents:
+        row = []
+        for cell in points.cells:
+            chosen = points.select(cell=cell, part=part, percent=percent)
+            quality, epochs = _thesis(points, part, cell, percent)
+            row.append(
+                f"{_mean([point['pruned']['test'] for point in chosen])}{quality} | "
+                f"{_regained([points.epochs_to_regain(point) for point in chosen])}{epochs}"
+            )
+        lines.append(f"| {percent} % | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def _thesis(points: Points, part: str, cell: str, percent: int) -> tuple[str, str]:
+    if points.task != _THESIS_TASK:
+        return "", ""
+    quality = published()["pruned"].get(part, {}).get(cell, {}).get(str(percent))
+    epochs = published()["regained"].get(part, {}).get(str(percent), {}).get(cell)
+    return _quoted(quality), "" if epochs is None else f" [{epochs or 'never'}]"
+
+
+def _quoted(value: float | None) -> str:
+    return "" if value is None else f" [{value:.3f}]"
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.3f}" if values else "–"
+
+
+def _regained(epochs: Sequence[int | None]) -> str:
+    """One number per seed where they differ, lowest first."""
+    texts = sorted({"never" if value is None else f"{value}" for value in epochs}, key=lambda t: (len(t), t))
+    return " … ".join((texts[0], texts[-1]) if len(texts) > 1 else texts) if texts else "–"
+
+
+def exponent_table(points: Points, part: str) -> str:
+    """Rows: percentages; per cell the largest exponent right after pruning, and after retraining."""
+    head = [f"{CELL_NAMES.get(cell, cell)}: pruned | retrained" for cell in points.cells]
+    lines = [f"| pruned | {' | '.join(head)} |", "|---" + "|---|---" * len(points.cells) + "|"]
+    row = [
+        f"{_exponent([points.largest(base) for (name, _), base in points.bases.items() if name == cell])} | "
+        for cell in points.cells
+    ]
+    lines.append(f"| base | {' | '.join(row)} |")
+    for percent in points.percents:
+        row = []
+        for cell in points.cells:
+            chosen = points.select(cell=cell, part=part, percent=percent)
+            row += [
+                _exponent([points.largest(point[stage]) for point in chosen])
+                for stage in ("pruned", "retrained")
+            ]
+        lines.append(f"| {percent} % | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def _exponent(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    mean = float(np.mean(values))
+    return (
+        "−∞" if mean == -math.inf else "not finite" if math.isnan(mean) else f"{mean:.2f}".replace("-", "−")
+    )
+
+
+class Prediction(NamedTuple):
+    """How well a figure known right after pruning tells the epochs to regain.
+
+    Attributes:
+        rho: Spearman's, over all points; NaN where one side does not vary.
+        low, high: 95 % percentile bootstrap over curves (one curve: all percentages of one cell, part and
+            seed); NaN for fewer than `FEWEST_CURVES`.
+        within: Spearman's rho among the points of one percentage, averaged over percentages by their number
+            of points; NaN where there is no percentage with any difference.
+        num_points, num_curves: what it rests on.
+    """
+
+    rho: float
+    low: float
+    high: float
+    within: float
+    num_points: int
+    num_curves: int
+
+
+def _distance(points: Points, point: Record) -> float:
+    spectrum = point["pruned"]["spectrum"]
+    return math.nan if spectrum is None else spectrum["distance"]
+
+
+def _moved(points: Points, point: Record) -> float:
+    return abs(points.largest(points.base_of(point)) - points.largest(point["pruned"]))
+
+
+def _lost(points: Points, point: Record) -> float:
+    lost = points.base_of(point)["test"] - point["pruned"]["test"]
+    return -lost if points.base_of(point)["lower_is_better"] else lost
+
+
+PREDICTORS: dict[str, Callable[[Points, Record], float]] = {
+    "distance of the spectra": _distance,
+    "change of the largest exponent": _moved,
+    "quality lost by pruning": _lost,
+    "percentage pruned": lambda _, point: point["percent"],
+}
+
+
+def predict(points: Points, predictor: str, *, cell: str | None = None) -> Prediction:
+    """Rank correlation of a predictor with the epochs to regain; "never" ranks above every number of epochs.
+
+    Args:
+        points: of a study.
+        predictor: a key of `PREDICTORS`.
+        cell: only its points; None takes all.
+    """
+    curves: dict[tuple[Any, ...], list[tuple[float, float, int]]] = {}
+    for point in points.points:
+        if cell is not None and point["cell"] != cell:
+            continue
+        epochs = points.epochs_to_regain(point)
+        value = PREDICTORS[predictor](points, point)
+        if not math.isnan(value):
+            key = (point["cell"], point["part"], point["seed"])
+            entry = (value, math.inf if epochs is None else float(epochs), point["percent"])
+            curves.setdefault(key, []).append(entry)
+    all_curves = list(curves.values())
+    flat = [entry for curve in all_curves for entry in curve]
+    rho, low, high = _spearman(flat), math.nan, math.nan
+    if len(all_curves) >= FEWEST_CURVES and not math.isnan(rho):
+        random = np.random.default_rng(derive_seed(0, "prune-regain", predictor))
+        draws = []
+        for _ in range(_DRAWS):
+            chosen = random.integers(len(all_curves), size=len(all_curves))
+            draws.append(_spearman([entry for index in chosen for entry in all_curves[index]]))
+        low, high = map(float, np.nanpercentile(draws, [2.5, 97.5]))
+    return Prediction(rho, low, high, _within(flat), len(flat), len(all_curves))
+
+
+def _spearman(entries: Sequence[tuple[float, float, int]]) -> float:
+    if len(entries) < 3:  # two points always correlate perfectly
+        return math.nan
+    values_N, epochs_N, _ = np.array(entries).T
+    ranks_2N = np.stack([mean_ranks(values_N), mean_ranks(epochs_N)])
+    centred_2N = ranks_2N - ranks_2N.mean(axis=1, keepdims=True)
+    norms = np.sqrt((centred_2N**2).sum(axis=1))
+    return float(centred_2N[0] @ centred_2N[1] / norms.prod()) if norms.all() else math.nan
+
+
+def _within(entries: Sequence[tuple[float, float, int]]) -> float:
+    groups: dict[int, list[tuple[float, float, int]]] = {}
+    for entry in entries:
+        groups.setdefault(entry[2], []).append(entry)
+    rhos = [(_spearman(group), len(group)) for group in groups.values()]
+    rhos = [(rho, count) for rho, count in rhos if not math.isnan(rho)]
+    return float(np.average([rho for rho, _ in rhos], weights=[n for _, n in rhos])) if rhos else math.nan
+
+
+def prediction_table(points: Points) -> str:
+    """Rows: predictors; columns: over all points, at equal percentage, and per cell."""
+    lines = [
+        "| known right after pruning | all points | at equal percentage | "
+        + " | ".join(CELL_NAMES.get(cell, cell) for cell in points.cells)
+        + " |",
+        "|---|---|---" + "|---" * len(points.cells) + "|",
+    ]
+    for predictor in PREDICTORS:
+        overall = predict(points, predictor)
+        interval = "" if math.isnan(overall.low) else f" ({overall.low:.2f} to {overall.high:.2f})"
+        row = [f"{_number(overall.rho)}{interval}", _number(overall.within)]
+        row += [_number(predict(points, predictor, cell=cell).rho) for cell in points.cells]
+        lines.append(f"| {predictor} | {' | '.join(row)} |")
+    return "\n".join(lines).replace("-0.", "−0.").replace("-1.", "−1.")
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def to_markdown(records: Sequence[Record], tolerance: float = TOLERANCE) -> str:
+    """All tables, with what they mean."""
+    points = Points(records, tolerance)
+    quoted = (
+        " The thesis's figures stand in square brackets; it says that nearly all recover within one epoch."
+        if points.task == _THESIS_TASK
+        else ""
+    )
+    blocks = []
+    for part in points.parts:
+        blocks += [
+            f"### Pruned: {PART_NAMES[part]}",
+            f"Test {points.metric} right after pruning, and epochs of retraining until it is back within "
+            f'{tolerance:.1%} of the base model\'s ("never": not within {points.num_epochs}).{quoted}',
+            quality_table(points, part),
+            "Largest Lyapunov exponent (nats per step), right after pruning and after retraining.",
+            exponent_table(points, part),
+        ]
+    if points.points:
+        curves = predict(points, "percentage pruned")
+        blocks += [
+            "### What tells the epochs to regain",
+            f"Spearman's rank correlation with the epochs to regain, over {curves.num_points} points of "
+            f"{curves.num_curves} curves; in brackets a 95 % bootstrap interval over curves"
+            + (f", left out below {FEWEST_CURVES} curves" if curves.num_curves < FEWEST_CURVES else "")
+            + '. "At equal percentage" compares only networks with the same share of weights pruned.',
+            prediction_table(points),
+        ]
+    for base in points.failed:
+        blocks.append(f"The base model {base['cell']}, seed {base['seed']}, failed: {base['failure']}.")
+    return "\n\n".join(blocks)
+
+
+def to_page(records: Sequence[Record]) -> str:
+    """What the study's page of the documentation shows of records: pictures, then the tables."""
+    pictures = [
+        (
+            "regain",
+            "Above, quality right after pruning; below, epochs of retraining until it is back. Lines of the "
+            "lower row stand side by side where they would hide each other.",
+        ),
+        (
+            "exponents",
+            "The largest Lyapunov exponent, at 0 % that of the base model; no point where it is −∞.",
+        ),
+        ("distance", "Each point is one pruned network; those of equal epochs stand a little apart."),
+    ]
+    images = [f"![{text}](pictures/prune-regain-{name}.png)\n\n{text}" for name, text in pictures]
+    return "\n\n".join([*images, to_markdown(records)])
