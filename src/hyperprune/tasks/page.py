@@ -177,8 +177,8 @@ replacement and log-uniformly by rank, each weighted by the inverse of its chanc
 computes the full softmax.
 
 **reber** draws its strings: valid ones by a walk on the Reber grammar that ends within the lengths, false
-ones by a change of a valid one that is checked to be false. Files of `[strings] folder` take their place, in the
-format of Darji 2021 (arXiv 2407.20601), which the settings call the thesis.
+ones by a change of a valid one that is checked to be false. Files of `[strings] folder` take their place, in
+the format of Darji 2021 (arXiv 2407.20601), which the settings call the thesis.
 
 ## Measured windows
 
