@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from hyperprune.cli import options as shared
-from hyperprune.cli.studies import jacobian, jacobian_language, methods, prune_regain
+from hyperprune.cli.studies import jacobian, jacobian_language, methods, prune_regain, random_structure
 from hyperprune.errors import InputError
 
 STUDIES = {
@@ -14,6 +14,7 @@ STUDIES = {
     "jacobian": jacobian,
     "jacobian-language": jacobian_language,
     "prune-regain": prune_regain,
+    "random-structure": random_structure,
 }
 
 

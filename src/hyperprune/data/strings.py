@@ -21,6 +21,7 @@ from hyperprune.errors import InputError
 NUM_CODES = 128
 """Characters are the codes 0 to 127 of ASCII; code 0 pads."""
 COLUMNS = ("string", "valid")
+_POOL = 16  # batches whose strings are sorted together
 
 
 class PaddedBatch(NamedTuple):
@@ -172,7 +173,11 @@ def padded_batch(strings: Sequence[str], valid: Sequence[bool]) -> PaddedBatch:
 
 
 def padded_batches(
-    data: LabelledStrings, batch_size: int, *, generator: torch.Generator | None = None
+    data: LabelledStrings,
+    batch_size: int,
+    *,
+    generator: torch.Generator | None = None,
+    by_length: bool = False,
 ) -> Iterator[PaddedBatch]:
     """All strings once, in batches of `batch_size`, the last one smaller where it does not divide.
 
@@ -180,6 +185,8 @@ def padded_batches(
         data: at least one string.
         batch_size: B, from 1 up.
         generator: shuffles the strings; None keeps their order.
+        by_length: put strings of like lengths together, so that there is little padding: of every 16
+            batches' strings in a row, sorted; the batches come in random order if there is a generator.
 
     Raises:
         InputError: `batch_size` below 1.
@@ -189,6 +196,13 @@ def padded_batches(
     order = list(range(len(data)))
     if generator is not None:
         order = torch.randperm(len(data), generator=generator).tolist()
-    for start in range(0, len(order), batch_size):
+    if by_length:
+        pool = _POOL * batch_size
+        pools = (order[start : start + pool] for start in range(0, len(order), pool))
+        order = [place for strings in pools for place in sorted(strings, key=lambda i: len(data.strings[i]))]
+    starts = list(range(0, len(order), batch_size))
+    if by_length and generator is not None:
+        starts = [starts[i] for i in torch.randperm(len(starts), generator=generator).tolist()]
+    for start in starts:
         chosen = order[start : start + batch_size]
         yield padded_batch([data.strings[i] for i in chosen], [data.valid[i] for i in chosen])

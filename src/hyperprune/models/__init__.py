@@ -1,10 +1,12 @@
-"""Recurrent cells, language models and sequence classifiers."""
+"""Recurrent cells, language models, sequence classifiers and graph-wired networks."""
 
 from hyperprune.models.awd_lstm import AWDLSTM
 from hyperprune.models.awd_settings import AWDSettings
 from hyperprune.models.build import build_language_model
 from hyperprune.models.cells import RHN, PeepholeLSTM
 from hyperprune.models.classifier import ClassifierSettings, SequenceClassifier
+from hyperprune.models.graph_classifier import GraphClassifier, load_network, save_network
+from hyperprune.models.graph_rnn import GraphRNN
 from hyperprune.models.language import (
     LanguageModel,
     RHNLanguageModel,
@@ -21,6 +23,8 @@ __all__ = [
     "RHN",
     "AWDSettings",
     "ClassifierSettings",
+    "GraphClassifier",
+    "GraphRNN",
     "LanguageModel",
     "LanguageSettings",
     "ModelSettings",
@@ -33,5 +37,7 @@ __all__ = [
     "StringClassifierSettings",
     "build_language_model",
     "detach_state",
+    "load_network",
     "preset",
+    "save_network",
 ]

@@ -85,6 +85,29 @@ CELLS: dict[str, _Builder] = {
 }
 
 
+def read_at_end(
+    outputs_TBH: Float[Tensor, "T B H"], lengths: Int64[Tensor, " B"] | None
+) -> Float[Tensor, "B H"]:
+    """A recurrent module's outputs at the last step of each sequence.
+
+    Args:
+        lengths: (B,) steps of each sequence, in 1 … T; None reads step T of all.
+
+    Raises:
+        InputError: lengths of another shape or out of range.
+    """
+    if lengths is None:
+        return outputs_TBH[-1]
+    num_steps, batch_size = outputs_TBH.shape[:2]
+    if lengths.shape != (batch_size,) or bool(((lengths < 1) | (lengths > num_steps)).any()):
+        raise InputError(
+            f"lengths must be {batch_size} numbers from 1 to {num_steps}, got shape "
+            f"{tuple(lengths.shape)} with {lengths.tolist()[:8]}; count the steps before the padding"
+        )
+    # The layers run forwards only, so a state depends on nothing behind it and no packing is needed.
+    return outputs_TBH[lengths - 1, torch.arange(batch_size, device=lengths.device)]
+
+
 class SequenceClassifier(nn.Module):
     """A recurrent module called `rnn`, and a linear `readout` of the last layer's state at the end.
 
@@ -141,16 +164,7 @@ class SequenceClassifier(nn.Module):
             InputError: lengths of another shape or out of range.
         """
         outputs_TBH, _ = self.rnn(inputs)
-        if lengths is None:
-            return self.readout(outputs_TBH[-1])
-        num_steps, batch_size = inputs.shape[:2]
-        if lengths.shape != (batch_size,) or bool(((lengths < 1) | (lengths > num_steps)).any()):
-            raise InputError(
-                f"lengths must be {batch_size} numbers from 1 to {num_steps}, got shape "
-                f"{tuple(lengths.shape)} with {lengths.tolist()[:8]}; count the steps before the padding"
-            )
-        # The layers run forwards only, so a state depends on nothing behind it and no packing is needed.
-        return self.readout(outputs_TBH[lengths - 1, torch.arange(batch_size, device=lengths.device)])
+        return self.readout(read_at_end(outputs_TBH, lengths))
 
     def recurrent_runs(
         self, inputs: Float[Tensor, "T B F"], skip: int = 0

@@ -20,7 +20,8 @@ from hyperprune.tasks.contract import Recipe
 from hyperprune.tasks.images import ImageSettings
 from hyperprune.tasks.language import RECIPES, TextSettings
 from hyperprune.tasks.reber import StringSettings
-from hyperprune.tasks.registry import BUILT_IN, ImageRow, LanguageRow, ReberRow
+from hyperprune.tasks.registry import BUILT_IN, ImageRow, LanguageRow, ReberRow, Row, WiredRow
+from hyperprune.tasks.wired import WiringSettings
 
 
 def page() -> str:
@@ -35,6 +36,7 @@ def page() -> str:
         text=_settings(TextSettings),
         images=_settings(ImageSettings),
         string_classifier=_settings(StringClassifierSettings),
+        wiring=_settings(WiringSettings),
         strings=_settings(StringSettings),
         training=_settings(Recipe),
     )
@@ -55,8 +57,8 @@ def _tasks() -> str:
     return _table(["task", "what it is", "read as", "trained by", "a search by default"], rows)
 
 
-def _reading(row: LanguageRow | ImageRow | ReberRow) -> str:
-    if isinstance(row, ReberRow):
+def _reading(row: Row) -> str:
+    if isinstance(row, ReberRow | WiredRow):
         return f"characters, batches of {row.strings.batch_size}"
     if isinstance(row, ImageRow):
         return f"{row.reading.scan}, batches of {row.reading.batch_size}"
@@ -233,9 +235,13 @@ AWD-LSTM with a mixture of softmaxes:
 
 {images}
 
-### `[model]` of a task on strings
+### `[model]` of `reber`
 
 {string_classifier}
+
+### `[model]` of `reber-graph`
+
+{wiring}
 
 ### `[strings]`
 

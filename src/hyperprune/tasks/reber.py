@@ -58,6 +58,7 @@ class StringSettings:
         distinct: no string is drawn twice, across splits too.
         seed: of the strings drawn; the same for every candidate and every run.
         batch_size: strings of a training batch, drawn in a new order in each epoch.
+        by_length: batches of strings of like lengths, which train faster for having little padding.
         eval_batch_size: strings of a validation or test batch.
     """
 
@@ -74,6 +75,7 @@ class StringSettings:
     distinct: bool = True
     seed: int = 0
     batch_size: int = 32
+    by_length: bool = False
     eval_batch_size: int = 500
 
     def __post_init__(self) -> None:
@@ -152,7 +154,9 @@ class ReberTask(Task):
         if split != "train":
             return padded_batches(self.data[split], self.strings.eval_batch_size)
         order = named_generator(epoch, "order of the strings")
-        return padded_batches(self.data[split], self.strings.batch_size, generator=order)
+        return padded_batches(
+            self.data[split], self.strings.batch_size, generator=order, by_length=self.strings.by_length
+        )
 
     def loss(self, model: nn.Module, batch: PaddedBatch, state: Any) -> BatchLoss:
         logits_BC = model(batch.codes, batch.lengths)
@@ -201,6 +205,7 @@ class ReberTask(Task):
         return {
             "strings_sha256": {split: strings.checksum() for split, strings in self.data.items()},
             "batch_size": self.strings.batch_size,
+            "by_length": self.strings.by_length,
             "eval_batch_size": self.strings.eval_batch_size,
             "model": asdict(self.settings),
             "recipe": asdict(self.recipe),

@@ -23,10 +23,17 @@ from hyperprune.tasks.language import RECIPES, LanguageTask, TextSettings
 from hyperprune.tasks.reber import RECIPE as REBER_RECIPE
 from hyperprune.tasks.reber import ReberTask, StringSettings
 from hyperprune.tasks.tables import SETTING_TABLES
+from hyperprune.tasks.wired import WiredReberTask, WiringSettings
 
 T = TypeVar(
     "T",
-    bound=LanguageSettings | TextSettings | ClassifierSettings | ImageSettings | StringSettings | Recipe,
+    bound=LanguageSettings
+    | TextSettings
+    | ClassifierSettings
+    | ImageSettings
+    | StringSettings
+    | WiringSettings
+    | Recipe,
 )
 DEFAULT_TASK = "pydoc"
 _Settings = Mapping[str, Mapping[str, Any]]
@@ -106,7 +113,28 @@ class ReberRow:
         )
 
 
-BUILT_IN: dict[str, LanguageRow | ImageRow | ReberRow] = {
+@dataclass(frozen=True, kw_only=True)
+class WiredRow:
+    """A graph-wired classifier of strings, and the size of a search by default."""
+
+    tables = ("model", "strings", "training")
+
+    model: WiringSettings = field(default_factory=WiringSettings)
+    strings: StringSettings = field(default_factory=lambda: StringSettings(batch_size=128, by_length=True))
+    recipe: Recipe = REBER_RECIPE
+    search: Mapping[str, int] = field(default_factory=dict)
+    about: str
+
+    def make(self, settings: _Settings, data_dir: Path | None) -> WiredReberTask:
+        return WiredReberTask(
+            model=_replaced(self.model, settings.get("model", {}), "[model]"),
+            strings=_replaced(self.strings, settings.get("strings", {}), "[strings]"),
+            recipe=_replaced(self.recipe, settings.get("training", {}), "[training]"),
+        )
+
+
+Row = LanguageRow | ImageRow | ReberRow | WiredRow
+BUILT_IN: dict[str, Row] = {
     "pydoc": LanguageRow(
         corpus="pydoc",
         model="mini",
@@ -192,6 +220,10 @@ BUILT_IN: dict[str, LanguageRow | ImageRow | ReberRow] = {
         search={"candidates": 8, "first_epochs": 3, "round_epochs": 1, "final_epochs": 20},
         about="is a string of the Reber grammar? 18,750 drawn on the spot: no download (LSTM 3×50)",
     ),
+    "reber-graph": WiredRow(
+        search={"candidates": 8, "first_epochs": 3, "round_epochs": 1, "final_epochs": 15},
+        about="the same strings, judged by a network wired by a random graph or a GraphML file (GRU)",
+    ),
 }
 
 
@@ -238,9 +270,7 @@ def load_task(
     return task
 
 
-def _made(
-    name: str, row: LanguageRow | ImageRow | ReberRow, settings: _Settings, data_dir: Path | None
-) -> Task:
+def _made(name: str, row: Row, settings: _Settings, data_dir: Path | None) -> Task:
     """The task of a row of the table; a table of settings that it does not read is an error."""
     for table, values in settings.items():
         if table not in SETTING_TABLES:

@@ -21,7 +21,9 @@ from hyperprune.lyapunov.jacobians.lstm import LSTMLayer
 from hyperprune.lyapunov.jacobians.peephole import PeepholeLayer
 from hyperprune.lyapunov.jacobians.rhn import RHNLayer
 from hyperprune.lyapunov.jacobians.rnn import RNNLayer
+from hyperprune.lyapunov.jacobians.wired import WiredBlock
 from hyperprune.models.cells import RHN, PeepholeLSTM
+from hyperprune.models.graph_rnn import Block, GraphRNN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,10 @@ class _Weights:
         _require_device(module, device)
 
     def __call__(self, name: str) -> Tensor:
-        tensor = getattr(self._module, name).detach().to(self.dtype)
+        return self.checked(name, getattr(self._module, name))
+
+    def checked(self, name: str, tensor: Tensor) -> Tensor:
+        tensor = tensor.detach().to(self.dtype)
         if not bool(torch.isfinite(tensor).all()):
             raise NumericsError(
                 f"weights must be finite, {name} is not; leave this network out or train it more gently"
@@ -221,6 +226,42 @@ def _open_rhn(module: RHN, state: Any, batch: int, hidden_only: bool, weights: _
     return Stack([layer], [(s,)], module.input_size)
 
 
+def _open_graph(module: GraphRNN, state: Any, batch: int, hidden_only: bool, weights: _Weights) -> Stack:
+    widths = [len(nodes) for nodes in module.graph.layers]
+    shape = (batch, module.num_units)
+    if module.cell == "lstm":
+        parts = weights.states((None, None) if state is None else state, [shape, shape])
+    else:
+        parts = weights.states((state,), [shape])
+    layers: list[Layer] = []
+    carries: list[Carry] = []
+    last = None
+    for block in module.blocks():
+        reads = None
+        if block.source is not None:
+            start = sum(widths[: block.source])
+            reads = slice(start, start + widths[block.source])
+        adds_to = widths[block.target] if block.target == last else 0
+        layers.append(WiredBlock(_cell_of(block, module.cell, hidden_only, weights), reads, adds_to))
+        carries.append(tuple(part[:, block.units] for part in parts))
+        last = block.target
+    return Stack(layers, carries, module.input_size)
+
+
+def _cell_of(block: Block, cell: str, hidden_only: bool, weights: _Weights) -> Layer:
+    """One recurrent layer of a graph-wired network by itself."""
+    where = f"of the recurrent layer from {block.source} to {block.target}"
+    weight_ih, weight_hh, bias_ih, bias_hh = (
+        weights.checked(f"{name} {where}", getattr(block, name))
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    if cell == "gru":
+        return GRULayer(weight_ih, weight_hh, bias_ih, bias_hh)
+    if cell == "lstm":
+        return LSTMLayer(weight_ih, weight_hh, bias_ih + bias_hh, None, hidden_only=hidden_only)
+    return RNNLayer(weight_ih, weight_hh, bias_ih + bias_hh, "tanh" if cell == "rnn" else "relu")
+
+
 def _open_callable(
     function: Callable[..., Any],
     state: Any,
@@ -257,4 +298,5 @@ _TABLE: dict[type, Callable[..., Stack]] = {
     nn.GRU: _open_gru,
     PeepholeLSTM: _open_peephole,
     RHN: _open_rhn,
+    GraphRNN: _open_graph,
 }

@@ -1,0 +1,119 @@
+"""`hyperprune reproduce random-structure`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hyperprune.cli.studies import common
+from hyperprune.errors import InputError
+
+if TYPE_CHECKING:
+    from hyperprune.experiments.random_structure import Scale
+
+ABOUT = (
+    "recurrent networks wired by random graphs; what of a graph tells accuracy (sparse-RNN thesis, 6.3-6.4)"
+)
+_NAME = "random-structure"
+_PAGE, _RECORDS = "structure.md", "random_structure.jsonl"
+
+
+def add_parser(tables: Any) -> None:
+    parser = common.add_study(
+        tables,
+        _NAME,
+        about=ABOUT,
+        examples=(
+            "hyperprune reproduce random-structure --scale tiny",
+            "hyperprune reproduce random-structure --cell gru --family watts_strogatz --workers 2",
+            "hyperprune reproduce random-structure --results gru.csv",
+        ),
+    )
+    parser.add_argument(
+        "--cell", action="append", metavar="NAME", help="rnn, rnn_relu, lstm or gru (repeatable; the scale's)"
+    )
+    parser.add_argument(
+        "--family", action="append", metavar="NAME", help="of random graphs (repeatable; the scale's two)"
+    )
+    parser.add_argument("--graphs", type=int, metavar="N", help="of each family (the scale's)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="of each network (the scale's)")
+    parser.add_argument(
+        "--read-padding",
+        action="store_true",
+        help="judge strings by the state after the padding, batches in random order, as the thesis does",
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE", help="train nothing: a CSV file with the thesis's columns"
+    )
+    parser.add_argument("--docs", type=Path, metavar="DIR", help=f"write records, pictures and {_PAGE} there")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from hyperprune.experiments.cells import write_records
+    from hyperprune.experiments.documents import fill_marked_part, marked_part
+    from hyperprune.experiments.random_structure import SCALES, run_study, trained
+    from hyperprune.experiments.random_structure_pictures import save_pictures
+    from hyperprune.experiments.random_structure_prediction import require_sklearn
+    from hyperprune.experiments.random_structure_results import from_records, read_results
+    from hyperprune.experiments.random_structure_tables import describe, to_markdown
+
+    require_sklearn()  # told before the hours of work
+    if options.results is not None:
+        _refuse_training_options(options)
+        outcomes = read_results(options.results)
+        print(to_markdown(outcomes, source=f"{len(outcomes)} networks of {options.results.name}."))
+        return 0
+    scale = _scale(options, common.scale_of(SCALES, options))
+    running = common.running(options)
+    if options.docs is not None:
+        marked_part(options.docs / _PAGE, _NAME)
+    records = run_study(scale, data_dir=options.data_dir, **running)
+    if not trained(records):
+        raise InputError(f"no network could be trained: {records[0]['failure']}")
+    outcomes = from_records(records)
+    text = to_markdown(outcomes, source=describe(records))
+    for path in save_pictures(outcomes, running["folder"] / "pictures", _NAME):
+        print(f"picture: {path}")
+    print(text)
+    if options.docs is not None:
+        write_records(options.docs / "records" / _RECORDS, records)
+        save_pictures(outcomes, options.docs / "pictures", _NAME)
+        fill_marked_part(options.docs / _PAGE, _NAME, text)
+    return 0
+
+
+def _scale(options: argparse.Namespace, scale: Scale) -> Scale:
+    """The scale with what the options change."""
+    changes: dict[str, Any] = {"seeds": common.seeds_of(options, scale.seeds)}
+    for name, values in (("cells", options.cell), ("families", options.family)):
+        if values:
+            changes[name] = tuple(dict.fromkeys(values))
+    for name in ("graphs", "epochs"):
+        if (value := getattr(options, name)) is not None:
+            changes[name] = value
+    if options.read_padding:
+        changes["read_padding"] = True
+    return replace(scale, **changes)
+
+
+def _refuse_training_options(options: argparse.Namespace) -> None:
+    given = (
+        "cell",
+        "family",
+        "graphs",
+        "epochs",
+        "read_padding",
+        "docs",
+        "seeds",
+        "workers",
+        "out",
+        "data_dir",
+    )
+    for name in given:
+        if getattr(options, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} is for networks to train, got it with --results; leave one out"
+            )

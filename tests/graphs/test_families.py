@@ -1,0 +1,91 @@
+"""Random graphs: what each family promises, and graphs that are named by their plan."""
+
+import networkx as nx
+import pytest
+
+from hyperprune.errors import InputError
+from hyperprune.graphs import FAMILIES, GraphPlan
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_plan_gives_the_same_graph_and_another_seed_another(family):
+    plan = GraphPlan.of(family, 25, seed=3)
+    edges = set(plan.build().edges)
+    assert set(plan.build().edges) == edges
+    others = [set(GraphPlan.of(family, 25, seed=seed).build().edges) for seed in range(4, 8)]
+    assert any(other != edges for other in others)
+    content = plan.to_json()
+    assert GraphPlan.of(content.pop("family"), content.pop("num_nodes"), **content) == plan
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("num_nodes", [9, 16, 50])
+def test_graphs_are_connected_undirected_and_numbered_from_0(family, num_nodes):
+    for seed in range(5):
+        graph = GraphPlan.of(family, num_nodes, seed=seed).build()
+        assert list(graph) == list(range(num_nodes))
+        assert not graph.is_directed()
+        assert nx.is_connected(graph)
+
+
+def test_numbers_of_edges_are_those_of_the_families():
+    # Barabási–Albert starts from a star of m + 1 nodes and adds m edges with each further node.
+    graph = GraphPlan.of("barabasi_albert", 40, seed=0).build()
+    assert graph.number_of_edges() == 4 + 4 * (40 - 5)
+    graph = GraphPlan.of("watts_strogatz", 40, seed=0).build()
+    assert graph.number_of_edges() == 40 * 8 // 2
+    assert GraphPlan.of("erdos_renyi", 12, seed=0, probability=1.0).build().number_of_edges() == 66
+    grid = GraphPlan.of("kleinberg", 16, seed=0, shortcuts=0).build()
+    assert nx.is_isomorphic(grid, nx.grid_2d_graph(4, 4))
+    line = GraphPlan.of("kleinberg", 7, seed=0, shortcuts=0).build()
+    assert sorted(line.edges) == [(node, node + 1) for node in range(6)]
+
+
+def test_kleinberg_shortcuts_have_chances_as_the_distance_to_the_minus_exponent():
+    # Ends of a line of four: shortcuts from node 0 go to 1, 2, 3 with chances 1 : 1/4 : 1/9, and likewise
+    # from node 3; the edge 0-3 comes from either end.
+    chance = (1 / 9) / (1 + 1 / 4 + 1 / 9)
+    expected = 1 - (1 - chance) ** 2
+    draws = [
+        GraphPlan.of("kleinberg", 4, seed=seed, dimensions=1, exponent=2.0).build().has_edge(0, 3)
+        for seed in range(2000)
+    ]
+    error = (expected * (1 - expected) / 2000) ** 0.5
+    assert abs(sum(draws) / 2000 - expected) < 4 * error
+
+
+def test_the_thesis_samples_sizes_uniformly_from_10_to_50_with_its_own_parameters():
+    plans = [GraphPlan.thesis_sample("watts_strogatz", number) for number in range(400)]
+    sizes = [plan.num_nodes for plan in plans]
+    assert (min(sizes), max(sizes)) == (10, 50)
+    assert abs(sum(sizes) / 400 - 30) < 3  # five standard errors of a uniform mean over 41 sizes
+    assert plans[0].parameters == (("neighbours", plans[0].num_nodes // 5), ("rewiring", 1.0))
+    scale_free = GraphPlan.thesis_sample("barabasi_albert", 7)
+    assert scale_free.parameters == (("attachments", scale_free.num_nodes // 10),)
+    assert len({plan.seed for plan in plans}) == 400
+    assert GraphPlan.thesis_sample("watts_strogatz", 0, seed=1) != plans[0]
+
+
+@pytest.mark.parametrize(
+    ("family", "num_nodes", "parameters", "message"),
+    [
+        ("barabasi", 20, {}, "unknown graph family 'barabasi'; did you mean 'barabasi_albert'"),
+        ("watts_strogatz", 20, {"k": 4}, "unknown parameter of watts_strogatz 'k'; .*neighbours, rewiring"),
+        ("watts_strogatz", 1, {}, "at least 2 nodes, got 1"),
+        ("barabasi_albert", 20, {"attachments": 20}, "attachments must be .* from 1 to 19 .*, got 20"),
+        ("watts_strogatz", 20, {"neighbours": 1}, "neighbours must be .* from 2 to 19 .*, got 1"),
+        ("watts_strogatz", 20, {"rewiring": 1.5}, r"rewiring must lie in \[0, 1\], got 1.5"),
+        ("erdos_renyi", 20, {"probability": -0.1}, r"probability must lie in \[0, 1\], got -0.1"),
+        ("erdos_renyi", 30, {"probability": 0.01}, "erdos_renyi graph must be connected, and none of 1000"),
+        ("kleinberg", 20, {"dimensions": 2}, r"side\*\*2 nodes, got 20; take 16, or dimensions = 1"),
+        ("kleinberg", 16, {"dimensions": 4}, "dimensions must be 1, 2 or 3.*got 4"),
+    ],
+)
+def test_wrong_parameters_are_named(family, num_nodes, parameters, message):
+    with pytest.raises(InputError, match=message):
+        GraphPlan.of(family, num_nodes, seed=0, **parameters).build()
+
+
+def test_an_erdos_renyi_graph_need_not_be_connected_if_told_so():
+    graph = GraphPlan.of("erdos_renyi", 30, seed=0, probability=0.01, connected=False).build()
+    assert not nx.is_connected(graph)
