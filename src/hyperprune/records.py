@@ -30,6 +30,7 @@ class EpochRecord:
         spectrum_seconds: wall time of measuring the spectrum.
         density: live share of each sparse tensor, by parameter name; empty for a dense model.
         averaging: whether evaluation used averaged weights (SNT-ASGD after its trigger).
+        probes: what else was measured, by name; of recorded tables only, not part of a run's journal.
     """
 
     epoch: int
@@ -41,10 +42,12 @@ class EpochRecord:
     spectrum_seconds: float = 0.0
     density: Mapping[str, float] = field(default_factory=dict)
     averaging: bool = False
+    probes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` turns back into an equal record, bit for bit."""
-        return {**self.__dict__, "spectrum": _encode(self.spectrum), "density": dict(self.density)}
+        """A JSON object that `from_json` turns back into an equal record, bit for bit, but for `probes`."""
+        own = {name: value for name, value in self.__dict__.items() if name != "probes"}
+        return {**own, "spectrum": _encode(self.spectrum), "density": dict(self.density)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EpochRecord:

@@ -6,10 +6,10 @@ import argparse
 from typing import Any
 
 from hyperprune.cli import options as shared
-from hyperprune.cli.studies import methods
+from hyperprune.cli.studies import calibrate, evidence, methods, record
 from hyperprune.errors import InputError
 
-STUDIES = {"methods": methods}
+STUDIES = {"methods": methods, "calibrate": calibrate, "record": record, "evidence": evidence}
 
 
 def add_parser(commands: Any) -> None:
@@ -34,4 +34,6 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("reproduce needs the name of a study; 'hyperprune reproduce --list' prints them")
     for name, study in STUDIES.items():
         print(f"{name:20} {study.ABOUT}")
+        for item, about in getattr(study, "ITEMS", {}).items():  # tables and figures of a study with several
+            print(f"    {item:24} {about}")
     return 0

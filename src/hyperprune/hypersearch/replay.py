@@ -27,6 +27,8 @@ from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import RunRecord
 from hyperprune.rng import derive_seed
 
+_ANY_SPACE = Space()  # replays draw from the rows; made once, because a space checks all its methods
+
 
 @dataclass(frozen=True, kw_only=True)
 class Replays:
@@ -115,7 +117,7 @@ class ReplayArena(StateArena):
     """Looks up what a strategy asks to be trained."""
 
     def __init__(self, rows: _Rows, state: RunState) -> None:
-        super().__init__(state, Space())
+        super().__init__(state, _ANY_SPACE)
         self._rows = rows
 
     def record(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Word-level language models: the stacked LSTM and the recurrent highway network.
+"""Word-level language models: the stacked LSTM, the stacked GRU and the recurrent highway network.
 
 Weights are drawn from an explicit generator: the same seed gives the same weights, and the global generator
 is left alone. Dropout in training mode draws from the global generator, as `nn.LSTM` does; whoever trains
@@ -31,6 +31,7 @@ __all__ = [
     "LanguageModel",
     "ModelSettings",
     "RHNLanguageModel",
+    "StackedGRU",
     "StackedLSTM",
     "build_language_model",
     "detach_state",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 _Recurrent = TypeVar("_Recurrent", bound=nn.Module)
-# (h, c), each (L, B, H), of the LSTM; (B, H) of the RHN.
+# (h, c), each (L, B, H), of the LSTM; (L, B, H) of the GRU; (B, H) of the RHN.
 State = tuple[Tensor, Tensor] | Tensor
 
 
@@ -108,7 +109,7 @@ class LanguageModel(nn.Module, ABC, Generic[_Recurrent]):
         """What drives each recurrent module when the model reads `tokens` in evaluation mode.
 
         Returns:
-            [(module, inputs (T, B, E), state)], with one entry: both models keep all their layers in `rnn`.
+            [(module, inputs (T, B, E), state)], with one entry: each model keeps all its layers in `rnn`.
             The inputs are free of dropout, whatever the mode, and detached.
         """
         with torch.no_grad():
@@ -169,6 +170,46 @@ class StackedLSTM(LanguageModel[nn.LSTM]):
 
 
 @final
+class StackedGRU(LanguageModel[nn.GRU]):
+    """GRU layers with dropout as in the stacked LSTM.
+
+    Reference:
+        Cho et al. 2014 in the form of `nn.GRU`; dropout and start as in `StackedLSTM` (ours).
+    """
+
+    kind = "gru"
+
+    def _recurrent_module(self) -> nn.GRU:
+        settings = self.settings
+        return nn.GRU(
+            settings.embedding_size,
+            settings.hidden_size,
+            settings.num_layers,
+            dropout=settings.dropout_hidden,
+        )
+
+    def _reset_recurrent(self, generator: torch.Generator, limit: float) -> None:
+        for parameter in self.rnn.parameters():
+            parameter.uniform_(-limit, limit, generator=generator)
+
+    def forward(
+        self, tokens: Int64[Tensor, "T B"], state: Float[Tensor, "L B H"] | None = None
+    ) -> tuple[Float[Tensor, "T B V"], Float[Tensor, "L B H"]]:
+        """Score the word after each of `tokens` (T, B).
+
+        Args:
+            state: (L, B, H); None starts from zero.
+
+        Returns:
+            Logits (T, B, V) and the last state, (L, B, H).
+        """
+        settings, training = self.settings, self.training
+        embedded = embed_words(tokens, self.embedding.weight, settings.dropout_embedding, training=training)
+        outputs, last_state = self.rnn(functional.dropout(embedded, settings.dropout_input, training), state)
+        return self.decoder(functional.dropout(outputs, settings.dropout_output, training)), last_state
+
+
+@final
 class RHNLanguageModel(LanguageModel[RHN]):
     """Recurrent highway network with variational dropout on words, input, recurrent state and output.
 
@@ -208,7 +249,11 @@ class RHNLanguageModel(LanguageModel[RHN]):
         return self.decoder(locked_dropout(outputs, settings.dropout_output, training=training)), last_state
 
 
-_CLASSES: dict[str, type[LanguageModel]] = {"lstm": StackedLSTM, "rhn": RHNLanguageModel}
+_CLASSES: dict[str, type[LanguageModel]] = {
+    "lstm": StackedLSTM,
+    "gru": StackedGRU,
+    "rhn": RHNLanguageModel,
+}
 
 
 def build_language_model(
