@@ -242,8 +242,8 @@ def test_a_cell_goes_on_from_its_checkpoint_and_is_not_trained_twice(tmp_path, m
     cells.train_cell(TINY, None, tmp_path / "whole", "cpu", "abc", candidate)
     folder = cells.cell_folder(tmp_path / "pieces", candidate)
     real = cells.advance
-    monkeypatch.setattr(cells, "advance", lambda *a, **k: real(*a[:3], 2, **k))
-    monkeypatch.setattr(cells, "_finish", lambda *a: None)
+    monkeypatch.setattr(cells, "advance", lambda task, training, folder, _, **k: real(task, training, folder, 2, **k))
+    monkeypatch.setattr(cells, "_finish", lambda *a: {})
     cells.train_cell(TINY, None, tmp_path / "pieces", "cpu", "abc", candidate)  # killed after epoch 2
     monkeypatch.undo()
     record_ = cells.train_cell(TINY, None, tmp_path / "pieces", "cpu", "abc", candidate)
@@ -298,6 +298,8 @@ def test_a_table_holds_what_was_recorded_and_searches_replay_on_it(recorded):
     assert [r.metric for r in run.candidates[index]] == [r.metric for r in own.epochs]
     assert run.test_metrics[index + 1] == own.record["test"]
     for kept, whole in zip(run.candidates[index], own.epochs, strict=True):
+        assert kept.spectrum is not None
+        assert whole.spectrum is not None
         np.testing.assert_allclose(kept.spectrum, whole.spectrum, rtol=1e-3)  # half precision
         np.testing.assert_allclose(kept.probes["spectrum_full"], whole.probes["spectrum_full"], rtol=1e-3)
     totals = np.cumsum([float(r.probes["turnover"]) for r in run.candidates[index]])

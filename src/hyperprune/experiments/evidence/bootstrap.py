@@ -81,6 +81,12 @@ def between(signal_DN: np.ndarray, final_DN: np.ndarray, group_N: np.ndarray) ->
     return spearman(*means)
 
 
+def point(samples: Sequence[Sample], statistic: Statistic) -> float:
+    """The mean of a statistic over seeds, without an interval."""
+    values = [statistic(sample.signal_N[None], sample.final_N[None], sample.group_N) for sample in samples]
+    return float(_mean(values)[0])
+
+
 def estimate(samples: Sequence[Sample], statistic: Statistic, *, seed: int = 0) -> Estimate:
     """The mean of a statistic over seeds, with seeds and candidates resampled.
 
@@ -89,6 +95,10 @@ def estimate(samples: Sequence[Sample], statistic: Statistic, *, seed: int = 0) 
     values, columns = [], []
     for sample in samples:
         size = len(sample.final_N)
+        if size < _FEWEST:
+            values.append(np.nan)
+            columns.append(np.full(DRAWS, np.nan))
+            continue
         # The same numbers for samples of the same size: their candidates are the same configurations.
         random = np.random.default_rng((seed, size))
         if statistic is overall:
@@ -106,7 +116,7 @@ def estimate(samples: Sequence[Sample], statistic: Statistic, *, seed: int = 0) 
         len(samples), size=(DRAWS, len(samples))
     )
     picked_DS = np.take_along_axis(np.stack(columns, axis=1), picks_DS, axis=1)
-    return _estimate(float(_mean([np.array(value) for value in values])), _mean(list(picked_DS.T)))
+    return _estimate(float(_mean([np.array([value]) for value in values])[0]), _mean(list(picked_DS.T)))
 
 
 def by_chance(samples: Sequence[Sample], statistic: Statistic, *, seed: int = 0) -> Estimate:

@@ -17,7 +17,6 @@ from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, kind_of, with_last_spectra
 
 LAST_EPOCH = 12
-SHOWN_EPOCHS = (1, 2, 3, 4, 6, 8, 10, 12)
 AMONG = ("all", "within", "between", "without threshold", "learning")
 
 
@@ -76,6 +75,16 @@ def estimate(found: Measured, name: str, epoch: int, among: str = "all") -> Esti
         among: "all" candidates; "within" kinds of death (the mean over kinds); "between" the kinds' means;
             all "without threshold" death; those that are "learning": better than the baseline by then.
     """
+    samples, statistic = _asked(found, name, epoch, among)
+    return (bootstrap.by_chance if name == "none" else bootstrap.estimate)(samples, statistic)
+
+
+def value(found: Measured, name: str, epoch: int, among: str = "all") -> float:
+    """The same without an interval, a thousand times faster."""
+    return 0.0 if name == "none" else bootstrap.point(*_asked(found, name, epoch, among))
+
+
+def _asked(found: Measured, name: str, epoch: int, among: str) -> tuple[list[Sample], bootstrap.Statistic]:
     samples = []
     for number, values_ER in enumerate(found.values[name]):
         sample = Sample(values_ER[epoch], found.finals[number], found.kinds[number])
@@ -85,8 +94,7 @@ def estimate(found: Measured, name: str, epoch: int, among: str = "all") -> Esti
         elif among == "learning":
             keep = _learning(found, number, epoch)
         samples.append(Sample(*(column[keep] for column in sample)))
-    statistic = {"within": bootstrap.within, "between": bootstrap.between}.get(among, bootstrap.overall)
-    return (bootstrap.by_chance if name == "none" else bootstrap.estimate)(samples, statistic)
+    return samples, {"within": bootstrap.within, "between": bootstrap.between}.get(among, bootstrap.overall)
 
 
 def _learning(found: Measured, number: int, epoch: int) -> np.ndarray:
@@ -105,16 +113,6 @@ def share_learning(found: Measured) -> np.ndarray:
             for epoch in found.epochs
         ]
     )
-
-
-def epochs_table(found: Measured, among: str) -> str:
-    """Rank correlations: one row per signal, one column per epoch."""
-    shown = [epoch for epoch in SHOWN_EPOCHS if epoch in found.epochs]
-    rows = []
-    for name, entry in ENTRIES.items():
-        cells = [estimate(found, name, epoch, among).value for epoch in shown]
-        rows.append([entry.label, *("–" if np.isnan(cell) else f"{cell:+.2f}" for cell in cells)])
-    return table(["signal", *(f"epoch {epoch}" for epoch in shown)], rows)
 
 
 def decisive_table(found: Measured, epoch: int) -> str:

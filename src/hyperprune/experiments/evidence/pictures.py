@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperprune.errors import InputError
 from hyperprune.experiments.evidence import searching
-from hyperprune.experiments.evidence.correlation import Measured, estimate
+from hyperprune.experiments.evidence.correlation import Measured, estimate, value
 from hyperprune.experiments.evidence.paper import Ratio
 from hyperprune.experiments.evidence.searching import Outcome
 from hyperprune.experiments.evidence.signals import ENTRIES
@@ -112,21 +112,19 @@ def all_signals(found: Measured, path: Path) -> None:
         panels = _row(figure, len(titles), sharey=True)
         image = None
         for axes, (among, title) in zip(panels, titles.items(), strict=True):
-            grid = np.array(
-                [[estimate(found, name, epoch, among).value for epoch in found.epochs] for name in names]
-            )
+            grid = np.array([[value(found, name, epoch, among) for epoch in found.epochs] for name in names])
             image = axes.imshow(np.ma.masked_invalid(grid), cmap="PuOr_r", vmin=-1, vmax=1, aspect="auto")
             for row, column in np.ndindex(*grid.shape):
-                value = grid[row, column]
-                if not np.isnan(value):
+                cell = grid[row, column]
+                if not np.isnan(cell):
                     axes.text(
                         column,
                         row,
-                        f"{100 * value:.0f}",
+                        f"{100 * cell:.0f}",
                         ha="center",
                         va="center",
                         fontsize=7,
-                        color="white" if abs(value) > 0.6 else INK,
+                        color="white" if abs(cell) > 0.6 else INK,
                     )
             axes.set_xticks(range(len(found.epochs)), [str(epoch) for epoch in found.epochs])
             axes.set_title(title)
