@@ -56,6 +56,7 @@ class EpochRecord:
         topology: None for a dense model, and in records from before it was kept.
         at_sparsity: whether the network had reached its sparsity; a method that begins dense has not at
             first, and such an epoch is never a candidate's best.
+        probes: what else was measured, by name; of recorded tables only, not part of a run's journal.
     """
 
     epoch: int
@@ -69,12 +70,14 @@ class EpochRecord:
     averaging: bool = False
     topology: Topology | None = None
     at_sparsity: bool = True
+    probes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` turns back into an equal record, bit for bit."""
+        """A JSON object that `from_json` turns back into an equal record, bit for bit, but for `probes`."""
         topology = None if self.topology is None else asdict(self.topology)
         changed = {"spectrum": _encode(self.spectrum), "density": dict(self.density), "topology": topology}
-        return {**self.__dict__, **changed}
+        own = {name: value for name, value in self.__dict__.items() if name != "probes"}
+        return {**own, **changed}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EpochRecord:

@@ -26,6 +26,7 @@ WORDS = 17
 TINY = {
     "lstm": ModelSettings(kind="lstm", embedding_size=6, hidden_size=5, num_layers=2),
     "lstm tied": ModelSettings(kind="lstm", embedding_size=5, hidden_size=5, num_layers=2, tied=True),
+    "gru": ModelSettings(kind="gru", embedding_size=6, hidden_size=5, num_layers=2),
     "rhn": ModelSettings(kind="rhn", embedding_size=6, hidden_size=5, depth=2, coupled=False),
     "rhn tied": ModelSettings(kind="rhn", embedding_size=5, hidden_size=5, depth=2, tied=True),
 }
@@ -94,7 +95,7 @@ def test_recurrent_runs_give_the_inputs_of_evaluation_mode_whatever_the_mode(nam
     assert torch.equal(inputs, model.embedding.weight[tokens()])
     scores = model.decoder(model.eval().rnn(inputs)[0])
     torch.testing.assert_close(scores, model(tokens())[0])
-    assert isinstance(module, nn.LSTM | RHN)
+    assert isinstance(module, nn.LSTM | nn.GRU | RHN)
 
 
 @pytest.mark.parametrize("name", ["lstm tied", "rhn tied"])
@@ -114,7 +115,7 @@ def test_a_tied_matrix_is_one_parameter_through_copies_and_state_dicts(name: str
 @every_model
 def test_the_keys_of_the_state_dict_are_stable(name: str) -> None:
     settings = TINY[name]
-    if settings.kind == "lstm":
+    if settings.kind != "rhn":
         parts = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
         recurrent = {f"rnn.{part}{layer}" for part in parts for layer in range(2)}
     else:
@@ -211,6 +212,7 @@ def test_presets_have_the_sizes_their_names_promise() -> None:
         "small": ("lstm", 200, 2),
         "medium": ("lstm", 650, 2),
         "large": ("lstm", 1500, 2),
+        "gru-mini": ("gru", 128, 2),
         "rhn-mini": ("rhn", 128, 3),
         "rhn-large": ("rhn", 830, 10),
         "jse": ("lstm", 2000, 1),

@@ -6,7 +6,16 @@ import argparse
 from typing import Any
 
 from hyperprune.cli import options as shared
-from hyperprune.cli.studies import jacobian, jacobian_language, methods, prune_regain, random_structure
+from hyperprune.cli.studies import (
+    calibrate,
+    evidence,
+    jacobian,
+    jacobian_language,
+    methods,
+    prune_regain,
+    random_structure,
+    record,
+)
 from hyperprune.errors import InputError
 
 STUDIES = {
@@ -15,6 +24,9 @@ STUDIES = {
     "jacobian-language": jacobian_language,
     "prune-regain": prune_regain,
     "random-structure": random_structure,
+    "calibrate": calibrate,
+    "record": record,
+    "evidence": evidence,
 }
 
 
@@ -40,4 +52,6 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("reproduce needs the name of a study; 'hyperprune reproduce --list' prints them")
     for name, study in STUDIES.items():
         print(f"{name:20} {study.ABOUT}")
+        for item, about in getattr(study, "ITEMS", {}).items():  # tables and figures of a study with several
+            print(f"    {item:24} {about}")
     return 0

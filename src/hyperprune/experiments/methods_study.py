@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -177,8 +178,12 @@ def _line(record: Record) -> str:
 
 def published() -> dict[str, tuple[float, float]]:
     """Test and validation perplexity of the published table, by method."""
-    text = (files("hyperprune.experiments") / "published.toml").read_text()
-    return {name: (test, valid) for name, (test, valid) in tomllib.loads(text)["stacked_lstm_067"].items()}
+    return {name: (test, valid) for name, (test, valid) in published_figures("stacked_lstm_067").items()}
+
+
+def published_figures(table: str) -> dict[str, Any]:
+    """A table of published.toml, by name."""
+    return tomllib.loads((files("hyperprune.experiments") / "published.toml").read_text())[table]
 
 
 def to_markdown(records: Sequence[Record]) -> str:

@@ -1,8 +1,8 @@
 """Finished candidates as a table, so that searches can be replayed on them without training.
 
 A table holds one or more recorded runs (seeds): in each, every candidate and the dense reference were
-trained to the same last epoch, and every epoch's loss, metric and spectrum are kept exactly. The file is
-one compressed `.npz`, described in docs/replay.md.
+trained to the same last epoch, and every epoch's loss, metric and spectrum are kept, with whatever else was
+measured (`EpochRecord.probes`). The file is one compressed `.npz`, described in docs/replay.md.
 
 Axes: R rows (row 0 is the dense reference, then the candidates), E epochs (0 … final), C exponents.
 """
@@ -33,6 +33,7 @@ from hyperprune.records import EpochRecord
 
 FORMAT = 1
 _MEASURES = ("train_loss", "valid_loss", "metric", "seconds")
+_LARGE = 32  # probes with at least so many numbers per epoch are stored in half precision where asked
 _SHARED = ("format", "version", "task", "sparsity", "threads", "device")  # of the runs' identities
 
 
@@ -46,6 +47,7 @@ class RecordedRun:
         reference: the dense model's epochs 0 … final.
         candidates: each configuration's epochs 0 … final.
         provenance: command, versions, machine and start of the run.
+        test_metrics: of the best epoch's weights, the reference's first; empty where test data was not used.
     """
 
     seed: int
@@ -53,6 +55,7 @@ class RecordedRun:
     reference: tuple[EpochRecord, ...]
     candidates: tuple[tuple[EpochRecord, ...], ...]
     provenance: Mapping[str, str]
+    test_metrics: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +140,15 @@ class CandidateTable:
         best = min if self.lower_is_better else max
         return best(record.metric for record in records[1:] if record.at_sparsity)
 
-    def save(self, path: str | Path) -> None:
-        """Write the table to one `.npz` file, whole or not at all."""
+    def save(self, path: str | Path, *, compact: bool = False) -> None:
+        """Write the table to one `.npz` file, whole or not at all.
+
+        Args:
+            path: of the file.
+            compact: store spectra and other long vectors in half precision, about three digits.
+        """
         arrays: dict[str, np.ndarray] = {}
+        precise, short = (np.float32, np.float16) if compact else (np.float64, np.float64)
         for number, run in enumerate(self.runs):
             rows = (run.reference, *run.candidates)
             for name in _MEASURES:
@@ -150,7 +159,14 @@ class CandidateTable:
             )
             if self.has_spectra:
                 spectra = [[record.spectrum for record in records] for records in rows]
-                arrays[f"spectrum_{number}"] = np.array(spectra, dtype=np.float64)
+                arrays[f"spectrum_{number}"] = np.array(spectra, dtype=short)
+            averaging = [[record.averaging for record in records] for records in rows]
+            arrays[f"averaging_{number}"] = np.array(averaging)
+            for name, shape in _probe_shapes(rows).items():
+                blank = np.full(shape, np.nan)
+                values = [[record.probes.get(name, blank) for record in records] for records in rows]
+                kind = short if blank.size >= _LARGE else precise
+                arrays[f"probe_{name}_{number}"] = np.array(values, dtype=kind)
         header = {
             "format": FORMAT,
             **{
@@ -162,6 +178,7 @@ class CandidateTable:
                     "seed": run.seed,
                     "configurations": [configuration.to_json() for configuration in run.configurations],
                     "provenance": dict(run.provenance),
+                    "test_metrics": list(run.test_metrics),
                 }
                 for run in self.runs
             ],
@@ -236,6 +253,20 @@ def load_table(path: str | Path) -> CandidateTable:
         raise InputError(f"{path}: {error}") from error
 
 
+def _probe_shapes(rows: Sequence[Sequence[EpochRecord]]) -> dict[str, tuple[int, ...]]:
+    """By name, the shape of what was measured besides at an epoch."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for records in rows:
+        for record in records:
+            for name, values in record.probes.items():
+                if shapes.setdefault(name, np.shape(values)) != np.shape(values):
+                    raise InputError(
+                        f"a table must hold the same of {name} for every epoch, got the shapes "
+                        f"{shapes[name]} and {np.shape(values)}; record it again"
+                    )
+    return shapes
+
+
 def _no_table(path: Path, error: Exception) -> InputError:
     return InputError(
         f"a table must be a file that 'hyperprune record' wrote, and {path} is not ({error!r}); "
@@ -247,11 +278,26 @@ def _run_from(arrays: Mapping[str, np.ndarray], number: int, entry: Mapping[str,
     measures = {name: arrays[f"{name}_{number}"] for name in _MEASURES}
     spectra_REC = arrays.get(f"spectrum_{number}")
     at_sparsity_RE = arrays.get(f"at_sparsity_{number}", np.ones(measures["metric"].shape, dtype=bool))
+    if spectra_REC is not None:
+        spectra_REC = spectra_REC.astype(np.float64)
+    averaging_RE = arrays.get(f"averaging_{number}", np.zeros(measures["metric"].shape, dtype=bool))
+    prefix, suffix = "probe_", f"_{number}"
+    probes = {
+        name.removeprefix(prefix).removesuffix(suffix): values
+        for name, values in arrays.items()
+        if name.startswith(prefix) and name.endswith(suffix)
+    }
     configurations = tuple(Configuration.from_json(item) for item in entry["configurations"])
     num_rows, num_epochs = measures["metric"].shape
     if num_rows != len(configurations) + 1 or any(
         array.shape[:2] != (num_rows, num_epochs)
-        for array in (*measures.values(), at_sparsity_RE, *([] if spectra_REC is None else [spectra_REC]))
+        for array in (
+            *measures.values(),
+            averaging_RE,
+            at_sparsity_RE,
+            *probes.values(),
+            *([] if spectra_REC is None else [spectra_REC]),
+        )
     ):
         raise InputError(
             f"a table's arrays must have a row for the reference and each of {len(configurations)} "
@@ -267,6 +313,12 @@ def _run_from(arrays: Mapping[str, np.ndarray], number: int, entry: Mapping[str,
                 seconds=float(measures["seconds"][row, epoch]),
                 spectrum=None if spectra_REC is None else spectra_REC[row, epoch],
                 at_sparsity=bool(at_sparsity_RE[row, epoch]),
+                averaging=bool(averaging_RE[row, epoch]),
+                probes={
+                    name: np.asarray(values[row, epoch])
+                    for name, values in probes.items()
+                    if not np.isnan(values[row, epoch]).all()
+                },
             )
             for epoch in range(num_epochs)
         )
@@ -278,6 +330,7 @@ def _run_from(arrays: Mapping[str, np.ndarray], number: int, entry: Mapping[str,
         reference=rows[0],
         candidates=rows[1:],
         provenance=entry["provenance"],
+        test_metrics=tuple(entry.get("test_metrics", ())),
     )
 
 

@@ -5,10 +5,16 @@ from typing import Any, overload
 import torch
 
 from hyperprune.models.awd_lstm import AWDLSTM
-from hyperprune.models.language import LanguageModel, RHNLanguageModel, SoftmaxLanguageModel, StackedLSTM
+from hyperprune.models.language import (
+    LanguageModel,
+    RHNLanguageModel,
+    SoftmaxLanguageModel,
+    StackedGRU,
+    StackedLSTM,
+)
 from hyperprune.models.presets import LanguageSettings, ModelSettings
 
-_CLASSES: dict[str, type] = {kind.kind: kind for kind in (StackedLSTM, RHNLanguageModel, AWDLSTM)}
+_CLASSES: dict[str, type] = {kind.kind: kind for kind in (StackedLSTM, StackedGRU, RHNLanguageModel, AWDLSTM)}
 
 
 @overload

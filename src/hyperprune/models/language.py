@@ -1,4 +1,4 @@
-"""Word-level language models: the stacked LSTM and the recurrent highway network.
+"""Word-level language models: the stacked LSTM, the stacked GRU and the recurrent highway network.
 
 Weights are drawn from an explicit generator: the same seed gives the same weights, and the global generator
 is left alone. Dropout in training mode draws from the global generator, as `nn.LSTM` does; whoever trains
@@ -28,7 +28,7 @@ from hyperprune.models.sampled_softmax import inclusion_probabilities, sampled_c
 from hyperprune.models.start import draw_weights
 
 _Recurrent = TypeVar("_Recurrent", bound=nn.Module)
-# (h, c), each (L, B, H), of the LSTM; (B, H) of the RHN.
+# (h, c), each (L, B, H), of the LSTM; (L, B, H) of the GRU; (B, H) of the RHN.
 State = tuple[Tensor, Tensor] | Tensor
 
 
@@ -138,7 +138,7 @@ class SoftmaxLanguageModel(LanguageModel, Generic[_Recurrent]):
         """Score the word after each of `tokens` (T, B).
 
         Args:
-            state: of the LSTM (h, c), each (L, B, H), of the RHN (B, H); None starts from zero.
+            state: of the LSTM (h, c), each (L, B, H), of the GRU (L, B, H), of the RHN (B, H); None starts from zero.
 
         Returns:
             Logits (T, B, V) and the last state.
@@ -164,7 +164,7 @@ class SoftmaxLanguageModel(LanguageModel, Generic[_Recurrent]):
     def recurrent_runs(
         self, tokens: Int64[Tensor, "T B"], state: State | None = None
     ) -> list[tuple[nn.Module, Float[Tensor, "T B E"], State | None]]:
-        """One entry: both models keep all their layers in `rnn`."""
+        """One entry: these models keep all their layers in `rnn`."""
         with torch.no_grad():
             return [(self.rnn, embed_words(tokens, self.embedding.weight), state)]
 
@@ -207,6 +207,32 @@ class StackedLSTM(SoftmaxLanguageModel[nn.LSTM]):
         )
 
     def _outputs(self, tokens: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Any]:
+        settings, training = self.settings, self.training
+        embedded = embed_words(tokens, self.embedding.weight, settings.dropout_embedding, training=training)
+        outputs, last_state = self.rnn(functional.dropout(embedded, settings.dropout_input, training), state)
+        return functional.dropout(outputs, settings.dropout_output, training), last_state
+
+
+@final
+class StackedGRU(SoftmaxLanguageModel[nn.GRU]):
+    """GRU layers with dropout as in the stacked LSTM.
+
+    Reference:
+        Cho et al. 2014 in the form of `nn.GRU`; dropout and start as in `StackedLSTM` (ours).
+    """
+
+    kind = "gru"
+
+    def _recurrent_module(self) -> nn.GRU:
+        settings = self.settings
+        return nn.GRU(
+            settings.embedding_size,
+            settings.hidden_size,
+            settings.num_layers,
+            dropout=settings.dropout_hidden,
+        )
+
+    def _outputs(self, tokens: Tensor, state: Tensor | None) -> tuple[Tensor, Any]:
         settings, training = self.settings, self.training
         embedded = embed_words(tokens, self.embedding.weight, settings.dropout_embedding, training=training)
         outputs, last_state = self.rnn(functional.dropout(embedded, settings.dropout_input, training), state)

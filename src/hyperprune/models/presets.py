@@ -8,7 +8,7 @@ References:
     400 follows from the 19.2 M recurrent weights of table 4).
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from hyperprune.errors import InputError, unknown_name
@@ -16,7 +16,7 @@ from hyperprune.models.awd_settings import AWD_PRESETS, AWDSettings
 from hyperprune.models.dropout import check_rate
 from hyperprune.models.start import Scheme, check_start
 
-KINDS = ("lstm", "rhn")
+KINDS = ("lstm", "gru", "rhn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +24,16 @@ class ModelSettings:
     """What a language model looks like, but for its vocabulary.
 
     Args:
-        kind: "lstm" (stacked LSTM) or "rhn" (recurrent highway network).
+        kind: "lstm" or "gru" (stacked), or "rhn" (recurrent highway network).
         embedding_size: width of a word's vector.
         hidden_size: units of a recurrent layer.
-        num_layers: LSTM layers; an RHN has one and is made deeper by `depth`.
-        depth: the RHN's micro-steps for each word; 1 for an LSTM.
-        coupled: the RHN's carry gate is one minus its transform gate; True for an LSTM.
+        num_layers: LSTM or GRU layers; an RHN has one and is made deeper by `depth`.
+        depth: the RHN's micro-steps for each word; 1 for the others.
+        coupled: the RHN's carry gate is one minus its transform gate; True for the others.
         tied: embedding and decoder are one matrix; needs embedding_size = hidden_size.
         dropout_embedding: rate at which whole words are dropped.
         dropout_input: rate on the embedded words; an RHN's mask is fixed over the window.
-        dropout_hidden: rate between an LSTM's layers (so it needs two), or on an RHN's recurrent state,
+        dropout_hidden: rate between stacked layers (so it needs two), or on an RHN's recurrent state,
             fixed over the window.
         dropout_output: rate on what the decoder reads; an RHN's mask is fixed over the window.
         init_range: embedding and decoder start uniformly on ± this.
@@ -50,7 +50,7 @@ class ModelSettings:
         InputError: a value out of range, or one that this kind of model would ignore.
     """
 
-    kind: Literal["lstm", "rhn"]
+    kind: Literal["lstm", "gru", "rhn"]
     embedding_size: int
     hidden_size: int
     num_layers: int = 1
@@ -103,13 +103,14 @@ class ModelSettings:
     def _refuse_ignored_settings(self) -> None:
         if self.kind == "rhn" and self.num_layers != 1:
             raise InputError(f"an RHN has one layer, got num_layers = {self.num_layers}; set depth instead")
-        if self.kind == "lstm" and self.depth != 1:
-            raise InputError(f"depth must be 1 for an LSTM, got {self.depth}; set num_layers instead")
-        if self.kind == "lstm" and not self.coupled:
-            raise InputError("coupled must be true for an LSTM, got false; only an RHN has coupled gates")
-        if self.kind == "lstm" and self.num_layers == 1 and self.dropout_hidden:
+        stacked = {"lstm": "an LSTM", "gru": "a GRU"}.get(self.kind)
+        if stacked and self.depth != 1:
+            raise InputError(f"depth must be 1 for {stacked}, got {self.depth}; set num_layers instead")
+        if stacked and not self.coupled:
+            raise InputError(f"coupled must be true for {stacked}, got false; only an RHN has coupled gates")
+        if stacked and self.num_layers == 1 and self.dropout_hidden:
             raise InputError(
-                "dropout_hidden acts between the layers of an LSTM and must be 0 with one layer, "
+                f"dropout_hidden acts between the layers of {stacked} and must be 0 with one layer, "
                 f"got {self.dropout_hidden}; set it to 0 or use two layers"
             )
 
@@ -129,6 +130,7 @@ def _lstm(size: int, dropout: float) -> ModelSettings:
 LanguageSettings = ModelSettings | AWDSettings
 PRESETS: dict[str, LanguageSettings] = {
     "mini": _lstm(128, 0.2),  # ours
+    "gru-mini": replace(_lstm(128, 0.2), kind="gru"),  # ours
     "small": _lstm(200, 0.2),  # the published one has no dropout; ours trains for longer than its 13 epochs
     "medium": _lstm(650, 0.5),
     "large": _lstm(1500, 0.65),

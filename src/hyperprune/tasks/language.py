@@ -70,6 +70,7 @@ _LSTM_RECIPE = Recipe(
 _SMALL_RECIPE = Recipe(optimizer="snt_asgd", learning_rate=20.0, clip_norm=0.25, rescale_weights=True)
 RECIPES: dict[str, Recipe] = {
     "mini": _SMALL_RECIPE,
+    "gru-mini": replace(_SMALL_RECIPE, learning_rate=10.0),
     "small": _SMALL_RECIPE,
     "medium": replace(_LSTM_RECIPE, learning_rate=20.0),
     "large": _LSTM_RECIPE,

@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from hyperprune.errors import HyperpruneError, InputError, NumericsError
@@ -88,6 +89,28 @@ class Advance:
     notes: tuple[str, ...] = ()
 
 
+class Moment(NamedTuple):
+    """What a probe is shown: the live objects, to look at and not to change.
+
+    Attributes:
+        kind: "gradients" of a training step, dead weights' are 0, before clipping; "before_update" and
+            "after_update" of the topology at an epoch's end (also of epoch 0, where nothing is updated), in
+            evaluation mode, the raw weights in place and not their averages.
+        epoch: 0 is before training.
+        record: the epoch's, once it has ended.
+    """
+
+    kind: Literal["gradients", "before_update", "after_update"]
+    epoch: int
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    sparse: SparseTraining
+    record: EpochRecord | None
+
+
+Probe = Callable[[Moment], None]
+
+
 def advance(
     task: Task,
     training: Training,
@@ -96,6 +119,7 @@ def advance(
     *,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     best_weights_extra: dict[str, Any] | None = None,
+    probe: Probe | None = None,
 ) -> Advance:
     """Train a candidate up to `to_epoch` epochs in all, from its newest whole checkpoint in `folder`.
 
@@ -106,12 +130,15 @@ def advance(
         to_epoch: total epochs to reach; 0 evaluates and measures the untrained network.
         on_epoch: called with the record of each epoch as it ends, epochs found in the checkpoint excluded.
         best_weights_extra: JSON values stored beside the best weights (how to rebuild the model).
+        probe: called at the moments of each epoch trained; training is the same, bit for bit, without it. An
+            epoch's moments are over before its checkpoint is written, so that what a probe writes of an
+            epoch is there for every epoch of a checkpoint, and is written again if the epoch is.
 
     Raises:
         InputError: the task or the settings break a rule (no recurrent module, no CUDA device, …).
     """
     with isolated(device=training.device, threads=training.threads, seed=training.seed):
-        candidate = Candidate(task, training, folder, best_weights_extra or {})
+        candidate = Candidate(task, training, folder, best_weights_extra or {}, probe)
         candidate.restore(to_epoch)
         while candidate.failure is None and candidate.next_epoch <= to_epoch:
             record = candidate.run_epoch(candidate.next_epoch)
@@ -212,8 +239,16 @@ def _blaming(task: Task, part: str) -> Iterator[None]:
 class Candidate:
     """The live objects of one candidate, and the loop over them."""
 
-    def __init__(self, task: Task, training: Training, folder: Path, extra: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        training: Training,
+        folder: Path,
+        extra: dict[str, Any],
+        probe: Probe | None = None,
+    ) -> None:
         self.task, self.training, self.folder, self.extra = task, training, folder, extra
+        self.probe = probe
         self.device = torch.device(training.device)
         self.model = task.model(generator(training.seed, "weights")).to(self.device)
         self.optimizer = build_optimizer(self.model, task.recipe)
@@ -281,10 +316,12 @@ class Candidate:
             if epoch > 0 and record.at_sparsity and self._is_best(record):
                 self.best_epoch = epoch
                 self._save_best(record)
+        self._show("before_update", epoch, record)
         if epoch > 0:
             self.sparse.end_epoch()
-            if isinstance(self.optimizer, SNTASGD) and self.trigger.should_trigger(outcome.loss):
-                self.optimizer.trigger()
+        self._show("after_update", epoch, record)
+        if epoch > 0 and isinstance(self.optimizer, SNTASGD) and self.trigger.should_trigger(outcome.loss):
+            self.optimizer.trigger()
         self._save()
         return record
 
@@ -316,11 +353,25 @@ class Candidate:
             self.optimizer.zero_grad(set_to_none=True)
             outcome.loss.backward()
             self.sparse.mask_gradients()
+            self._show("gradients", epoch)
             if clip_norm is not None:
                 clip_grad_norm_(self.model.parameters(), clip_norm)
             self.sparse.step()
             state = detached(outcome.state)
             yield value, outcome.num_items
+
+    def _show(
+        self,
+        kind: Literal["gradients", "before_update", "after_update"],
+        epoch: int,
+        record: EpochRecord | None = None,
+    ) -> None:
+        if self.probe is None:
+            return
+        moment = Moment(kind, epoch, self.model, self.optimizer, self.sparse, record)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            self.probe(moment)
 
     def batches(self, split: Any, epoch: int) -> Iterator[Any]:
         """A split's batches on the candidate's device."""

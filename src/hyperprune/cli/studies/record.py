@@ -1,0 +1,50 @@
+"""`hyperprune reproduce record`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hyperprune.cli.studies import common
+
+ABOUT = "the tables behind the evidence: candidates trained to the end, everything recorded (hours)"
+
+
+def add_parser(tables: Any) -> None:
+    parser = common.add_study(
+        tables,
+        "record",
+        about=ABOUT,
+        examples=(
+            "hyperprune reproduce record --data-dir DATA --workers 2",
+            "hyperprune reproduce record --scale sparsities --data-dir DATA --workers 2",
+            "hyperprune reproduce record --tables-only     # of what is complete, while it goes on",
+        ),
+    )
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu or cuda (cpu)")
+    parser.add_argument(
+        "--tables",
+        type=Path,
+        default=Path("docs/records"),
+        metavar="DIR",
+        help="gets the tables (docs/records)",
+    )
+    parser.add_argument("--tables-only", action="store_true", help="train nothing, write complete tables")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from hyperprune.experiments.recording.scales import SCALES
+    from hyperprune.experiments.recording.study import record
+    from hyperprune.experiments.recording.tables import write_tables
+
+    scale = common.scale_of(SCALES, options)
+    scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
+    settings = common.running(options)
+    if not options.tables_only:
+        record(scale, data_dir=options.data_dir, device=options.device, **settings)
+    for path in write_tables(scale, settings["folder"], options.tables):
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0

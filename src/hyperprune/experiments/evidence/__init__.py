@@ -1,0 +1,1 @@
+"""What the recorded tables say: does the spectrum early in training tell which pruned network ends well?"""

@@ -1,0 +1,199 @@
+"""Everything of docs/evidence.md that is made from records: tables and pictures, by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hyperprune.experiments import calibration
+from hyperprune.experiments.cells import read_records
+from hyperprune.experiments.evidence import correlation, paper, pictures, prediction, searching, why
+from hyperprune.experiments.evidence.page import CALIBRATION, METHODS, write_page
+from hyperprune.experiments.evidence.text import table
+from hyperprune.experiments.evidence.worlds import World, load_worlds
+
+EPOCH = 3  # of the paper's first elimination
+_EARLY = (1, 3, 6, 12)
+
+
+def build(
+    records: Path,
+    page: Path,
+    *,
+    repeats: int = 1000,
+    cache: Path,
+    workers: int = 1,
+    say: Callable[[str], None] = print,
+) -> list[Path]:
+    """Make every table and picture, and put them into the page; the files written.
+
+    Args:
+        records: folder of the tables, and of calibration.jsonl and methods.jsonl where they were recorded.
+        page: docs/evidence.md; pictures go into the folder `pictures` beside it.
+        repeats: replays of each search.
+        cache: folder for the replays' outcomes, which are made again only where a table changed.
+        workers: processes for the replays.
+        say: gets a line per part.
+
+    Raises:
+        InputError: no tables, or a page without a place for a part.
+    """
+    worlds = load_worlds(records)
+    main = worlds[0]
+    epoch = min(EPOCH, main.table.final_epochs - 1)
+    replays = {"repeats": repeats, "cache": cache, "workers": workers}
+    drawn: list[Path] = []
+
+    def picture(name: str, draw: Callable[[Path], None], about: str) -> str:
+        path = page.parent / "pictures" / f"evidence-{name}.png"
+        draw(path)
+        drawn.append(path)
+        return f"![{about}](pictures/{path.name})"
+
+    parts: dict[str, str] = {}
+
+    def part(name: str, make: Callable[[], str]) -> None:
+        say(name)
+        parts[name] = make()
+
+    part("records", lambda: _records_table(worlds))
+    part("calibration", lambda: _calibration(records / CALIBRATION))
+    part("world", lambda: why.world_table(main))
+    say("signals")
+    measured = correlation.measure(main)
+    part(
+        "correlation",
+        lambda: "\n\n".join(
+            [
+                picture("correlation", lambda path: pictures.correlation(measured, path), "ρ over epochs"),
+                f"At epoch {epoch}:",
+                correlation.decisive_table(measured, epoch),
+                picture("signals", lambda path: pictures.all_signals(measured, path), "all signals"),
+                _learning_text(measured),
+            ]
+        ),
+    )
+    part("other-worlds", lambda: _other_worlds(worlds, epoch))
+    found = _outcomes(main, replays, say)
+    part(
+        "regret",
+        lambda: "\n\n".join(
+            [
+                picture("regret", lambda path: pictures.regret(found, main, path), "regret over epochs"),
+                searching.needed_table(found),
+                _folded("All schedules", searching.regret_table(found)),
+            ]
+        ),
+    )
+    part("methods", lambda: paper.methods_table(records / METHODS))
+    part("budgets", lambda: paper.budgets_table(main, **replays))
+    part("ratios", lambda: _ratios(worlds, replays, picture))
+    part("schedules", lambda: paper.schedules_table(main, **replays))
+    part("samples", lambda: paper.samples_table(main))
+    part("curve", lambda: _curves(records))
+    part("first-round", lambda: paper.first_round_table(main, epoch))
+    part(
+        "kinds",
+        lambda: "\n\n".join(
+            [
+                picture("spectra", lambda path: pictures.spectra(main, epoch, path), "spectra by kind"),
+                why.kinds_table(main, epoch),
+            ]
+        ),
+    )
+    part(
+        "switch",
+        lambda: "\n\n".join(
+            [
+                picture("switch", lambda path: pictures.switch(main, path), "distance over epochs"),
+                why.switch_table(measured),
+            ]
+        ),
+    )
+    early = [item for item in _EARLY if item in measured.epochs]
+    part("updates", lambda: why.updates_table(main, early))
+    part("prediction", lambda: prediction.regression_table(main, early))
+    write_page(page, parts)
+    return [page, *drawn]
+
+
+def _outcomes(
+    world: World, replays: dict[str, object], say: Callable[[str], None]
+) -> list[searching.Outcome]:
+    say("replays")
+    return searching.search_outcomes(world, **replays)  # pyright: ignore[reportArgumentType]
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>"
+
+
+def _records_table(worlds: Sequence[World]) -> str:
+    rows = []
+    for world in worlds:
+        runs = world.table.runs
+        provenance = runs[0].provenance
+        baseline = "" if world.baseline is None else f"{world.baseline[0]} {world.baseline[1]:.1f}"
+        rows.append(
+            [
+                world.title,
+                ", ".join(f"{run.seed}: {len(run.candidates)}" for run in runs),
+                str(world.table.final_epochs),
+                baseline,
+                provenance.get("commit", "")[:20],
+                provenance.get("date", ""),
+                provenance.get("processor", ""),
+                f"`{provenance.get('command', '')}`",
+            ]
+        )
+    head = ["world", "seed: candidates", "epochs", "baseline", "commit", "date", "processor", "command"]
+    return table(head, rows)
+
+
+def _calibration(path: Path) -> str:
+    records = read_records(path)
+    if not records:
+        return "Not recorded yet: `hyperprune reproduce calibrate`."
+    return calibration.to_markdown(records)
+
+
+def _learning_text(measured: correlation.Measured) -> str:
+    shares = correlation.share_learning(measured)
+    name = "the baseline" if measured.world.baseline is None else f"the {measured.world.baseline[0]}"
+    cells = ", ".join(f"{share:.0%}" for share in shares)
+    return f"Candidates better than {name} at epochs 0 to {measured.epochs[-1]}: {cells}."
+
+
+def _other_worlds(worlds: Sequence[World], epoch: int) -> str:
+    """The main signals in every world, so that one world's accident shows."""
+    names = ("spectrum", "spectrum_mean", "loss", "training_losses", "blend", "weights", "chi")
+    rows = []
+    for world in worlds:
+        found = correlation.measure(world, names)
+        for among in ("all", "within"):
+            cells = [correlation.estimate(found, name, epoch, among).text() for name in names]
+            rows.append([f"{world.title}, {among}", *cells])
+    return table(["world", *(correlation.ENTRIES[name].label for name in names)], rows)
+
+
+def _ratios(
+    worlds: Sequence[World],
+    replays: dict[str, object],
+    picture: Callable[[str, Callable[[Path], None], str], str],
+) -> str:
+    found = paper.ratios(worlds, **replays)  # pyright: ignore[reportArgumentType]
+    if not found:
+        return "Not recorded yet."
+    shown = picture(
+        "ratios", lambda path: pictures.ratios(found, worlds[0].table.metric, path), "metric by sparsity"
+    )
+    return f"{shown}\n\n{paper.ratios_table(found)}"
+
+
+def _curves(records: Path) -> str:
+    """Dense models trained at paper scale: files NAME-curve.json of `reproduce record --scale large`."""
+    found = [json.loads(path.read_text()) for path in sorted(records.glob("*-curve.json"))]
+    if not found:
+        return "Not recorded yet: `hyperprune reproduce record --scale large --device cuda`."
+    return paper.curve_table(found)

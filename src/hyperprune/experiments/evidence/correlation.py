@@ -1,0 +1,133 @@
+"""Question 1: which early signal tells the final metric, from which epoch on, among whom?
+
+Axes: E epochs, R candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hyperprune.experiments.evidence import bootstrap
+from hyperprune.experiments.evidence.bootstrap import Estimate, Sample
+from hyperprune.experiments.evidence.signals import ENTRIES, values_of
+from hyperprune.experiments.evidence.text import table
+from hyperprune.experiments.evidence.worlds import World, kind_of, with_last_spectra
+
+LAST_EPOCH = 12
+AMONG = ("all", "within", "between", "without threshold", "learning")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Every signal of a world at every early epoch.
+
+    Attributes:
+        epochs: 0 … 12, or the last one before the end.
+        values: by signal, one (E, R) array per seed.
+        finals: (R,) per seed, smaller is better.
+        kinds: (R,) per seed, the kind of death.
+        metrics: (E, R) per seed.
+    """
+
+    world: World
+    epochs: tuple[int, ...]
+    values: Mapping[str, list[np.ndarray]]
+    finals: list[np.ndarray]
+    kinds: list[np.ndarray]
+    metrics: list[np.ndarray]
+
+
+def measure(world: World, names: Sequence[str] = tuple(ENTRIES)) -> Measured:
+    """Compute signals for every candidate at the early epochs."""
+    data = with_last_spectra(world.table)
+    epochs = tuple(range(min(LAST_EPOCH, data.final_epochs - 1) + 1))
+    return Measured(
+        world=world,
+        epochs=epochs,
+        values={
+            name: [
+                np.stack(
+                    [values_of(ENTRIES[name], run.reference, list(run.candidates), epoch) for epoch in epochs]
+                )
+                for run in data.runs
+            ]
+            for name in names
+        },
+        finals=[world.finals(run) for run in data.runs],
+        kinds=[np.array([kind_of(item) for item in run.configurations]) for run in data.runs],
+        metrics=[
+            np.array([[records[epoch].metric for records in run.candidates] for epoch in epochs])
+            for run in data.runs
+        ],
+    )
+
+
+def estimate(found: Measured, name: str, epoch: int, among: str = "all") -> Estimate:
+    """The rank correlation of a signal at an epoch with the final metric.
+
+    Args:
+        found: the world's signals.
+        name: of the signal.
+        epoch: at which it is asked.
+        among: "all" candidates; "within" kinds of death (the mean over kinds); "between" the kinds' means;
+            all "without threshold" death; those that are "learning": better than the baseline by then.
+    """
+    samples, statistic = _asked(found, name, epoch, among)
+    return (bootstrap.by_chance if name == "none" else bootstrap.estimate)(samples, statistic)
+
+
+def value(found: Measured, name: str, epoch: int, among: str = "all") -> float:
+    """The same without an interval, a thousand times faster."""
+    return 0.0 if name == "none" else bootstrap.point(*_asked(found, name, epoch, among))
+
+
+def _asked(found: Measured, name: str, epoch: int, among: str) -> tuple[list[Sample], bootstrap.Statistic]:
+    samples = []
+    for number, values_ER in enumerate(found.values[name]):
+        sample = Sample(values_ER[epoch], found.finals[number], found.kinds[number])
+        keep = np.ones(len(sample.final_N), dtype=bool)
+        if among == "without threshold":
+            keep = sample.group_N != "threshold"
+        elif among == "learning":
+            keep = _learning(found, number, epoch)
+        samples.append(Sample(*(column[keep] for column in sample)))
+    return samples, {"within": bootstrap.within, "between": bootstrap.between}.get(among, bootstrap.overall)
+
+
+def _learning(found: Measured, number: int, epoch: int) -> np.ndarray:
+    baseline = found.world.baseline
+    metrics_R = found.metrics[number][epoch]
+    if baseline is None:
+        return np.ones(len(metrics_R), dtype=bool)
+    return metrics_R < baseline[1] if found.world.table.lower_is_better else metrics_R > baseline[1]
+
+
+def share_learning(found: Measured) -> np.ndarray:
+    """(E,) share of the candidates that are better than the baseline by each epoch."""
+    return np.array(
+        [
+            np.mean([_learning(found, number, epoch).mean() for number in range(len(found.finals))])
+            for epoch in found.epochs
+        ]
+    )
+
+
+def decisive_table(found: Measured, epoch: int) -> str:
+    """At one epoch: among whom each signal tells anything, with intervals, and its lead over the loss."""
+    losses = {among: estimate(found, "loss", epoch, among) for among in AMONG}
+    rows = []
+    for name, entry in ENTRIES.items():
+        cells = {among: estimate(found, name, epoch, among) for among in AMONG}
+        lead = bootstrap.difference(cells["all"], losses["all"])
+        rows.append(
+            [
+                entry.label,
+                *(cells[among].text() for among in AMONG),
+                "–" if name == "loss" else lead.text(),
+            ]
+        )
+    head = ["signal", "all", "within kinds of death", "between kinds", "without threshold", "learning"]
+    return table([*head, "all: lead over the loss"], rows)

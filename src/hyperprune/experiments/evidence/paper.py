@@ -1,0 +1,329 @@
+"""Question 3: the tables and the figure of the LSH paper, in the recorded worlds.
+
+Axes: R candidates, B samples, S exponents, E epochs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics as plain
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from hyperprune.errors import InputError
+from hyperprune.experiments.cells import Record, read_records
+from hyperprune.experiments.evidence.bootstrap import spearman
+from hyperprune.experiments.evidence.searching import (
+    GRID,
+    TPE,
+    Point,
+    outcomes,
+    selection_epochs,
+    total_epochs,
+)
+from hyperprune.experiments.evidence.text import table
+from hyperprune.experiments.evidence.worlds import World, kind_of, restricted, setting, widest
+from hyperprune.experiments.methods_study import published, published_figures
+from hyperprune.hypersearch.strategies import LSH
+from hyperprune.hypersearch.table import CandidateTable
+from hyperprune.records import EpochRecord
+from hyperprune.spectra import compared_vector, spectrum_distance
+
+BUDGETS = (8, 12, 16, 24, 30, 36, 40)
+FIRST_RATE = 0.8
+SCHEDULES = tuple(itertools.product((1, 2, 3), (1, 2, 3, 4)))
+SAMPLE_COUNTS = (1, 2, 5, 10)
+
+
+def methods_table(path: Path, *, sparsity: float = 0.67) -> str:
+    """Table 1: the order of published methods, ours from the methods study beside the paper's."""
+    if not path.exists():
+        return f"Not recorded yet: `hyperprune reproduce methods` writes what belongs into {path.name}."
+    paper = published()
+    values: dict[str, list[float]] = {}
+    for record in read_records(path):
+        if record["sparsity"] in (0.0, sparsity) and record["test"] is not None:
+            values.setdefault(record["method"], []).append(record["test"])
+    ours = {name: plain.mean(found) for name, found in values.items()}
+    order = sorted(ours, key=lambda name: ours[name])
+    rows = [
+        [
+            f"`{name}`",
+            f"{ours[name]:.1f}",
+            str(len(values[name])),
+            f"{paper[name][0]:.1f}" if name in paper else "",
+        ]
+        for name in order
+    ]
+    shared = [name for name in order if name in paper]
+    rho = spearman(
+        np.array([[ours[name] for name in shared]]), np.array([[paper[name][0] for name in shared]])
+    )[0]
+    note = f"\n\nRank correlation with the paper's order over {len(shared)} methods: {rho:+.2f}."
+    return table(["method", "test perplexity", "seeds", "paper"], rows) + note
+
+
+def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> str:
+    """Table 2: how the outcome depends on the number of initial candidates."""
+    data = widest(world.table)
+    points = []
+    for count, signal in itertools.product(BUDGETS, ("spectrum", "loss")):
+        make = partial(LSH, candidates=count, first_epochs=1, round_epochs=1, proposer="tpe", signal=signal)
+        lsh = _fitting(make, data)
+        if lsh is not None and lsh.created <= data.num_rows:
+            points.append(Point(family=TPE, signal=signal, strategy=lsh))
+    found = outcomes(data, points, repeats=repeats, cache=cache, workers=workers)
+    if not found:
+        return "No budget fits into so few candidates and epochs."
+    rows = []
+    for count in dict.fromkeys(item.point.strategy.candidates for item in found):
+        own = {item.point.signal: item for item in found if item.point.strategy.candidates == count}
+        created = own["loss"].point.strategy.created
+        cells = [
+            f"{100 * item.mean.value:.1f} ({100 * item.mean.low:.1f} to {100 * item.mean.high:.1f})"
+            for item in (own["spectrum"], own["loss"])
+        ]
+        rows.append([str(count), str(created), f"{own['loss'].epochs:.0f}", *cells])
+    head = ["initial candidates", "created", "epochs", "spectrum: mean regret, %", "loss: mean regret, %"]
+    return table(head, rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """The outcomes at one sparsity, as final metrics (means over seeds); NaN where not recorded."""
+
+    sparsity: float
+    metrics: dict[str, float]
+
+
+def ratios(worlds: Sequence[World], *, repeats: int, cache: Path, workers: int) -> list[Ratio]:
+    """Figure 3: what LSH and its rivals end with, by sparsity; the same 24 candidates at each."""
+    first = worlds[0]
+    found = []
+    for world in sorted((item for item in worlds if item.name == first.name), key=lambda item: item.sparsity):
+        data = restricted(world.table, lambda item: setting(item, "death_rate") == FIRST_RATE)
+        if data is None:
+            continue
+        found.append(_ratio(world, data, repeats=repeats, cache=cache, workers=workers))
+    return found
+
+
+def _ratio(world: World, data: CandidateTable, *, repeats: int, cache: Path, workers: int) -> Ratio:
+    finals = [np.array([data.final_metric(records) for records in run.candidates]) for run in data.runs]
+    best = [float(values.min() if data.lower_is_better else values.max()) for values in finals]
+    metrics = {
+        "dense model": plain.mean(data.final_metric(run.reference) for run in data.runs),
+        "best candidate": plain.mean(best),
+        "median candidate": plain.mean(float(np.median(values)) for values in finals),
+        "Selfish-RNN": _named(data, death="magnitude", allocation="uniform", redistribution="none"),
+    }
+    names = {"spectrum": "LSH by spectrum", "loss": "LSH by loss", "none": "LSH by chance"}
+    points = []
+    for signal in names:
+        grid = partial(LSH, candidates=data.num_rows, proposer="grid", signal=signal)
+        lsh = _fitting(partial(grid, first_epochs=3, round_epochs=3), data)
+        if lsh is not None:
+            points.append(Point(family=GRID, signal=signal, strategy=lsh))
+    sign = 1.0 if data.lower_is_better else -1.0
+    for item in outcomes(data, points, repeats=repeats, cache=cache, workers=workers):
+        assert item.point.signal is not None
+        metrics[names[item.point.signal]] = plain.mean(
+            top * (1 + sign * float(regret.mean())) for top, regret in zip(best, item.regret, strict=True)
+        )
+    return Ratio(sparsity=world.sparsity, metrics=metrics)
+
+
+def _named(data: CandidateTable, **settings: str) -> float:
+    values = [
+        data.final_metric(records)
+        for run in data.runs
+        for configuration, records in zip(run.configurations, run.candidates, strict=True)
+        if all(setting(configuration, name) == value for name, value in settings.items())
+    ]
+    return plain.mean(values) if values else float("nan")
+
+
+def ratios_table(found: Sequence[Ratio]) -> str:
+    names = list(dict.fromkeys(name for item in found for name in item.metrics))
+    rows = [
+        [name, *("–" if name not in item.metrics else f"{item.metrics[name]:.4g}" for item in found)]
+        for name in names
+    ]
+    return table(["", *(f"sparsity {item.sparsity:g}" for item in found)], rows)
+
+
+def schedules_table(world: World, *, repeats: int, cache: Path, workers: int) -> str:
+    """Table 3: epochs of the selection, the paper's formula beside ours, and what each schedule loses."""
+    data = restricted(world.table, lambda item: setting(item, "death_rate") == FIRST_RATE)
+    assert data is not None
+    rows = []
+    for first_epochs, round_epochs in SCHEDULES:
+        lsh = partial(LSH, candidates=data.num_rows, first_epochs=first_epochs, round_epochs=round_epochs)
+        grid = _fitting(partial(lsh, proposer="grid"), data)
+        inserting = _fitting(partial(lsh, proposer="tpe"), data)
+        if grid is None:
+            continue
+        points = [
+            Point(family=GRID, signal=signal, strategy=replace(grid, signal=signal))
+            for signal in ("spectrum", "loss")
+        ]
+        found = outcomes(data, points, repeats=repeats, cache=cache, workers=workers)
+        rows.append(
+            [
+                f"{first_epochs}, {round_epochs}",
+                str(24 * first_epochs + 58 * round_epochs),
+                "–" if inserting is None else str(selection_epochs(inserting)),
+                str(selection_epochs(grid)),
+                str(total_epochs(grid)),
+                *(f"{100 * item.mean.value:.1f}" for item in found),
+            ]
+        )
+    head = [
+        "e0, ei",
+        "paper: 24·e0 + 58·ei",
+        "ours, with insertion",
+        "ours, grid",
+        "with the finalists",
+        "spectrum: mean regret, %",
+        "loss: mean regret, %",
+    ]
+    return table(head, rows)
+
+
+def _fitting(make: partial[LSH], data: CandidateTable) -> LSH | None:
+    """The strategy with the table's epochs; None where its selection is longer."""
+    try:
+        return make(final_epochs=data.final_epochs)
+    except InputError:
+        return None
+
+
+def samples_table(world: World) -> str:
+    """Table 4: spectra from few samples and from ten; the spread between samples and between models."""
+    rows = []
+    for epoch in _sampled_epochs(world):
+        for run in world.table.runs:
+            finals = world.finals(run)
+            chosen = {"best": int(finals.argmin()), "worst": int(finals.argmax())}
+            for name, index in chosen.items():
+                samples_BS = _samples(run.candidates[index][epoch])
+                for count in (2, len(samples_BS)):
+                    mean_S = samples_BS[:count].mean(axis=0)
+                    rows.append(
+                        [
+                            f"seed {run.seed}, epoch {epoch}, {name}",
+                            str(count),
+                            f"{mean_S.max():.3f}",
+                            f"{mean_S.mean():.3f}",
+                            f"{mean_S.var():.3f}",
+                        ]
+                    )
+    head = ["model", "samples", "largest", "mean", "variance"]
+    return table(head, rows) + "\n\n" + _spread_table(world)
+
+
+def _spread_table(world: World) -> str:
+    """How far apart samples of one model are, and models; and what the signal says from few samples."""
+    rows = []
+    for epoch in _sampled_epochs(world):
+        found: dict[int, list[float]] = {count: [] for count in SAMPLE_COUNTS}
+        between_samples, between_models = [], []
+        for run in world.table.runs:
+            dense_BS = _samples(run.reference[epoch])
+            models = [_samples(records[epoch]) for records in run.candidates]
+            finals = world.finals(run)
+            means = np.stack([samples_BS.mean(axis=0) for samples_BS in models])
+            between_samples += [
+                np.linalg.norm(samples_BS - samples_BS.mean(axis=0), axis=1).mean() for samples_BS in models
+            ]
+            between_models.append(np.linalg.norm(means - means.mean(axis=0), axis=1).mean())
+            for count in SAMPLE_COUNTS:
+                distances = [
+                    np.linalg.norm(dense_BS[:count].mean(axis=0) - samples_BS[:count].mean(axis=0))
+                    for samples_BS in models
+                ]
+                found[count].append(float(spearman(np.array([distances]), finals[None])[0]))
+        rows.append(
+            [
+                str(epoch),
+                f"{np.mean(between_samples):.2f}",
+                f"{np.mean(between_models):.2f}",
+                *(f"{np.mean(found[count]):+.2f}" for count in SAMPLE_COUNTS),
+            ]
+        )
+    head = ["epoch", "between samples", "between models", *(f"ρ, {count} samples" for count in SAMPLE_COUNTS)]
+    return table(head, rows)
+
+
+def _sampled_epochs(world: World) -> list[int]:
+    first = world.table.runs[0].reference[1:-1]
+    return [record.epoch for record in first if "spectrum_samples" in record.probes]
+
+
+def _samples(record: EpochRecord) -> np.ndarray:
+    """(B, S) each sample's spectrum, −∞ set to the floor that distances use."""
+    values_BS = np.asarray(record.probes["spectrum_samples"], dtype=np.float64)
+    return np.stack([compared_vector(values_S) for values_S in values_BS])
+
+
+def first_round_table(world: World, epoch: int = 3) -> str:
+    """The published pool after 3 epochs at paper scale, beside ours: spectrum distance and perplexity."""
+    paper = published_first_round()
+    rows = []
+    for kind in ("threshold", "magnitude", "global_magnitude", "set"):
+        distances, metrics, finals = [], [], []
+        for run in world.table.runs:
+            values = world.finals(run)
+            for index, configuration in enumerate(run.configurations):
+                if kind_of(configuration) != kind:
+                    continue
+                records = run.candidates[index]
+                dense, own = run.reference[epoch].spectrum, records[epoch].spectrum
+                if dense is not None and own is not None:
+                    distances.append(spectrum_distance([dense], [own], embedding="none"))
+                metrics.append(records[epoch].metric)
+                finals.append(abs(values[index]))
+        if metrics:
+            quoted = paper[kind]
+            rows.append(
+                [
+                    kind,
+                    f"{np.mean(distances):.2f}" if distances else "–",
+                    f"{np.mean(metrics):.4g}",
+                    f"{np.mean(finals):.4g}",
+                    f"{quoted[0]:.1f}",
+                    f"{quoted[1]:.1f}",
+                ]
+            )
+    dense = np.mean([run.reference[epoch].metric for run in world.table.runs])
+    final = np.mean([world.table.final_metric(run.reference) for run in world.table.runs])
+    rows.append(["dense model", "0", f"{dense:.4g}", f"{final:.4g}", "0", "148.6"])
+    head = [
+        "kind of death",
+        f"distance, epoch {epoch}",
+        f"{world.table.metric}, epoch {epoch}",
+        "final",
+        "paper: distance",
+        "paper: perplexity",
+    ]
+    return table(head, rows)
+
+
+def published_first_round() -> dict[str, tuple[float, float]]:
+    """Mean spectrum distance and validation perplexity after 3 epochs, by kind of death."""
+    return {name: (one, other) for name, (one, other) in published_figures("lsh_first_round").items()}
+
+
+def curve_table(records: Sequence[Record]) -> str:
+    """Dense models trained with the paper's recipe, beside the published validation perplexities."""
+    rows = []
+    for record in records:
+        for epoch, quoted in published_figures("dense_curve").items():
+            if int(epoch) < len(record["valid"]):
+                name = f"{record['table']}, seed {record['seed']}, epoch {epoch}"
+                rows.append([name, f"{record['valid'][int(epoch)]:.1f}", f"{quoted:.1f}"])
+    return table(["dense model", "validation perplexity", "paper"], rows)

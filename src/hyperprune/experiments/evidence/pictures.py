@@ -1,0 +1,326 @@
+"""The pictures of docs/evidence.md. Colours are Okabe and Ito's; dashes and markers tell them apart too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperprune.errors import InputError
+from hyperprune.experiments.evidence import searching
+from hyperprune.experiments.evidence.correlation import Measured, estimate, value
+from hyperprune.experiments.evidence.paper import Ratio
+from hyperprune.experiments.evidence.searching import Outcome
+from hyperprune.experiments.evidence.signals import ENTRIES
+from hyperprune.experiments.evidence.why import control_name, usable
+from hyperprune.experiments.evidence.worlds import World, kind_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, FAINT, GRID = "#1a1c1e", "#7d838a", "#dcdfe3"
+_RC: dict[Any, Any] = {
+    "font.size": 10,
+    "font.family": ["DejaVu Sans"],
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "text.parse_math": False,
+}
+_SIGNALS: Mapping[str, tuple[str, str]] = {  # colour and dashes
+    "spectrum": ("#0072b2", "-"),
+    "spectrum_raw": ("#56b4e9", "--"),
+    "spectrum_mean": ("#009e73", "-."),
+    "loss": ("#d55e00", "-"),
+    "training_losses": ("#e69f00", "--"),
+    "blend": ("#cc79a7", "-."),
+    "none": (FAINT, ":"),
+}
+_KINDS: Mapping[str, tuple[str, str]] = {  # colour and marker
+    "threshold": ("#0072b2", "o"),
+    "magnitude": ("#009e73", "s"),
+    "global_magnitude": ("#e69f00", "^"),
+    "set": ("#cc79a7", "D"),
+}
+
+
+@contextmanager
+def _picture(path: Path, width: float, height: float) -> Iterator[Figure]:
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("pictures need matplotlib; pip install 'hyperprune[report]'") from error
+    with mpl.rc_context(_RC):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=130, facecolor="white", metadata={"Software": None})
+
+
+def correlation(found: Measured, path: Path) -> None:
+    """Rank correlation with the final metric over the epochs, among all and within kinds of death."""
+    titles = {"all": "among all candidates", "within": "within a kind of death (mean of kinds)"}
+    with _picture(path, 9.0, 4.3) as figure:
+        for axes, (among, title) in zip(_row(figure, 2, sharey=True), titles.items(), strict=True):
+            for name, (color, dashes) in _SIGNALS.items():
+                if name not in found.values or name == "none":
+                    continue
+                cells = [estimate(found, name, epoch, among) for epoch in found.epochs]
+                axes.plot(
+                    found.epochs, [cell.value for cell in cells], dashes, color=color, label=_label(name)
+                )
+                if name in ("spectrum", "loss"):
+                    axes.fill_between(
+                        found.epochs,
+                        [cell.low for cell in cells],
+                        [cell.high for cell in cells],
+                        color=color,
+                        alpha=0.13,
+                        linewidth=0,
+                    )
+            axes.axhline(0, color=FAINT, linewidth=1)
+            axes.set_title(title)
+            axes.set_xlabel("epoch at which the signal is asked")
+            axes.set_ylim(-1.02, 1.02)
+            axes.grid(axis="y")
+        figure.axes[0].set_ylabel(f"Spearman's ρ with the final {found.world.table.metric}")
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=3)
+        figure.suptitle(
+            f"{found.world.title}: does a small signal early mean a good network at the end?\n"
+            "shaded: 95 % intervals of spectrum and loss",
+            fontsize=11,
+        )
+
+
+def all_signals(found: Measured, path: Path) -> None:
+    """Every signal at every epoch as a coloured table."""
+    names = [name for name in ENTRIES if name in found.values]
+    titles = {"all": "among all", "within": "within kinds of death", "between": "between kinds"}
+    with _picture(path, 13.0, 0.29 * len(names) + 1.7) as figure:
+        panels = _row(figure, len(titles), sharey=True)
+        image = None
+        for axes, (among, title) in zip(panels, titles.items(), strict=True):
+            grid = np.array([[value(found, name, epoch, among) for epoch in found.epochs] for name in names])
+            image = axes.imshow(np.ma.masked_invalid(grid), cmap="PuOr_r", vmin=-1, vmax=1, aspect="auto")
+            for row, column in np.ndindex(*grid.shape):
+                cell = grid[row, column]
+                if not np.isnan(cell):
+                    axes.text(
+                        column,
+                        row,
+                        f"{100 * cell:.0f}",
+                        ha="center",
+                        va="center",
+                        fontsize=7,
+                        color="white" if abs(cell) > 0.6 else INK,
+                    )
+            axes.set_xticks(range(len(found.epochs)), [str(epoch) for epoch in found.epochs])
+            axes.set_title(title)
+            axes.set_xlabel("epoch")
+            axes.spines[:].set_visible(False)
+            axes.tick_params(length=0)
+        panels[0].set_yticks(range(len(names)), [ENTRIES[name].label for name in names])
+        assert image is not None
+        figure.colorbar(image, ax=panels, label="ρ", shrink=0.6)
+        figure.suptitle(
+            f"{found.world.title}: rank correlation (× 100) of each signal with the final "
+            f"{found.world.table.metric}; positive: small is good",
+            fontsize=11,
+        )
+
+
+def regret(found: Sequence[Outcome], world: World, path: Path) -> None:
+    """Mean regret against epochs, one panel per kind of search."""
+    families = [searching.GRID, searching.HALVING, searching.HYPERBAND, searching.TPE]
+    shown = [family for family in families if any(item.point.family == family for item in found)]
+    with _picture(path, 3.4 * max(len(shown), 2) + 1, 4.6) as figure:
+        panels = _row(figure, max(len(shown), 1), sharey=True)
+        for axes, family in zip(panels, shown, strict=False):
+            for name, (color, dashes) in _SIGNALS.items():
+                own = [item for item in found if (item.point.family, item.point.signal) == (family, name)]
+                _curve(axes, own, color, dashes, "o", _label(name))
+            for baseline, marker in ((searching.RANDOM, "x"), (searching.TPE_FULL, "+")):
+                own = [item for item in found if item.point.family == baseline]
+                _curve(axes, own, INK, ":", marker, baseline)
+            axes.axhline(100 * searching.WITHIN, color=FAINT, linewidth=1)
+            axes.set_title(family)
+            axes.set_xscale("log")
+            for axis_format in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+                axis_format(lambda value, _: f"{value:.0f}" if f"{value:e}"[0] in "125" else "")
+            axes.set_xlabel("epochs spent on candidates")
+            axes.grid(axis="y")
+        panels[0].set_ylim(bottom=0)
+        panels[0].set_ylabel("mean regret, % of the best")
+        entries: dict[str, Any] = {}
+        for axes in panels:
+            handles, names = axes.get_legend_handles_labels()
+            entries |= dict(zip(names, handles, strict=True))
+        figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=3)
+        full = next(item for item in found if item.point.family == searching.FULL)
+        figure.suptitle(
+            f"{world.title}: what a search loses against what it spends "
+            f"(training all {full.point.strategy.candidates}: {full.epochs:.0f} epochs; line: 1 %)",
+            fontsize=11,
+        )
+
+
+def _curve(axes: Axes, own: Sequence[Outcome], color: str, dashes: str, marker: str, label: str) -> None:
+    if not own:
+        return
+    ordered = sorted(own, key=lambda item: item.epochs)
+    axes.plot(
+        [item.epochs for item in ordered],
+        [100 * item.mean.value for item in ordered],
+        dashes,
+        marker=marker,
+        markersize=4,
+        color=color,
+        label=label,
+    )
+
+
+def ratios(found: Sequence[Ratio], metric: str, path: Path) -> None:
+    """The final metric by sparsity, of what each search picks."""
+    looks = {
+        "dense model": (INK, "-", "."),
+        "best candidate": (FAINT, "--", "^"),
+        "median candidate": (FAINT, ":", "v"),
+        "Selfish-RNN": ("#cc79a7", "-.", "D"),
+        "LSH by spectrum": ("#0072b2", "-", "o"),
+        "LSH by loss": ("#d55e00", "-", "s"),
+        "LSH by chance": (FAINT, "-", "x"),
+    }
+    with _picture(path, 7.5, 4.4) as figure:
+        axes = figure.subplots()
+        for name, (color, dashes, marker) in looks.items():
+            points = [(item.sparsity, item.metrics[name]) for item in found if name in item.metrics]
+            if points:
+                axes.plot(*zip(*points, strict=True), dashes, marker=marker, color=color, label=name)
+        axes.set_xlabel("sparsity")
+        axes.set_ylabel(f"final {metric}")
+        axes.set_xticks([item.sparsity for item in found], [f"{item.sparsity:g}" for item in found])
+        axes.grid(axis="y")
+        figure.legend(loc="outside right upper")
+        axes.set_title("24 candidates at death rate 0.8: what each search ends with")
+
+
+def spectra(world: World, epoch: int, path: Path) -> None:
+    """How the kinds of death differ from the dense model, and from each other in the end."""
+    with _picture(path, 9.5, 4.4) as figure:
+        left, right = _row(figure, 2)
+        for kind, (color, marker) in _KINDS.items():
+            differences, points = [], []
+            for run in world.table.runs:
+                dense = usable(run.reference[epoch])
+                for configuration, records in zip(run.configurations, run.candidates, strict=True):
+                    own = usable(records[epoch])
+                    if kind_of(configuration) == kind and dense is not None and own is not None:
+                        differences.append(own - dense)
+                        points.append((np.linalg.norm(own - dense), world.table.final_metric(records)))
+            if not points:
+                continue
+            values_RS = np.array(differences)
+            index_S = np.arange(1, values_RS.shape[1] + 1)
+            left.plot(index_S, values_RS.mean(axis=0), color=color, label=kind)
+            low, high = np.percentile(values_RS, [10, 90], axis=0)
+            left.fill_between(index_S, low, high, color=color, alpha=0.15, linewidth=0)
+            right.plot(*zip(*points, strict=True), marker, color=color, label=kind, alpha=0.75, markersize=5)
+        _controls(right, world, epoch)
+        left.axhline(0, color=FAINT, linewidth=1)
+        left.set_title("exponents minus the dense model's (mean, 10 to 90 %)")
+        left.set_xlabel("exponent, largest first within each layer")
+        left.set_ylabel("nats per step")
+        right.set_title("distance then, quality at the end; stars: controls")
+        right.set_xlabel(f"spectrum distance (L2) at epoch {epoch}")
+        right.set_ylabel(f"final {world.table.metric}")
+        for axes in (left, right):
+            axes.grid(axis="y")
+        handles, names = right.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=4)
+        figure.suptitle(f"{world.title}, epoch {epoch}", fontsize=11)
+
+
+def _controls(axes: Axes, world: World, epoch: int) -> None:
+    dense = {run.seed: usable(run.reference[epoch]) for run in world.table.runs}
+    found: dict[str, list[tuple[float, float]]] = {}
+    for run in world.controls.runs if world.controls else ():
+        for configuration, records in zip(run.configurations, run.candidates, strict=True):
+            own, reference = usable(records[epoch]), dense.get(run.seed)
+            if own is not None and reference is not None:
+                point = (float(np.linalg.norm(own - reference)), world.table.final_metric(records))
+                found.setdefault(control_name(configuration), []).append(point)
+    for (name, points), color in zip(found.items(), (INK, FAINT, "#d55e00", "#56b4e9"), strict=False):
+        axes.plot(*zip(*points, strict=True), "*", color=color, markersize=10, label=name)
+
+
+def switch(world: World, path: Path) -> None:
+    """Distances over the epochs, as evaluated and of raw weights, and who averages when."""
+    with _picture(path, 9.5, 5.2) as figure:
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        epochs = np.arange(world.table.final_epochs + 1)
+        for kind, (color, marker) in _KINDS.items():
+            evaluated, raw, averaging = ([[] for _ in epochs] for _ in range(3))
+            for run in world.table.runs:
+                for configuration, records in zip(run.configurations, run.candidates, strict=True):
+                    if kind_of(configuration) != kind:
+                        continue
+                    for epoch in epochs:
+                        dense, own = run.reference[epoch], records[epoch]
+                        _append(evaluated[epoch], usable(dense), usable(own))
+                        _append(
+                            raw[epoch],
+                            usable(dense, "spectrum_raw" if dense.averaging else None),
+                            usable(own, "spectrum_raw" if own.averaging else None),
+                        )
+                        averaging[epoch].append(own.averaging)
+            if not any(evaluated):
+                continue
+            top.plot(
+                epochs, [np.median(item) if item else np.nan for item in evaluated], color=color, label=kind
+            )
+            measured = [epoch for epoch in epochs if raw[epoch]]
+            top.plot(
+                measured, [np.median(raw[epoch]) for epoch in measured], marker, color=color, markersize=3.5
+            )
+            bottom.plot(epochs, [100 * np.mean(item) for item in averaging], color=color)
+        for run in world.table.runs:
+            first = next((record.epoch for record in run.reference if record.averaging), None)
+            if first is not None:
+                for axes in (top, bottom):
+                    axes.axvline(first, color=INK, linewidth=1, dashes=(3, 3))
+        top.set_ylabel("median distance (L2)")
+        top.set_title(
+            f"{world.title}: distance from the dense model. Lines: the weights that evaluation uses;\n"
+            "markers: raw weights of both; dashed: a dense model begins to average"
+        )
+        bottom.set_ylabel("candidates\naveraging, %")
+        bottom.set_xlabel("epoch")
+        for axes in (top, bottom):
+            axes.grid(axis="y")
+        top.set_ylim(bottom=0)
+        figure.legend(loc="outside lower center", ncols=4)
+
+
+def _append(values: list[float], dense: np.ndarray | None, own: np.ndarray | None) -> None:
+    if dense is not None and own is not None:
+        values.append(float(np.linalg.norm(own - dense)))
+
+
+def _row(figure: Figure, count: int, *, sharey: bool = False) -> list[Axes]:
+    return list(figure.subplots(1, count, squeeze=False, sharey=sharey)[0])
+
+
+def _label(name: str) -> str:
+    return ENTRIES[name].label

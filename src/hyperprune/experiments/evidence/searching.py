@@ -1,0 +1,303 @@
+"""Question 2: what does a search that trusts a signal lose, and what does it cost?
+
+Every point is a strategy with a schedule, replayed many times on recorded candidates. Replays on one table
+are deterministic, so their outcomes are kept in a cache folder, by the table's content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperprune.errors import InputError
+from hyperprune.experiments.evidence import bootstrap, signals
+from hyperprune.experiments.evidence.bootstrap import Estimate
+from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search
+from hyperprune.experiments.evidence.text import table
+from hyperprune.experiments.evidence.worlds import World, widest
+from hyperprune.files import write_atomically
+from hyperprune.hypersearch import proposers, strategies
+from hyperprune.hypersearch import replay as replays
+from hyperprune.hypersearch import signals as search_signals
+from hyperprune.hypersearch.replay import replay
+from hyperprune.hypersearch.strategies import (
+    LSH,
+    Arena,
+    Full,
+    Hyperband,
+    Random,
+    Strategy,
+    SuccessiveHalving,
+    planned_epochs,
+)
+from hyperprune.hypersearch.table import CandidateTable
+from hyperprune.processes import leave_with_parent
+
+SIGNALS = ("spectrum", "spectrum_raw", "spectrum_mean", "loss", "training_losses", "blend", "none")
+TPE_SIGNALS = ("spectrum", "loss", "none")
+SCHEDULES = ((1, 1), (2, 1), (3, 1), (3, 3), (6, 3))
+HALVING_EPOCHS = (1, 2, 3, 6)
+WITHIN = 0.01  # of the best
+GRID = "LSH, grid"
+TPE = "LSH, TPE"
+HALVING = "successive halving"
+HYPERBAND = "Hyperband"
+RANDOM = "random search, trained fully"
+TPE_FULL = "TPE, trained fully"
+FULL = "all, trained fully"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TPETrainedFully(Strategy):
+    """TPE without early stopping: candidates proposed in batches, each trained to the end and told to TPE.
+
+    Attributes:
+        batch: proposed at a time.
+    """
+
+    batch: int = 4
+    name = "tpe_trained_fully"
+
+    def run(self, arena: Arena) -> list[str]:
+        finalists: list[str] = []
+        number = 0
+        while len(finalists) < self.candidates:
+            count = min(self.batch, self.candidates - len(finalists))
+            keys = arena.admit(self.proposer, count, round_number=number, history="all")
+            number += 1
+            finalists += self._sift(arena, keys, number=number, epoch=self.final_epochs, keep=count)
+        return finalists
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A family of searches and one member of it."""
+
+    family: str
+    signal: str | None
+    strategy: Strategy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the replays of a point gave.
+
+    Attributes:
+        regret: by seed, the relative regret of each replay.
+        epochs: mean epochs spent.
+    """
+
+    point: Point
+    regret: tuple[np.ndarray, ...]
+    epochs: float
+
+    @property
+    def mean(self) -> Estimate:
+        return bootstrap.mean_of(self.regret)
+
+    @property
+    def near(self) -> float:
+        """Share of the replays within 1 % of the best."""
+        return float(np.mean([(values <= WITHIN).mean() for values in self.regret]))
+
+    @property
+    def median(self) -> float:
+        return float(np.median(np.concatenate(self.regret)))
+
+
+def points_of(data: CandidateTable) -> list[Point]:
+    """All searches that fit into a table."""
+    final, rows = data.final_epochs, data.num_rows
+    grid = min(24, rows)
+    first = grid if rows >= 2 * grid else max(2, rows // 2)  # insertions need as many rows again
+    found: list[Point] = []
+
+    def add(family: str, signal: str | None, make: Callable[[], Strategy]) -> None:
+        try:
+            strategy = make()
+        except InputError:  # a schedule longer than the table's epochs
+            return
+        if strategy.created <= rows:
+            found.append(Point(family=family, signal=signal, strategy=strategy))
+
+    for first_epochs, round_epochs in SCHEDULES:
+        lsh = partial(LSH, final_epochs=final, first_epochs=first_epochs, round_epochs=round_epochs)
+        for signal in SIGNALS:
+            add(GRID, signal, partial(lsh, candidates=grid, proposer="grid", signal=signal))
+        for signal in TPE_SIGNALS:
+            add(TPE, signal, partial(lsh, candidates=first, proposer="tpe", signal=signal))
+    for epochs in HALVING_EPOCHS:
+        for signal in SIGNALS:
+            add(
+                HALVING,
+                signal,
+                partial(
+                    SuccessiveHalving,
+                    candidates=grid,
+                    final_epochs=final,
+                    first_epochs=epochs,
+                    signal=signal,
+                ),
+            )
+            add(HYPERBAND, signal, partial(Hyperband, final_epochs=final, first_epochs=epochs, signal=signal))
+    for count in (2, 3, 4, 6, 8, 12, 16):
+        if count <= grid:
+            add(RANDOM, None, partial(Random, candidates=count, final_epochs=final))
+    for count in (4, 8, 12, 16):
+        if count <= grid:
+            add(
+                TPE_FULL,
+                None,
+                partial(TPETrainedFully, candidates=count, final_epochs=final, signal="loss"),
+            )
+    add(FULL, None, partial(Full, candidates=grid, final_epochs=final))
+    return found
+
+
+def outcomes(
+    data: CandidateTable, points: Sequence[Point], *, repeats: int, cache: Path, workers: int = 1
+) -> list[Outcome]:
+    """Replay every point, or read what an earlier call found.
+
+    Args:
+        data: the table.
+        points: of `points_of`.
+        repeats: searches of each, the i-th on seed i modulo the number of seeds.
+        cache: folder for the outcomes.
+        workers: processes.
+    """
+    path = cache / f"replays-{_checksum(data)}-{repeats}.json"
+    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    missing = [point for point in points if _key(point) not in known]
+    work = partial(_replayed, data, repeats)
+    if workers > 1 and len(missing) > 1:
+        with ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=leave_with_parent
+        ) as pool:
+            results = list(pool.map(work, missing, chunksize=4))
+    else:
+        results = [work(point) for point in missing]
+    if missing:
+        known |= {_key(point): result for point, result in zip(missing, results, strict=True)}
+        write_atomically(path, json.dumps(known).encode())
+    num_seeds = len(data.runs)
+    return [
+        Outcome(
+            point=point,
+            regret=tuple(
+                np.array(known[_key(point)]["regret"][seed::num_seeds]) for seed in range(num_seeds)
+            ),
+            epochs=known[_key(point)]["epochs"],
+        )
+        for point in points
+    ]
+
+
+def _replayed(data: CandidateTable, repeats: int, point: Point) -> dict[str, Any]:
+    if point.family == FULL and point.strategy.created == data.num_rows:
+        repeats = max(len(data.runs), 2)  # nothing is drawn
+    with known_to_the_search():
+        found = replay(data, point.strategy, repeats=repeats)
+    return {"regret": found.relative.round(6).tolist(), "epochs": float(found.epochs_spent.mean())}
+
+
+def _key(point: Point) -> str:
+    return json.dumps([point.family, point.strategy.to_json()], sort_keys=True)
+
+
+def _checksum(data: CandidateTable) -> str:
+    """Of all that replays look at, and of the code that they are."""
+    digest = hashlib.sha256()
+    for module in (signals, search_signals, strategies, replays, proposers):
+        digest.update(inspect.getsource(module).encode())
+    for run in data.runs:
+        digest.update(repr((run.seed, [item.text for item in run.configurations])).encode())
+        for records in (run.reference, *run.candidates):
+            for record in records:
+                digest.update(np.array([record.metric, record.valid_loss]).tobytes())
+                digest.update(b"" if record.spectrum is None else record.spectrum.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def search_outcomes(world: World, *, repeats: int, cache: Path, workers: int) -> list[Outcome]:
+    """All searches that fit, on the seeds with most candidates."""
+    data = widest(world.table)
+    with known_to_the_search():
+        points = points_of(data)
+    return outcomes(data, points, repeats=repeats, cache=cache, workers=workers)
+
+
+def regret_table(found: Sequence[Outcome]) -> str:
+    """One row per search: epochs, mean regret with its interval, median, share within 1 %."""
+    rows = []
+    for outcome in sorted(found, key=lambda item: (item.point.family, item.point.signal or "", item.epochs)):
+        mean = outcome.mean
+        rows.append(
+            [
+                outcome.point.family,
+                _label(outcome.point.signal),
+                _schedule(outcome.point.strategy),
+                f"{outcome.epochs:.0f}",
+                f"{100 * mean.value:.1f} ({100 * mean.low:.1f} to {100 * mean.high:.1f})",
+                f"{100 * outcome.median:.1f}",
+                f"{outcome.near:.0%}",
+            ]
+        )
+    head = ["search", "signal", "schedule", "epochs", "mean regret, %", "median, %", "within 1 %"]
+    return table(head, rows)
+
+
+def _label(signal: str | None) -> str:
+    return "–" if signal is None else ENTRIES[signal].label
+
+
+def _schedule(strategy: Strategy) -> str:
+    match strategy:
+        case LSH():
+            return f"{strategy.candidates} candidates; {strategy.first_epochs}, {strategy.round_epochs}"
+        case SuccessiveHalving():
+            return f"{strategy.candidates} candidates; {strategy.first_epochs}, η {strategy.eta}"
+        case Hyperband():
+            return f"from {strategy.first_epochs}, η {strategy.eta}"
+    return f"{strategy.candidates} candidates"
+
+
+def needed_table(found: Sequence[Outcome]) -> str:
+    """Epochs that each kind of search needs until half of its replays, or their mean, is within 1 %."""
+    kinds = dict.fromkeys((outcome.point.family, outcome.point.signal) for outcome in found)
+    rows = []
+    for family, signal in kinds:
+        own = [item for item in found if (item.point.family, item.point.signal) == (family, signal)]
+        by_median = [item.epochs for item in own if item.median <= WITHIN]
+        by_mean = [item.epochs for item in own if item.mean.value <= WITHIN]
+        cheapest = min(own, key=lambda item: item.epochs)
+        rows.append(
+            [
+                family,
+                _label(signal),
+                f"{min(by_median):.0f}" if by_median else "not reached",
+                f"{min(by_mean):.0f}" if by_mean else "not reached",
+                f"{cheapest.epochs:.0f}: {100 * cheapest.mean.value:.1f} %",
+            ]
+        )
+    head = ["search", "signal", "median within 1 %", "mean within 1 %", "cheapest schedule: mean regret"]
+    return table(head, rows)
+
+
+def selection_epochs(strategy: Strategy) -> int:
+    """Epochs of all candidates before the finalists are trained."""
+    return sum(planned.epochs for planned in strategy.plan())
+
+
+def total_epochs(strategy: Strategy) -> int:
+    return planned_epochs(strategy)

@@ -1,0 +1,244 @@
+"""Question 4: what is in the spectra, and what moves them?
+
+Axes: R candidates, S exponents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hyperprune.experiments.evidence.bootstrap import spearman
+from hyperprune.experiments.evidence.correlation import Measured, estimate
+from hyperprune.experiments.evidence.text import table
+from hyperprune.experiments.evidence.worlds import World, kind_of, setting
+from hyperprune.hypersearch.space import Configuration
+from hyperprune.hypersearch.table import RecordedRun
+from hyperprune.records import EpochRecord
+from hyperprune.spectra import compared_vector
+
+
+def world_table(world: World) -> str:
+    """Each seed: the dense model, the best, median and worst candidate, the controls."""
+    rows = []
+    for run in world.table.runs:
+        finals = world.finals(run)
+        order = np.argsort(finals, kind="stable")
+        row = [
+            str(run.seed),
+            str(len(finals)),
+            f"{world.table.final_metric(run.reference):.4g}",
+            f"{abs(finals[order[0]]):.4g} ({run.configurations[order[0]].label})",
+            f"{abs(np.median(finals)):.4g}",
+            f"{abs(finals[order[-1]]):.4g} ({run.configurations[order[-1]].label})",
+        ]
+        rows.append([*row, _controls_text(world, run.seed)])
+    head = ["seed", "candidates", "dense", "best", "median", "worst", "controls"]
+    return table(head, rows) + "\n\n" + _ceiling_text(world)
+
+
+def _controls_text(world: World, seed: int) -> str:
+    runs = [run for run in world.controls.runs if run.seed == seed] if world.controls else []
+    return "; ".join(
+        f"{control_name(configuration)} {world.table.final_metric(records):.4g}"
+        for run in runs
+        for configuration, records in zip(run.configurations, run.candidates, strict=True)
+    )
+
+
+def control_name(configuration: Configuration) -> str:
+    """What the label of a control leaves out."""
+    allocation = setting(configuration, "allocation")
+    if setting(configuration, "threshold_at_once"):
+        return f"threshold at once ({allocation}, {setting(configuration, 'redistribution')})"
+    return f"{configuration.method} ({allocation})"
+
+
+def _ceiling_text(world: World) -> str:
+    """How far final metrics repeat: between seeds, and between twins that differ in random draws alone."""
+    parts = []
+    runs = world.table.runs
+    correlations = []
+    for number, one in enumerate(runs):
+        for other in runs[number + 1 :]:
+            shared = [item for item in one.configurations if item in other.configurations]
+            pair = [
+                np.array([[world.finals(run)[run.configurations.index(item)] for item in shared]])
+                for run in (one, other)
+            ]
+            correlations.append(float(spearman(*pair)[0]))
+    if correlations:
+        parts.append(
+            f"Rank correlation of the final metric between seeds: {np.mean(correlations):+.2f} (the mean "
+            f"over {len(correlations)} pairs of seeds); no signal of one seed can tell more about another."
+        )
+    twins = _twin_differences(world)
+    if twins:
+        parts.append(
+            "A threshold that meets its target at once kills exactly as the global magnitude does, with "
+            f"other random draws of growth: the two differ by {100 * np.mean(twins):.1f} % in the final "
+            f"metric (mean of {len(twins)} pairs), the noise of a single training."
+        )
+    return " ".join(parts)
+
+
+def _twin_differences(world: World) -> list[float]:
+    differences = []
+    for controls in world.controls.runs if world.controls else ():
+        run = next((item for item in world.table.runs if item.seed == controls.seed), None)
+        if run is None:
+            continue
+        for configuration, records in zip(controls.configurations, controls.candidates, strict=True):
+            if not setting(configuration, "threshold_at_once"):
+                continue
+            twin = _twin(run, configuration)
+            if twin is not None:
+                one, other = world.table.final_metric(records), world.table.final_metric(twin)
+                differences.append(abs(one - other) / min(abs(one), abs(other)))
+    return differences
+
+
+def _twin(run: RecordedRun, control: Configuration) -> Sequence[EpochRecord] | None:
+    names = ("allocation", "redistribution", "death_rate")
+    for configuration, records in zip(run.configurations, run.candidates, strict=True):
+        same = all(setting(configuration, name) == setting(control, name) for name in names)
+        if same and kind_of(configuration) == "global_magnitude":
+            return records
+    return None
+
+
+def _groups(world: World) -> dict[str, list[tuple[RecordedRun, Sequence[EpochRecord]]]]:
+    """Candidates by kind of death, and each control by its name, with the run of their dense model."""
+    found: dict[str, list[tuple[RecordedRun, Sequence[EpochRecord]]]] = {}
+    for run in world.table.runs:
+        for configuration, records in zip(run.configurations, run.candidates, strict=True):
+            found.setdefault(kind_of(configuration), []).append((run, records))
+    for run in world.controls.runs if world.controls else ():
+        for configuration, records in zip(run.configurations, run.candidates, strict=True):
+            found.setdefault(control_name(configuration), []).append((run, records))
+    return found
+
+
+def kinds_table(world: World, epoch: int) -> str:
+    """What tells the kinds of death apart: distance, mean and largest exponent per layer, turnover."""
+    rows = []
+    for name, members in _groups(world).items():
+        pairs = [(usable(run.reference[epoch]), usable(records[epoch])) for run, records in members]
+        known = [(dense, own) for dense, own in pairs if dense is not None and own is not None]
+        if not known:
+            continue
+        difference_RS = np.array([own - dense for dense, own in known])
+        turnover = [
+            sum(float(record.probes.get("turnover", 0.0)) for record in records[:epoch])
+            for _, records in members
+        ]
+        finals = [abs(world.table.final_metric(records)) for _, records in members]
+        rows.append(
+            [
+                name,
+                str(len(members)),
+                f"{np.mean(finals):.4g}",
+                f"{np.mean([records[epoch].metric for _, records in members]):.4g}",
+                f"{np.linalg.norm(difference_RS, axis=1).mean():.2f}",
+                f"{difference_RS.mean():+.3f}",
+                f"{np.mean([own.max() - dense.max() for dense, own in known]):+.3f}",
+                f"{np.std(difference_RS - difference_RS.mean(axis=1, keepdims=True)):.3f}",
+                f"{np.mean(turnover):.2f}",
+            ]
+        )
+    head = [
+        "kind of death",
+        "models",
+        "final",
+        f"{world.table.metric}, epoch {epoch}",
+        "distance",
+        "mean exponent − dense's",
+        "largest − dense's",
+        "shape: deviation about the mean shift",
+        "turnover before",
+    ]
+    return table(head, rows)
+
+
+def usable(record: EpochRecord, name: str | None = None) -> np.ndarray | None:
+    """(S,) the epoch's spectrum, or the one of another name, as distances see it; None if not measured."""
+    values = record.spectrum if name is None else record.probes.get(name)
+    if values is None or np.isnan(values).any():
+        return None
+    return compared_vector(np.asarray(values, dtype=np.float64))
+
+
+def switch_table(found: Measured) -> str:
+    """Who evaluates averaged weights when, and what that does to the signal."""
+    runs = found.world.table.runs
+    rows = []
+    for epoch in found.epochs:
+        averaging = np.mean([[records[epoch].averaging for records in run.candidates] for run in runs])
+        dense = np.mean([run.reference[epoch].averaging for run in runs])
+        moved = [
+            float(np.linalg.norm(averaged - raw))
+            for run in runs
+            for records in (run.reference, *run.candidates)
+            if (raw := usable(records[epoch], "spectrum_raw")) is not None
+            and (averaged := usable(records[epoch])) is not None
+        ]
+        rows.append(
+            [
+                str(epoch),
+                f"{dense:.0%}",
+                f"{averaging:.0%}",
+                f"{np.mean(moved):.2f}" if moved else "–",
+                *(estimate(found, name, epoch).text() for name in ("spectrum_raw", "weights_raw")),
+            ]
+        )
+    head = [
+        "epoch",
+        "dense models averaging",
+        "candidates averaging",
+        "distance averaged to raw",
+        "ρ, as evaluated",
+        "ρ, raw weights of both",
+    ]
+    return table(head, rows) + "\n\n" + _switches_text(found.world)
+
+
+def _switches_text(world: World) -> str:
+    def first(records: Sequence[EpochRecord]) -> int | None:
+        return next((record.epoch for record in records if record.averaging), None)
+
+    parts = []
+    for run in world.table.runs:
+        dense = first(run.reference)
+        own = [epoch for records in run.candidates if (epoch := first(records)) is not None]
+        span = (
+            f"epochs {min(own)} to {max(own)} (median {np.median(own):g}), "
+            f"{len(own)} of {len(run.candidates)}"
+            if own
+            else "none"
+        )
+        parts.append(f"seed {run.seed}: dense model {'never' if dense is None else dense}; candidates {span}")
+    return "First epoch evaluated with averages: " + "; ".join(parts) + "."
+
+
+def updates_table(world: World, epochs: Sequence[int]) -> str:
+    """What a topology update does to the spectrum at once, by kind of death."""
+    rows = []
+    for name, members in _groups(world).items():
+        cells = []
+        for epoch in epochs:
+            moved, shifts, turnover = [], [], []
+            for _, records in members:
+                record = records[epoch]
+                raw = usable(record, "spectrum_raw" if record.averaging else None)
+                after = usable(record, "spectrum_updated_raw")
+                if raw is not None and after is not None:
+                    moved.append(np.linalg.norm(after - raw))
+                    shifts.append((after - raw).mean())
+                    turnover.append(float(record.probes.get("turnover", np.nan)))
+            cells.append(
+                f"{np.mean(moved):.2f}, {np.mean(shifts):+.3f}, {np.mean(turnover):.2f}" if moved else "–"
+            )
+        rows.append([name, *cells])
+    head = ["kind of death", *(f"epoch {epoch}: moved, mean shift, turnover" for epoch in epochs)]
+    return table(head, rows)

@@ -1,0 +1,171 @@
+"""Recorded tables put together: a world is a task at a sparsity, with all its seeds and candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperprune.errors import InputError
+from hyperprune.hypersearch.space import Configuration
+from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table
+from hyperprune.records import EpochRecord
+
+_CONTROLS = "controls"
+_SEEDLESS = ("name", "task", "sparsity", "threads", "device", "baseline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """All that was recorded of a task at a sparsity.
+
+    Attributes:
+        name: of the recording ("ptb-mini").
+        table: the candidates of the space, one run per seed.
+        controls: candidates outside the space; None where none were recorded.
+        files: names of the tables it was made from.
+    """
+
+    name: str
+    table: CandidateTable
+    controls: CandidateTable | None
+    files: tuple[str, ...]
+
+    @property
+    def sparsity(self) -> float:
+        return self.table.identity["sparsity"]
+
+    @property
+    def baseline(self) -> tuple[str, float] | None:
+        """The metric that needs no learning."""
+        found = self.table.identity.get("baseline")
+        return None if found is None else (found[0], float(found[1]))
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, sparsity {self.sparsity:g}"
+
+    def finals(self, run: RecordedRun) -> np.ndarray:
+        """(R,) the final metric of each candidate of a run, smaller is better."""
+        sign = 1.0 if self.table.lower_is_better else -1.0
+        return np.array([sign * self.table.final_metric(records) for records in run.candidates])
+
+
+def load_worlds(folder: Path) -> list[World]:
+    """The worlds of all tables in a folder, the one with most candidates first.
+
+    Raises:
+        InputError: no tables, or tables that contradict each other.
+    """
+    paths = sorted(folder.glob("*.npz"))
+    if not paths:
+        raise InputError(
+            f"evidence is made from recorded tables, and {folder} holds none; 'hyperprune reproduce record' "
+            "makes them"
+        )
+    grouped: dict[tuple[str, float], list[tuple[str, CandidateTable]]] = {}
+    for path in paths:
+        table = load_table(path)
+        key = (table.identity.get("name", table.task), table.identity["sparsity"])
+        grouped.setdefault(key, []).append((path.name, table))
+    worlds = []
+    for (name, _), members in grouped.items():
+        own = [item for item in members if item[1].identity.get("group") != _CONTROLS]
+        controls = [item for item in members if item[1].identity.get("group") == _CONTROLS]
+        if own:
+            worlds.append(
+                World(
+                    name=name,
+                    table=joined(own),
+                    controls=joined(controls) if controls else None,
+                    files=tuple(name for name, _ in members),
+                )
+            )
+    return sorted(worlds, key=lambda world: (-_size(world.table), world.name, world.sparsity))
+
+
+def _size(table: CandidateTable) -> int:
+    return sum(len(run.candidates) for run in table.runs)
+
+
+def joined(members: Sequence[tuple[str, CandidateTable]]) -> CandidateTable:
+    """One table from several of the same world: seeds side by side, candidates of a seed together."""
+    first = members[0][1]
+    by_seed: dict[int, RecordedRun] = {}
+    for name, table in members:
+        same = all(table.identity.get(key) == first.identity.get(key) for key in _SEEDLESS)
+        if not same or table.final_epochs != first.final_epochs:
+            raise InputError(f"tables of one world must agree, and {name} differs from {members[0][0]}")
+        for run in table.runs:
+            by_seed[run.seed] = run if run.seed not in by_seed else _together(by_seed[run.seed], run, name)
+    return replace(first, runs=tuple(by_seed[seed] for seed in sorted(by_seed)))
+
+
+def _together(one: RecordedRun, other: RecordedRun, name: str) -> RecordedRun:
+    if [record.metric for record in one.reference] != [record.metric for record in other.reference]:
+        raise InputError(f"tables of one seed must have the same dense model, and {name} has another")
+    tests = one.test_metrics + other.test_metrics[1:] if one.test_metrics and other.test_metrics else ()
+    return replace(
+        one,
+        configurations=one.configurations + other.configurations,
+        candidates=one.candidates + other.candidates,
+        test_metrics=tests,
+    )
+
+
+def restricted(table: CandidateTable, keep: Callable[[Configuration], bool]) -> CandidateTable | None:
+    """The table with those candidates alone; None if a run would keep fewer than two."""
+    runs = []
+    for run in table.runs:
+        chosen = [index for index, item in enumerate(run.configurations) if keep(item)]
+        if len(chosen) < 2:
+            return None
+        tests = run.test_metrics
+        runs.append(
+            replace(
+                run,
+                configurations=tuple(run.configurations[index] for index in chosen),
+                candidates=tuple(run.candidates[index] for index in chosen),
+                test_metrics=(tests[0], *(tests[index + 1] for index in chosen)) if tests else (),
+            )
+        )
+    return replace(table, runs=tuple(runs))
+
+
+def widest(table: CandidateTable) -> CandidateTable:
+    """The table with those seeds alone that have the most candidates."""
+    most = max(len(run.candidates) for run in table.runs)
+    return replace(table, runs=tuple(run for run in table.runs if len(run.candidates) == most))
+
+
+def with_last_spectra(table: CandidateTable) -> CandidateTable:
+    """Every epoch of a dense reference also tells the spectra of its last one, for signals that ask."""
+    return replace(table, runs=tuple(replace(run, reference=_with_last(run.reference)) for run in table.runs))
+
+
+def _with_last(records: Sequence[EpochRecord]) -> tuple[EpochRecord, ...]:
+    last = records[-1]
+    found: dict[str, np.ndarray] = {}
+    if last.spectrum is not None:
+        found["last_spectrum"] = last.spectrum
+    if "spectrum_full" in last.probes:
+        found["last_spectrum_full"] = last.probes["spectrum_full"]
+    return tuple(replace(record, probes={**record.probes, **found}) for record in records)
+
+
+def setting(configuration: Configuration, name: str) -> Any:
+    """A setting of a configuration; None if it has none of that name."""
+    return dict(configuration.settings).get(name)
+
+
+def kind_of(configuration: Configuration) -> str:
+    """The kind of death: what most divides the candidates."""
+    return str(setting(configuration, "death") or configuration.method)
+
+
+def grid_point(configuration: Configuration) -> tuple[Any, ...]:
+    """The configuration without its death rate."""
+    return tuple(setting(configuration, name) for name in ("allocation", "death", "redistribution"))

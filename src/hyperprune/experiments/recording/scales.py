@@ -1,0 +1,124 @@
+"""What is recorded: which worlds, which candidates in them, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hyperprune.hypersearch.space import DENSE, Configuration, Space
+from hyperprune.sparsity.methods import DynamicSparse
+
+DETAILED_TO = 12  # every epoch up to this one, then every fourth
+DETAILED_EVERY = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """A world and the candidates recorded in it.
+
+    Attributes:
+        name: begins the names of the tables' files.
+        task: a task's name.
+        settings: the task's tables [model], [text], [training], by name.
+        epochs: of every cell; the death rate's cosine spans them.
+        seeds: each complete before the next begins.
+        sparsities: of the candidates, in this order.
+        death_rates: the paper's 24 grid points at each of these; the first is complete before the next. None
+            records the dense model alone.
+        controls: whether static sparse training and a threshold death that meets its target at once are
+            recorded too.
+        full_state: whether spectra of the full state are measured beside those of the hidden state.
+    """
+
+    name: str
+    task: str = "ptb-mini"
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    epochs: int = 36
+    seeds: tuple[int, ...] = (0,)
+    sparsities: tuple[float, ...] = (0.67,)
+    death_rates: tuple[float, ...] = (0.8,)
+    controls: bool = False
+    full_state: bool = True
+
+
+_GRU = {"preset": "gru-mini", "dropout_input": 0.3, "dropout_hidden": 0.3, "dropout_output": 0.3}
+SCALES = {
+    "small": Scale(name="ptb-mini", seeds=(0, 1, 2), death_rates=(0.8, 0.5, 0.65), controls=True),
+    "sparsities": Scale(name="ptb-mini", sparsities=(0.8, 0.5, 0.9, 0.6)),
+    "gru": Scale(name="ptb-mini-gru", settings={"model": _GRU}),
+    "rhn": Scale(name="ptb-mini-rhn", settings={"model": {"preset": "rhn-mini"}}),
+    "medium": Scale(name="ptb-medium", task="ptb", settings={"model": {"preset": "medium"}}, epochs=40),
+    "large": Scale(name="ptb-large", task="ptb", epochs=20, death_rates=(), full_state=False),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One model to train: a configuration at a sparsity, from one seed's weights and data.
+
+    Attributes:
+        group: cells of a group, sparsity and seed make one table.
+    """
+
+    configuration: Configuration
+    sparsity: float
+    seed: int
+    group: str
+
+    @property
+    def key(self) -> str:
+        """Its name, also of its folder."""
+        parts = [self.configuration.label.replace(" · ", "-").replace(" ", "-").replace("=", "-")]
+        if dict(self.configuration.settings).get("threshold_at_once"):  # which the label does not tell
+            parts.append("at-once")
+        if self.configuration != DENSE:
+            parts.append(f"sparsity-{self.sparsity:g}")
+        return "-".join([*parts, f"seed-{self.seed}"])
+
+
+def dense_cell(seed: int) -> Cell:
+    return Cell(configuration=DENSE, sparsity=0.0, seed=seed, group="dense")
+
+
+def candidate_cells(scale: Scale, seed: int) -> list[Cell]:
+    """The cells of a seed, the dense model apart, in the order in which they are trained."""
+    groups = {f"rate-{rate:g}": replace(Space(), grid_death_rate=rate).grid() for rate in scale.death_rates}
+    if scale.controls:
+        groups["controls"] = _controls(scale.death_rates[0])
+    return [
+        Cell(configuration=configuration, sparsity=sparsity, seed=seed, group=group)
+        for sparsity in scale.sparsities
+        for group, configurations in groups.items()
+        for configuration in configurations
+    ]
+
+
+def _controls(death_rate: float) -> list[Configuration]:
+    """What a threshold death that begins small is to be told from.
+
+    Static training never moves a weight. A threshold that meets its target at once kills as the global
+    magnitude does, so that the pair also shows what other random draws alone change.
+    """
+    at_once = DynamicSparse(death="threshold", threshold_at_once=True)
+    return [
+        *(Configuration.of("static", allocation=allocation) for allocation in Space().allocation),
+        *(
+            Configuration.of(
+                at_once.name,
+                allocation=allocation,
+                death=at_once.death,
+                growth="random",
+                redistribution=redistribution,
+                death_rate=death_rate,
+                update_every="epoch",
+                threshold_at_once=True,
+            )
+            for allocation, redistribution in (("uniform", "none"), ("er", "nonzeros"))
+        ),
+    ]
+
+
+def is_detailed(epoch: int) -> bool:
+    """Whether spectra of raw weights and after the topology update are measured at this epoch."""
+    return epoch <= DETAILED_TO or epoch % DETAILED_EVERY == 0

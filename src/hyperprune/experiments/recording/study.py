@@ -1,0 +1,113 @@
+"""The recording as a whole: dense models first, then the candidates seed by seed, then the tables."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import hyperprune
+from hyperprune.errors import HyperpruneError, InputError
+from hyperprune.experiments.cells import RECORDS, Record, read_records, run_cells
+from hyperprune.experiments.recording.cell import train_cell
+from hyperprune.experiments.recording.scales import Cell, Scale, candidate_cells, dense_cell
+from hyperprune.files import write_atomically
+from hyperprune.tasks.registry import load_task
+
+_SCALE_FILE = "scale.json"
+
+
+def record(
+    scale: Scale,
+    folder: Path,
+    *,
+    workers: int = 1,
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    command: str = "",
+    say: Callable[[str], None] = print,
+) -> list[Record]:
+    """Train every cell of a scale that `folder` has no record of; all records.
+
+    Killing it loses at most an epoch of each cell in flight; the same call goes on. The dense models of all
+    seeds come first, because every candidate's weights are compared with the dense model's of its seed.
+
+    Args:
+        scale: what is recorded.
+        folder: holds records.jsonl, and a folder per cell.
+        workers: cells trained at a time, with one thread each.
+        data_dir: where corpora are looked for first.
+        device: "cpu" or "cuda".
+        command: recorded with each record.
+        say: gets a line per finished cell.
+
+    Raises:
+        InputError: the folder holds a recording of another scale, or the task cannot be made.
+        HyperpruneError: a dense model failed.
+    """
+    task = load_task(scale.task, settings=scale.settings, data_dir=data_dir)
+    _claim(folder, {"scale": _lasting(scale), "task": task.identity(), "device": device})
+    work = partial(train_cell, scale, data_dir, folder, device, commit_of_source())
+    settings = {"workers": workers, "command": command, "say": say, "line": _line}
+    dense = [dense_cell(seed) for seed in scale.seeds]
+    run_cells(work, {cell.key: cell for cell in dense}, folder, **settings)
+    keys = {cell.key for cell in dense}
+    for entry in read_records(folder / RECORDS):
+        if entry["key"] in keys and entry["failure"]:
+            raise HyperpruneError(
+                f"the dense model must train to the end, and {entry['key']} failed: {entry['failure']}; "
+                f"mend the task, and record into another folder than {folder}"
+            )
+    cells = [cell for seed in scale.seeds for cell in candidate_cells(scale, seed)]
+    return run_cells(work, {cell.key: cell for cell in cells}, folder, **settings)
+
+
+def cells_of(scale: Scale) -> list[Cell]:
+    """All cells in the order in which they are trained."""
+    seeds = scale.seeds
+    return [*map(dense_cell, seeds), *(cell for seed in seeds for cell in candidate_cells(scale, seed))]
+
+
+def commit_of_source() -> str:
+    """The commit that the package's source is at, "-dirty" added where it was changed; else "unknown"."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=Path(hyperprune.__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def _lasting(scale: Scale) -> Record:
+    """What of a scale decides its cells' results; seeds, sparsities and death rates may be added to."""
+    added = ("seeds", "sparsities", "death_rates", "controls")
+    return {name: value for name, value in asdict(scale).items() if name not in added}
+
+
+def _claim(folder: Path, identity: Mapping[str, object]) -> None:
+    """Refuse a folder with another recording in it; else make it this one's."""
+    path = folder / _SCALE_FILE
+    text = json.dumps(identity, sort_keys=True)
+    if not path.exists():
+        write_atomically(path, text.encode())
+    elif path.read_text() != text:
+        raise InputError(
+            f"a folder holds one recording, and {folder} holds another (of another task, length or device); "
+            "give another --out"
+        )
+
+
+def _line(entry: Record) -> str:
+    if entry["failure"]:
+        return f"{entry['key']}: failed, {entry['failure']}"
+    best = (min if entry["lower_is_better"] else max)(entry["valid"][1:])
+    seconds = f"{entry['seconds']:.0f} s, probes {entry['probe_seconds']:.0f} s"
+    return f"{entry['key']}: {entry['metric']} {best:.4g} (test {entry['test']:.4g}; {seconds})"

@@ -1,0 +1,318 @@
+"""The evidence: its statistics on known cases, its signals, and the whole page from made-up tables."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+
+import hyperprune as hp
+from hyperprune.errors import InputError
+from hyperprune.experiments.evidence import bootstrap, correlation, paper, prediction, searching
+from hyperprune.experiments.evidence.bootstrap import Sample, spearman
+from hyperprune.experiments.evidence.build import build
+from hyperprune.experiments.evidence.correlation import estimate, measure
+from hyperprune.experiments.evidence.page import template, write_page
+from hyperprune.experiments.evidence.searching import (
+    GRID,
+    Point,
+    TPETrainedFully,
+    outcomes,
+    points_of,
+    selection_epochs,
+)
+from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search, values_of
+from hyperprune.experiments.evidence.worlds import joined, load_worlds
+from hyperprune.hypersearch import signals as search_signals
+from hyperprune.hypersearch.space import Configuration, Space
+from hyperprune.hypersearch.table import CandidateTable, RecordedRun
+from hyperprune.records import EpochRecord
+
+FINAL, EXPONENTS = 8, 6
+
+
+def silent(text):
+    pass
+
+
+def made_up(seed=0, *, group="rate-0.8", rate=0.8, sparsity=0.67, configurations=None):
+    """A table in which the distance of spectra from the dense model tells the final metric and nothing else.
+
+    A candidate's quality q is drawn; its spectrum is the dense one shifted by q, its metric falls towards
+    100 + 10 q only in the last epochs, and its loss is noise before.
+    """
+    random = np.random.default_rng(seed)
+    if configurations is None:
+        configurations = tuple(replace(Space(), grid_death_rate=rate).grid())
+    base = np.sort(random.normal(-1, 1, EXPONENTS))[::-1]
+
+    def row(quality, noise):
+        records = []
+        for epoch in range(FINAL + 1):
+            metric = 200 + noise.normal() if epoch < FINAL else 100 + 10 * quality
+            records.append(
+                EpochRecord(
+                    epoch=epoch,
+                    train_loss=float(np.log(metric)) if epoch else None,
+                    valid_loss=float(np.log(metric)),
+                    metric=float(metric),
+                    seconds=1.0,
+                    spectrum=base - quality + 0.01 * epoch,
+                    averaging=epoch > 4,
+                    probes={
+                        "spectrum_full": np.concatenate([base, base]) - quality,
+                        "spectrum_raw": base - quality,
+                        "spectrum_updated_raw": base - quality - 0.1,
+                        "spectrum_samples": np.tile(base - quality, (10, 1)),
+                        "turnover": np.array(0.1),
+                        "gradient_norm": np.array(1.0 + noise.random()),
+                        "chi": np.array([0.5, 0.5]),
+                    },
+                )
+            )
+        return tuple(records)
+
+    qualities = np.random.default_rng((seed, int(100 * rate))).permutation(len(configurations)) / 10 + 0.1
+    run = RecordedRun(
+        seed=seed,
+        configurations=configurations,
+        reference=row(0.0, np.random.default_rng(1)),
+        candidates=tuple(row(quality, random) for quality in qualities),
+        provenance={"command": "made up", "commit": "abc"},
+        test_metrics=(),
+    )
+    return CandidateTable(
+        task="made-up",
+        metric="perplexity",
+        lower_is_better=True,
+        final_epochs=FINAL,
+        identity={
+            "name": "made-up",
+            "task": "made-up",
+            "sparsity": sparsity,
+            "group": group,
+            "threads": 1,
+            "device": "cpu",
+            "baseline": ["unigram perplexity", 199.0],
+        },
+        runs=(run,),
+        provenance={},
+    )
+
+
+def _controls(seed=0):
+    twin = Configuration.of(
+        "dynamic_sparse",
+        allocation="uniform",
+        death="threshold",
+        growth="random",
+        redistribution="none",
+        death_rate=0.8,
+        update_every="epoch",
+        threshold_at_once=True,
+    )
+    return made_up(seed, group="controls", configurations=(Configuration.of("static"), twin))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("records")
+    for seed in (0, 1):
+        made_up(seed).save(path / f"world-rate-0.8-seed-{seed}.npz", compact=True)
+    _controls().save(path / "world-controls-seed-0.npz")
+    made_up(0, sparsity=0.9).save(path / "world-sparsity-0.9.npz")
+    return path
+
+
+def test_rank_correlation_is_scipys_with_ties_and_without():
+    random = np.random.default_rng(0)
+    one, other = random.normal(size=(5, 20)), random.integers(0, 4, size=(5, 20)).astype(float)
+    expected = [scipy.stats.spearmanr(a, b)[0] for a, b in zip(one, other, strict=True)]
+    np.testing.assert_allclose(spearman(one, other), expected)
+    assert np.isnan(spearman(np.ones((1, 5)), one[:1, :5])).all()
+    assert np.isnan(spearman(one[:, :2], other[:, :2])).all()
+
+
+def _samples(signal, final, groups, seeds=2):
+    return [Sample(np.array(signal), np.array(final), np.array(groups))] * seeds
+
+
+def test_a_signal_that_only_tells_groups_apart_is_seen_through():
+    random = np.random.default_rng(0)
+    groups = np.repeat(["a", "b", "c", "d"], 30)
+    level = np.repeat([0.0, 10.0, 20.0, 30.0], 30)
+    samples = _samples(level + random.random(120), level + random.random(120), groups)
+    everywhere, inside, outside = (
+        bootstrap.estimate(samples, statistic)
+        for statistic in (bootstrap.overall, bootstrap.within, bootstrap.between)
+    )
+    assert everywhere.value > 0.9
+    assert inside.low < 0 < inside.high
+    assert outside.value == 1
+
+
+def test_a_perfect_signal_and_its_opposite_and_noise():
+    final = np.arange(24.0)
+    groups = np.repeat(["a", "b"], 12)
+    good = bootstrap.estimate(_samples(final, final, groups), bootstrap.overall)
+    bad = bootstrap.estimate(_samples(-final, final, groups), bootstrap.overall)
+    assert (good.value, good.low, good.high) == (1, pytest.approx(1), pytest.approx(1))
+    assert bad.value == -1
+    assert bootstrap.difference(good, bad).low == pytest.approx(2)
+    noise = bootstrap.by_chance(_samples(final, final, groups, seeds=1), bootstrap.overall)
+    # The standard deviation of rho without any relation is 1/sqrt(n - 1).
+    assert noise.value == 0
+    assert noise.draws.std() == pytest.approx(23**-0.5, rel=0.15)
+
+
+def test_too_few_candidates_have_no_correlation():
+    nobody = [Sample(np.array([]), np.array([]), np.array([]))]
+    found = bootstrap.estimate(nobody, bootstrap.overall)
+    assert np.isnan(found.value)
+    assert found.text() == "–"
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    random = np.random.default_rng(3)
+    hits, repeats = 0, 60
+    for _ in range(repeats):
+        x = random.normal(size=60)
+        y = x + random.normal(size=60)
+        found = bootstrap.estimate([Sample(x, y, np.zeros(60))], bootstrap.overall)
+        hits += found.low < 0.69 < found.high  # rho of a normal correlation of sqrt(1/2): 6/pi asin(r/2)
+    assert hits / repeats > 0.8  # 95 % nominal; a percentile interval is a little narrow
+
+
+def test_signals_of_the_search_are_those_that_are_tested(folder):
+    table = load_worlds(folder)[0].table
+    run = table.runs[0]
+    for name in ("spectrum", "spectrum_raw", "spectrum_joint", "loss", "blend"):
+        keyed = {str(i): records[:4] for i, records in enumerate(run.candidates)}
+        expected = search_signals.measure(name, run.reference[:4], keyed)
+        found = values_of(ENTRIES[name], run.reference, list(run.candidates), 3)
+        np.testing.assert_array_equal(found, list(expected.values()))
+
+
+def test_every_distance_is_zero_for_the_dense_model_itself(folder):
+    run = load_worlds(folder)[0].table.runs[0]
+    # those that look at the candidate alone
+    alone = ("loss", "training_losses", "blend", "none", "turnover", "update_change", "mean_exponent")
+    alone += ("gradient_norm", "live", "live_gates", "chi_alone", "weights")
+    for name, entry in ENTRIES.items():
+        if name in alone or name.startswith("last"):
+            continue
+        found = values_of(entry, run.reference, [run.reference, *run.candidates], 3)[0]
+        assert np.isnan(found) or found == pytest.approx(0, abs=1e-6), name
+
+
+def test_the_change_over_an_update_and_the_raw_weights_are_read_where_they_are_kept(folder):
+    run = load_worlds(folder)[0].table.runs[0]
+    change = values_of(ENTRIES["update_change"], run.reference, list(run.candidates), 5)
+    np.testing.assert_allclose(change, 0.1 * EXPONENTS**0.5, rtol=0.02)  # half precision
+    raw = values_of(ENTRIES["weights_raw"], run.reference, list(run.candidates), 5)  # while averaging
+    assert np.isfinite(raw).all()
+
+
+def test_a_planted_relation_is_found_and_a_search_by_it_loses_nothing(folder, tmp_path):
+    world = load_worlds(folder)[0]
+    found = measure(world, ["spectrum", "spectrum_raw", "loss", "none"])
+    assert estimate(found, "spectrum_raw", 3).value > 0.99
+    assert estimate(found, "spectrum_raw", 3, "within").value > 0.99
+    assert abs(estimate(found, "loss", 3).value) < 0.5
+    assert estimate(found, "none", 3).value == 0
+    points = [
+        Point(
+            family=GRID,
+            signal=signal,
+            strategy=hp.LSH(
+                candidates=24,
+                first_epochs=1,
+                round_epochs=1,
+                final_epochs=FINAL,
+                proposer="grid",
+                signal=signal,
+            ),
+        )
+        for signal in ("spectrum_raw", "loss")
+    ]
+    by_spectrum, by_loss = outcomes(world.table, points, repeats=8, cache=tmp_path)
+    assert by_spectrum.mean.value == 0
+    assert by_loss.mean.value > 0.001
+    again = outcomes(world.table, points, repeats=8, cache=tmp_path)
+    np.testing.assert_array_equal(again[1].regret[0], by_loss.regret[0])
+
+
+def test_tpe_without_early_stopping_is_told_final_metrics_and_ends_with_the_best_of_all(folder):
+    table = load_worlds(folder)[0].table
+    full = TPETrainedFully(candidates=24, final_epochs=FINAL, signal="loss")
+    found = hp.replay(table, full, repeats=2)
+    assert found.regret.tolist() == [0, 0]
+    assert found.epochs_spent.tolist() == [24 * FINAL] * 2
+
+
+def test_signals_under_test_are_known_to_strategies_only_within(folder):
+    with known_to_the_search():
+        assert any(point.signal == "training_losses" for point in points_of(load_worlds(folder)[0].table))
+    with pytest.raises(InputError, match="unknown signal 'training_losses'"):
+        hp.LSH(signal="training_losses")
+
+
+def test_the_grids_selection_costs_what_the_rounding_rule_says():
+    lsh = hp.LSH(candidates=24, first_epochs=2, round_epochs=3, final_epochs=40, proposer="grid")
+    assert selection_epochs(lsh) == 24 * 2 + (12 + 6 + 3) * 3  # 24, 12, 6, 3 are ranked
+
+
+def test_tables_of_a_world_are_put_together_by_seed_and_candidates(folder, tmp_path):
+    first, second = load_worlds(folder)
+    assert [len(run.candidates) for run in first.table.runs] == [24, 24]
+    assert first.controls is not None
+    assert (first.sparsity, second.sparsity) == (0.67, 0.9)
+    both = joined([("a", made_up(0)), ("b", made_up(0, rate=0.5)), ("c", made_up(1))])
+    assert [len(run.candidates) for run in both.runs] == [48, 24]
+    with pytest.raises(InputError, match="tables of one world must agree, and b differs from a"):
+        joined([("a", made_up(0)), ("b", made_up(0, sparsity=0.5))])
+    other = made_up(0, rate=0.5)
+    changed = replace(other.runs[0].reference[0], metric=1.0)
+    run = replace(other.runs[0], reference=(changed, *other.runs[0].reference[1:]))
+    with pytest.raises(InputError, match="must have the same dense model, and b has another"):
+        joined([("a", made_up(0)), ("b", replace(other, runs=(run,)))])
+    with pytest.raises(InputError, match="evidence is made from recorded tables"):
+        load_worlds(tmp_path)
+
+
+def test_a_fitted_prediction_finds_the_planted_relation_among_unseen_candidates(folder, monkeypatch):
+    monkeypatch.setattr(prediction, "_SPLITS", 4)
+    text = prediction.regression_table(load_worlds(folder)[0], [3])
+    row = next(line for line in text.splitlines() if line.startswith("| hidden spectrum − dense's |"))
+    assert all(float(cell.split()[0]) > 0.9 for cell in row.split("|")[3:6])
+
+
+def test_the_page_keeps_what_was_written_by_hand(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- part: one -->\nold\n<!-- end: one -->\nafter\n")
+    write_page(page, {"one": "new"})
+    assert page.read_text() == "before\n<!-- part: one -->\nnew\n<!-- end: one -->\nafter\n"
+    with pytest.raises(InputError, match=r"it lacks \['two'\] and has the unknown \['one'\]"):
+        write_page(page, {"two": ""})
+    page.write_text("<!-- part: one -->\n")
+    with pytest.raises(InputError, match=r"the part 'one' of .* has no end"):
+        write_page(page, {"one": ""})
+
+
+@pytest.mark.long
+def test_the_whole_page_is_made_from_the_tables(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction, "_SPLITS", 1)
+    monkeypatch.setattr(bootstrap, "DRAWS", 40)
+    monkeypatch.setattr(correlation, "LAST_EPOCH", 3)
+    monkeypatch.setattr(searching, "SCHEDULES", ((1, 1),))
+    monkeypatch.setattr(searching, "HALVING_EPOCHS", (1,))
+    monkeypatch.setattr(paper, "SCHEDULES", ((1, 1),))
+    monkeypatch.setattr(paper, "BUDGETS", (8,))
+    page = tmp_path / "docs" / "evidence.md"
+    written = build(folder, page, repeats=4, cache=tmp_path / "cache", say=silent)
+    assert len(written) == 7
+    assert all(path.stat().st_size > 500 for path in written)
+    text = page.read_text()
+    assert "made-up, sparsity 0.67" in text
+    assert text.count("<!-- part:") == template().count("<!-- part:")
+    assert " nan" not in text

@@ -1,0 +1,370 @@
+"""The recording: probes that change nothing, cells that go on after a kill, tables that replay."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hyperprune as hp
+from hyperprune.cli.main import main
+from hyperprune.errors import HyperpruneError, InputError
+from hyperprune.experiments.cells import read_records
+from hyperprune.experiments.recording import cell as cells
+from hyperprune.experiments.recording import study as study_module
+from hyperprune.experiments.recording import tables as tables_module
+from hyperprune.experiments.recording.probe import (
+    DENSE_WEIGHTS,
+    EpochProbe,
+    epoch_file,
+    mean_squared_singular_values,
+)
+from hyperprune.experiments.recording.scales import SCALES, Scale, candidate_cells, dense_cell
+from hyperprune.experiments.recording.study import cells_of, record
+from hyperprune.experiments.recording.tables import write_tables
+from hyperprune.rng import generator
+from hyperprune.training.checkpoint import load_checkpoint
+from hyperprune.training.segment import Training, advance
+from tiny_task import TinyTask
+
+TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
+TINY = Scale(name="tiny", task=TASK, epochs=4, sparsities=(0.5,))
+SECONDS = {"probe_seconds", "spectrum_seconds", "spectrum_full_seconds"}
+
+
+def silent(text):
+    pass
+
+
+def _task(rate=4.0):
+    task = TinyTask()
+    task.recipe = hp.Recipe(optimizer="snt_asgd", learning_rate=rate, patience=1)
+    return task  # overshoots at 4, so that SNT-ASGD averages
+
+
+def _training(**changes):
+    settings = {
+        "method": hp.DynamicSparse(death="magnitude", death_rate=0.5),
+        "sparsity": 0.5,
+        "total_epochs": 6,
+        "seed": 0,
+        "name": "candidate",
+    }
+    return Training(**{**settings, **changes})
+
+
+def _probe(task, folder, dense=None):
+    return EpochProbe(task, folder, seed=0, dense_weights=dense, full_state=True)
+
+
+def _measured(folder, epoch):
+    with np.load(epoch_file(folder, epoch)) as file:
+        return {name: file[name] for name in file.files if name not in SECONDS}
+
+
+def _assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    """A tiny candidate trained with a probe for five epochs, averaging at the end."""
+    folder = tmp_path_factory.mktemp("probed")
+    task = _task()
+    return task, folder, advance(task, _training(), folder, 5, probe=_probe(task, folder))
+
+
+def test_training_is_the_same_to_the_bit_with_and_without_a_probe(tmp_path, probed):
+    task, folder, result = probed
+    plain = advance(task, _training(), tmp_path, 5)
+    assert result.epochs[-1].averaging  # so that probes looked at averages and at raw weights
+    assert [r.valid_loss for r in plain.epochs] == [r.valid_loss for r in result.epochs]
+    one, other = (load_checkpoint(place / "epoch-00005.pt") for place in (tmp_path, folder))
+    assert torch.equal(one["random"]["cpu"], other["random"]["cpu"])
+    assert all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])
+    for state in (one, other):
+        assert state["optimizer"]["param_groups"][0]["triggered"]
+    slots = zip(one["optimizer"]["state"].values(), other["optimizer"]["state"].values(), strict=True)
+    for mine, theirs in slots:
+        assert all(torch.equal(torch.as_tensor(mine[k]), torch.as_tensor(theirs[k])) for k in mine)
+
+
+def test_epochs_measured_again_after_a_kill_are_the_same(tmp_path, probed):
+    task, folder, _ = probed
+    for to_epoch in (2, 3):
+        advance(task, _training(), tmp_path, to_epoch, probe=_probe(task, tmp_path))
+    (tmp_path / "epoch-00003.pt").unlink()  # killed before the checkpoint, after the probe's file
+    advance(task, _training(), tmp_path, 5, probe=_probe(task, tmp_path))
+    for epoch in range(6):
+        _assert_same(_measured(tmp_path, epoch), _measured(folder, epoch))
+
+
+def test_the_probes_spectrum_is_the_one_of_a_search(tmp_path, probed):
+    task, folder, _ = probed
+    search = advance(task, _training(), tmp_path, 5)
+    for epoch, item in enumerate(search.epochs):
+        found = _measured(folder, epoch)
+        assert item.spectrum is not None
+        np.testing.assert_array_equal(found["spectrum"], item.spectrum.astype(np.float32))
+        # float32, and the mean of sums is not the sum of means to the last bit
+        np.testing.assert_allclose(found["spectrum_samples"].mean(axis=0), found["spectrum"], atol=1e-5)
+
+
+def test_before_and_after_the_update_and_raw_and_averaged_weights_are_told_apart(probed):
+    _, folder, result = probed
+    first, last = _measured(folder, 1), _measured(folder, 5)
+    assert not result.epochs[1].averaging
+    np.testing.assert_array_equal(first["spectrum_raw"], first["spectrum"])
+    np.testing.assert_array_equal(first["spectrum_updated"], first["spectrum_updated_raw"])
+    assert not np.allclose(first["spectrum_updated_raw"], first["spectrum_raw"])  # the topology moved
+    assert not np.allclose(last["spectrum_raw"], last["spectrum"])  # averages are not the raw weights
+    assert not np.allclose(last["spectrum_updated_raw"], last["spectrum_updated"])
+    assert first["turnover_so_far"] > 0
+    assert _measured(folder, 0)["turnover_so_far"] == 0
+
+
+def test_norms_radii_and_counts_are_those_of_the_weights(tmp_path):
+    task, training = _task(), _training(method=hp.methods.static())
+    advance(task, training, tmp_path, 1, probe=_probe(task, tmp_path))
+    weights = load_checkpoint(tmp_path / "epoch-00001.pt")["model"]
+    found = _measured(tmp_path, 1)
+    names = ("rnn.weight_ih_l0", "rnn.weight_hh_l0")
+    np.testing.assert_allclose(found["frobenius"], [weights[n].norm() for n in names], rtol=1e-6)
+    blocks = weights[names[1]].double().split(8)
+    radii = [torch.linalg.eigvals(block).abs().max().item() for block in blocks]
+    np.testing.assert_allclose(found["spectral_radius"], radii, rtol=1e-6)
+    live = [int(gate.count_nonzero()) for name in names for gate in weights[name].split(8)]
+    assert found["live_gates"].tolist() == live
+
+
+def test_the_gradient_norm_is_the_mean_before_clipping_over_live_weights(tmp_path):
+    norms = []
+
+    def watch(moment):
+        if moment.kind == "gradients":
+            flat = torch.cat([p.grad.flatten() for p in moment.model.parameters()])
+            norms.append(flat.norm().item())
+        probe(moment)
+
+    task = _task()
+    probe = _probe(task, tmp_path)
+    advance(task, _training(), tmp_path, 1, probe=watch)
+    assert len(norms) == 4
+    assert np.isnan(_measured(tmp_path, 0)["gradient_norm"])
+    assert _measured(tmp_path, 1)["gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-5)
+
+
+def test_the_distance_to_the_dense_weights_is_taken_at_the_same_epoch(tmp_path):
+    task = _task(rate=0.5)
+    dense, own = tmp_path / "dense", tmp_path / "own"
+    training = _training(method=hp.methods.dense(), sparsity=0.0)
+    advance(task, training, dense, 2, probe=_probe(task, dense))
+    saved = {str(epoch): _measured(dense, epoch)["weights"] for epoch in range(3)}
+    np.savez(dense / DENSE_WEIGHTS, **saved)
+    advance(task, _training(), own, 2, probe=_probe(task, own, dense / DENSE_WEIGHTS))
+    one, other = (load_checkpoint(place / "epoch-00002.pt")["model"] for place in (dense, own))
+    # The checkpoint is written after the epoch's update, and the probe looks before it: so compare the
+    # dense weights, which no update changes, and a candidate without updates.
+    still = _training(method=hp.methods.static(), name="static")
+    advance(task, still, tmp_path / "still", 2, probe=_probe(task, tmp_path / "still", dense / DENSE_WEIGHTS))
+    static = load_checkpoint(tmp_path / "still" / "epoch-00002.pt")["model"]
+    names = ("rnn.weight_ih_l0", "rnn.weight_hh_l0")
+    expected = [(static[name] - one[name]).norm().item() for name in names]
+    np.testing.assert_allclose(_measured(tmp_path / "still", 2)["weight_distance"], expected, rtol=1e-5)
+    assert (_measured(own, 2)["weight_distance"] > 0).all()
+    assert not _measured(dense, 2)["weight_distance"].any()
+    assert not torch.equal(one[names[0]], other[names[0]])
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rhn"])
+def test_chi_is_the_mean_squared_singular_value_of_the_jacobian(kind):
+    source = generator(0, "weights")
+    modules = {
+        "lstm": torch.nn.LSTM(3, 5, num_layers=2),
+        "gru": torch.nn.GRU(3, 5, num_layers=2),
+        "rhn": hp.models.RHN(3, 5, depth=2, generator=source),
+    }
+    module = modules[kind].double()
+    inputs = torch.randn(13, 2, 3, dtype=torch.float64, generator=source)
+    found = mean_squared_singular_values(hp.RecurrentRun(module, inputs), warmup=10)
+    # The first layer by autodiff: one step as a function of h alone, a cell's state held fixed.
+    first = module
+    if kind != "rhn":
+        first = type(module)(3, 5).double()
+        first.load_state_dict({k: v for k, v in module.state_dict().items() if k.endswith("l0")})
+    total, state = [], None
+    for step in range(13):
+        for sample in range(2):
+            h, c = _parts(kind, state, sample)
+
+            def step_of(h, c=c, step=step, sample=sample):
+                x = inputs[step : step + 1, sample : sample + 1]
+                if kind == "lstm":
+                    return first(x, (h.view(1, 1, -1), c.view(1, 1, -1)))[1][0].view(-1)
+                return first(x, h.view(1, 1, -1) if kind == "gru" else h.view(1, -1))[1].view(-1)
+
+            jacobian = torch.autograd.functional.jacobian(step_of, h)
+            if step >= 10:
+                total.append(torch.linalg.svdvals(jacobian).square().mean().item())
+        _, state = first(inputs[step : step + 1], state)
+    assert found[0] == pytest.approx(np.mean(total), rel=1e-5)
+    assert len(found) == (1 if kind == "rhn" else 2)
+
+
+def _parts(kind, state, sample):
+    zero = torch.zeros(5, dtype=torch.float64)
+    if state is None:
+        return zero, zero
+    if kind == "lstm":
+        return state[0][0, sample].detach(), state[1][0, sample].detach()
+    return (state[0, sample] if kind == "gru" else state[sample]).detach(), zero
+
+
+def test_a_seed_is_complete_before_the_next_and_the_first_death_rate_before_the_others():
+    scale = SCALES["small"]
+    names = [cell.key for cell in cells_of(scale)]
+    assert len(names) == len(set(names)) == 3 * (1 + 72 + 4)
+    cells_ = cells_of(scale)
+    assert [cell.group for cell in cells_[:3]] == ["dense"] * 3  # every candidate is compared with its own
+    rest = cells_[3:]
+    assert [cell.seed for cell in rest] == sorted(cell.seed for cell in rest)
+    groups = list(dict.fromkeys(cell.group for cell in rest[:76]))
+    assert groups == ["rate-0.8", "rate-0.5", "rate-0.65", "controls"]
+
+
+def test_a_cell_goes_on_from_its_checkpoint_and_is_not_trained_twice(tmp_path, monkeypatch):
+    dense, candidate = dense_cell(0), candidate_cells(TINY, 0)[1]
+    for place in ("whole", "pieces"):
+        cells.train_cell(TINY, None, tmp_path / place, "cpu", "abc", dense)
+    cells.train_cell(TINY, None, tmp_path / "whole", "cpu", "abc", candidate)
+    folder = cells.cell_folder(tmp_path / "pieces", candidate)
+    real = cells.advance
+    monkeypatch.setattr(
+        cells, "advance", lambda task, training, folder, _, **k: real(task, training, folder, 2, **k)
+    )
+    monkeypatch.setattr(cells, "_finish", lambda *a: {})
+    cells.train_cell(TINY, None, tmp_path / "pieces", "cpu", "abc", candidate)  # killed after epoch 2
+    monkeypatch.undo()
+    record_ = cells.train_cell(TINY, None, tmp_path / "pieces", "cpu", "abc", candidate)
+    one = cells.read_cell(folder)
+    other = cells.read_cell(cells.cell_folder(tmp_path / "whole", candidate))
+    assert [item.valid_loss for item in one.epochs] == [item.valid_loss for item in other.epochs]
+    for mine, theirs in zip(one.epochs, other.epochs, strict=True):
+        _assert_same(*({k: v for k, v in e.probes.items() if k not in SECONDS} for e in (mine, theirs)))
+    assert not list(folder.glob("epoch-*.pt"))
+    monkeypatch.setattr(cells, "advance", None)
+    assert cells.train_cell(TINY, None, tmp_path / "pieces", "cpu", "abc", candidate) == record_
+
+
+def _few(scale, seed):
+    """Six candidates and two controls instead of all."""
+    found = candidate_cells(scale, seed)
+    return [*found[:24:4], *found[24:26]] if scale.controls else found[:24:4]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A tiny recording with its controls, and its tables."""
+    folder, tables = tmp_path_factory.mktemp("study"), tmp_path_factory.mktemp("tables")
+    scale = replace(TINY, controls=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study_module, "candidate_cells", _few)
+        record(scale, folder, say=silent, command="a command")
+        patch.setattr(tables_module, "candidate_cells", _few)
+        return scale, folder, tables, write_tables(scale, folder, tables)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """The same cells for the tables of a test."""
+    monkeypatch.setattr(tables_module, "candidate_cells", _few)
+
+
+def test_a_table_holds_what_was_recorded_and_searches_replay_on_it(recorded):
+    scale, folder, _, paths = recorded
+    assert [path.name for path in paths] == [
+        "tiny-sparsity-0.5-rate-0.8-seed-0.npz",
+        "tiny-sparsity-0.5-controls-seed-0.npz",
+    ]
+    table = hp.load_table(paths[0])
+    run = table.runs[0]
+    assert len(run.configurations) == 6
+    assert run.provenance["command"] == "a command"
+    assert {"commit", "processor", "torch", "date"} <= run.provenance.keys()
+    index = 5
+    cell = next(c for c in candidate_cells(scale, 0) if c.configuration == run.configurations[index])
+    own = cells.read_cell(cells.cell_folder(folder, cell))
+    assert [r.metric for r in run.candidates[index]] == [r.metric for r in own.epochs]
+    assert run.test_metrics[index + 1] == own.record["test"]
+    for kept, whole in zip(run.candidates[index], own.epochs, strict=True):
+        assert kept.spectrum is not None
+        assert whole.spectrum is not None
+        np.testing.assert_allclose(kept.spectrum, whole.spectrum, rtol=1e-3)  # half precision
+        np.testing.assert_allclose(kept.probes["spectrum_full"], whole.probes["spectrum_full"], rtol=1e-3)
+    totals = np.cumsum([float(r.probes["turnover"]) for r in run.candidates[index]])
+    np.testing.assert_allclose(totals, [float(r.probes["turnover_so_far"]) for r in own.epochs], rtol=1e-5)
+    lsh = hp.LSH(candidates=4, first_epochs=1, round_epochs=1, final_epochs=4, signal="spectrum")
+    outcome = hp.replay(table, lsh, repeats=3)
+    assert (outcome.epochs_spent >= 8).all()
+
+
+def test_a_group_that_is_not_complete_has_no_table_yet(recorded, few, tmp_path, monkeypatch):
+    scale, folder, _, _ = recorded
+    own = _few(scale, 0)
+    others = [replace(cell, seed=1) for cell in own] + [replace(own[0], group="rate-0.5", sparsity=0.9)]
+    monkeypatch.setattr(tables_module, "candidate_cells", lambda scale, seed: others if seed else own)
+    more = replace(scale, seeds=(0, 1))
+    names = [path.name for path in write_tables(more, folder, tmp_path)]
+    assert names == ["tiny-sparsity-0.5-rate-0.8-seed-0.npz", "tiny-sparsity-0.5-controls-seed-0.npz"]
+
+
+def test_a_failed_candidate_is_left_out_and_named(recorded, few, tmp_path, monkeypatch):
+    scale, folder, _, _ = recorded
+    records = read_records(folder / "records.jsonl")
+    bad = next(entry for entry in records if entry["group"] == "rate-0.8")
+    bad["failure"] = "the training loss became nan in epoch 2"
+    monkeypatch.setattr("hyperprune.experiments.recording.tables.read_records", lambda _: records)
+    table = hp.load_table(write_tables(scale, folder, tmp_path)[0])
+    assert len(table.runs[0].configurations) == 5
+    assert table.runs[0].provenance["failed"] == bad["key"]
+
+
+def test_a_folder_holds_one_recording(recorded):
+    scale, folder, _, _ = recorded
+    with pytest.raises(InputError, match="a folder holds one recording"):
+        record(replace(scale, epochs=5), folder, say=silent)
+
+
+def test_a_dense_model_that_fails_ends_the_recording(tmp_path, monkeypatch):
+    failed = {"failure": "the training loss became inf in epoch 1"}
+    monkeypatch.setattr(study_module, "train_cell", lambda *_: failed)
+    with pytest.raises(HyperpruneError, match="the dense model must train to the end, and dense-seed-0 fail"):
+        record(TINY, tmp_path, say=silent)
+
+
+def test_the_dense_curve_alone_is_a_table_too(tmp_path):
+    scale = replace(TINY, death_rates=())
+    record(scale, tmp_path / "study", say=silent)
+    (path,) = write_tables(scale, tmp_path / "study", tmp_path / "tables")
+    assert path.name == "tiny-seed-0-curve.json"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["record", "--scale", "huge"], "unknown scale 'huge'"),
+        (["record", "--tables-only"], "tables are made from a recording"),
+        (["calibrate", "--epochs", "0"], "epochs must be at least 1, got 0"),
+        (["evidence", "--workers", "0"], "workers must be at least 1, got 0"),
+        (["evidence", "--repeats", "0"], "repeats must be at least 1, got 0"),
+        (["evidence"], "evidence is made from recorded tables"),
+    ],
+)
+def test_wrong_arguments_exit_with_2(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
