@@ -24,7 +24,7 @@ from hyperprune.experiments.evidence.searching import (
 from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search, values_of
 from hyperprune.experiments.evidence.worlds import joined, load_worlds
 from hyperprune.hypersearch import signals as search_signals
-from hyperprune.hypersearch.space import Configuration, Space
+from hyperprune.hypersearch.space import Configuration, Space, paper_branch
 from hyperprune.hypersearch.table import CandidateTable, RecordedRun
 from hyperprune.records import EpochRecord
 
@@ -43,7 +43,7 @@ def made_up(seed=0, *, group="rate-0.8", rate=0.8, sparsity=0.67, configurations
     """
     random = np.random.default_rng(seed)
     if configurations is None:
-        configurations = tuple(replace(Space(), grid_death_rate=rate).grid())
+        configurations = tuple(Space(branches=[paper_branch(rate)]).grid())
     base = np.sort(random.normal(-1, 1, EXPONENTS))[::-1]
 
     def row(quality, noise):
@@ -127,7 +127,9 @@ def folder(tmp_path_factory):
 def test_rank_correlation_is_scipys_with_ties_and_without():
     random = np.random.default_rng(0)
     one, other = random.normal(size=(5, 20)), random.integers(0, 4, size=(5, 20)).astype(float)
-    expected = [scipy.stats.spearmanr(a, b)[0] for a, b in zip(one, other, strict=True)]
+    expected = np.array(
+        [scipy.stats.spearmanr(a, b)[0] for a, b in zip(one, other, strict=True)], dtype=float
+    )
     np.testing.assert_allclose(spearman(one, other), expected)
     assert np.isnan(spearman(np.ones((1, 5)), one[:1, :5])).all()
     assert np.isnan(spearman(one[:, :2], other[:, :2])).all()

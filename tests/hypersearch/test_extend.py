@@ -50,9 +50,8 @@ def test_more_epochs_train_the_finalists_and_the_reference_on_and_touch_nobody_e
         assert len(row.epochs) == (8 if longer else len(then[key].epochs))
         trained = [epoch.valid_loss for epoch in then[key].epochs]
         assert [epoch.valid_loss for epoch in row.epochs[: len(trained)]] == trained
-    assert after.candidates[0].metric == min(
-        row.metric for row in after.candidates if row.outcome == "finalist"
-    )
+    finals = [row.metric for row in after.candidates if row.outcome == "finalist" and row.metric is not None]
+    assert after.candidates[0].metric == min(finals)
     assert hp.load_model(tmp_path / str(after.candidates[0].checkpoint), TinyTask())
     # Asked for again, it has been done; so it has for the search's own command.
     journal = (tmp_path / "journal.jsonl").read_bytes()
@@ -117,6 +116,7 @@ def test_an_extension_interrupted_again_and_again_ends_as_if_it_had_not_been(tmp
     for name in ("whole", "pieces"):
         hp.search(TinyTask(), LSH, folder=tmp_path / name, seed=3)
     whole = hp.extend(tmp_path / "whole", task=TinyTask(), **asked).record
+    turn = 0
     for turn in range(20):
         try:
             # The extension's own call and the search's go on alike, once the journal knows of it.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperprune.experiments.cells import Record, run_cells
-from hyperprune.hypersearch.space import DENSE, Configuration, Space
+from hyperprune.hypersearch.space import DENSE, Configuration
 from hyperprune.tasks.registry import load_task
 from hyperprune.training.segment import Training, advance
 
@@ -67,14 +67,15 @@ def cells_of(scale: Scale) -> dict[str, Cell]:
     """By name: dense, static and three candidates at every learning rate, the candidates at every cadence."""
     configurations = [DENSE, Configuration.of("static")]
     for cadence in scale.cadences:
-        space = Space(update_every=cadence)
         configurations += [
-            space.configuration(
+            Configuration.of(
+                "dynamic_sparse",
                 allocation=allocation,
                 death=death,
                 growth="random",
                 redistribution=redistribution,
                 death_rate=scale.death_rate,
+                update_every=cadence,
             )
             for allocation, death, redistribution in _CANDIDATES
         ]

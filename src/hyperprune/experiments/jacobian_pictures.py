@@ -164,6 +164,8 @@ def maps(records: Sequence[Record], scale: Scale) -> Figure | None:
 
 def losses(records: Sequence[Record], scale: Scale) -> Figure | None:
     """Figure 4: training loss over the epochs."""
+    from matplotlib.ticker import MaxNLocator
+
     found = _found(records, scale, "train_loss")
     if not found:
         return None
@@ -179,7 +181,7 @@ def losses(records: Sequence[Record], scale: Scale) -> Figure | None:
         ylabel="training loss (mean over seeds)",
         title=f"GRU {scale.figure_units}, 95 % sparse, task {scale.task}",
     )
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
     return figure

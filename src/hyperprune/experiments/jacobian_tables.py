@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperprune.experiments.cells import Record
 from hyperprune.experiments.jacobian_study import L2, MAIN, PREDICTED, WELL_SCALED, Scale, published
-from hyperprune.hypersearch.trust import mean_ranks
+from hyperprune.hypersearch.ranks import mean_ranks
 
 NAMES = {
     "dense": "dense",

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hyperprune.experiments.cells import Record
-from hyperprune.hypersearch.trust import mean_ranks
+from hyperprune.hypersearch.ranks import mean_ranks
 from hyperprune.rng import derive_seed
 
 TOLERANCE = 0.005

@@ -23,7 +23,7 @@ from jaxtyping import Float64
 from hyperprune.errors import InputError, unknown_name
 from hyperprune.experiments.cells import Record
 from hyperprune.graphs import FEATURES
-from hyperprune.hypersearch.trust import mean_ranks
+from hyperprune.hypersearch.ranks import mean_ranks
 from hyperprune.rng import derive_seed
 
 CELL_NAMES = {"rnn": "RNN tanh", "rnn_relu": "RNN ReLU", "lstm": "LSTM", "gru": "GRU"}

@@ -178,7 +178,7 @@ class Strategy(ABC):
         number: int,
         epoch: int,
         keep: int,
-        later: Sequence[int],
+        later: Sequence[int] = (),
     ) -> list[str]:
         """Train to `epoch` and keep the `keep` smallest signals, best first; ties by key.
 

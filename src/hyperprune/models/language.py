@@ -138,7 +138,8 @@ class SoftmaxLanguageModel(LanguageModel, Generic[_Recurrent]):
         """Score the word after each of `tokens` (T, B).
 
         Args:
-            state: of the LSTM (h, c), each (L, B, H), of the GRU (L, B, H), of the RHN (B, H); None starts from zero.
+            state: of the LSTM (h, c), each (L, B, H), of the GRU (L, B, H), of the RHN (B, H);
+                None starts from zero.
 
         Returns:
             Logits (T, B, V) and the last state.

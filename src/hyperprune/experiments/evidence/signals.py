@@ -145,8 +145,18 @@ def _none(reference: Records, candidates: Mapping[str, Records]) -> dict[str, fl
     return {key: derive_seed(0, "no signal", key) / 2**63 for key in candidates}
 
 
+@dataclass(frozen=True)
+class _Each(EachAlone):
+    """What a function of the reference's and the candidate's records says."""
+
+    of: Callable[[Records, Records], float]
+
+    def value(self, reference: Records, records: Records) -> float:
+        return self.of(reference, records)
+
+
 def _each(name: str, label: str, family: str, of: Callable[[Records, Records], float]) -> tuple[str, Entry]:
-    return name, Entry(label=label, family=family, signal=EachAlone(name, of))
+    return name, Entry(label=label, family=family, signal=_Each(of))
 
 
 def _own(name: str, label: str, family: str) -> tuple[str, Entry]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from hyperprune.hypersearch.space import DENSE, Configuration, Space
+from hyperprune.hypersearch.space import ALLOCATIONS, DENSE, Configuration, Space, paper_branch
 from hyperprune.sparsity.methods import DynamicSparse
 
 DETAILED_TO = 12  # every epoch up to this one, then every fourth
@@ -83,7 +83,7 @@ def dense_cell(seed: int) -> Cell:
 
 def candidate_cells(scale: Scale, seed: int) -> list[Cell]:
     """The cells of a seed, the dense model apart, in the order in which they are trained."""
-    groups = {f"rate-{rate:g}": replace(Space(), grid_death_rate=rate).grid() for rate in scale.death_rates}
+    groups = {f"rate-{rate:g}": Space(branches=[paper_branch(rate)]).grid() for rate in scale.death_rates}
     if scale.controls:
         groups["controls"] = _controls(scale.death_rates[0])
     return [
@@ -102,7 +102,7 @@ def _controls(death_rate: float) -> list[Configuration]:
     """
     at_once = DynamicSparse(death="threshold", threshold_at_once=True)
     return [
-        *(Configuration.of("static", allocation=allocation) for allocation in Space().allocation),
+        *(Configuration.of("static", allocation=allocation) for allocation in ALLOCATIONS),
         *(
             Configuration.of(
                 at_once.name,
