@@ -133,6 +133,7 @@ def test_mnist_is_not_made_of_its_test_file(tmp_path):
         (_idx(np.zeros((2, 3)))[:-1], "must hold 6 values after its header, as that says, and holds 5"),
         (gzip.compress(_idx(np.zeros((200, 3))))[:-9], "must be readable and whole"),
     ],
+    ids=["another format", "empty", "a value short", "a cut archive"],
 )
 def test_a_damaged_file_is_an_error(tmp_path, content, message):
     (tmp_path / "file").write_bytes(content)
