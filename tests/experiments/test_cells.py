@@ -70,8 +70,9 @@ def test_a_broken_record_is_named_with_its_file(tmp_path):
 
 
 SCRIPT = """
-import sys, time
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests without one
 sys.path.insert(0, {folder!r})
 import slow
 from hyperprune.experiments.cells import run_cells

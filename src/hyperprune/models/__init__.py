@@ -11,6 +11,7 @@ from hyperprune.models.language import (
     LanguageModel,
     RHNLanguageModel,
     SoftmaxLanguageModel,
+    StackedGRU,
     StackedLSTM,
     detach_state,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "RHNLanguageModel",
     "SequenceClassifier",
     "SoftmaxLanguageModel",
+    "StackedGRU",
     "StackedLSTM",
     "StringClassifier",
     "StringClassifierSettings",

@@ -28,6 +28,7 @@ from hyperprune.models.sampled_softmax import inclusion_probabilities, sampled_c
 from hyperprune.models.start import draw_weights
 
 _Recurrent = TypeVar("_Recurrent", bound=nn.Module)
+_Layers = TypeVar("_Layers", nn.LSTM, nn.GRU)
 # (h, c), each (L, B, H), of the LSTM; (L, B, H) of the GRU; (B, H) of the RHN.
 State = tuple[Tensor, Tensor] | Tensor
 
@@ -187,27 +188,26 @@ class SoftmaxLanguageModel(LanguageModel, Generic[_Recurrent]):
         draw_weights(self.rnn, settings.recurrent_init, settings.recurrent_init_range, generator)
 
 
-@final
-class StackedLSTM(SoftmaxLanguageModel[nn.LSTM]):
-    """LSTM layers with dropout where information moves upwards, never along time.
+class StackedLanguageModel(SoftmaxLanguageModel[_Layers]):
+    """Recurrent layers of `torch.nn` with dropout where information moves upwards, never along time.
 
     Reference:
         Zaremba et al. 2014, eq. 4-6; the weights' start as in the recipe published with Selfish-RNN
-        (embedding and decoder uniform on ±0.1, decoder bias 0, recurrent layers as `nn.LSTM` starts them).
+        (embedding and decoder uniform on ±0.1, decoder bias 0, recurrent layers as `torch.nn` starts them).
     """
 
-    kind = "lstm"
+    layers: type[_Layers]
 
-    def _recurrent_module(self) -> nn.LSTM:
+    def _recurrent_module(self) -> _Layers:
         settings = self.settings
-        return nn.LSTM(
+        return self.layers(
             settings.embedding_size,
             settings.hidden_size,
             settings.num_layers,
             dropout=settings.dropout_hidden,
         )
 
-    def _outputs(self, tokens: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Any]:
+    def _outputs(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         settings, training = self.settings, self.training
         embedded = embed_words(tokens, self.embedding.weight, settings.dropout_embedding, training=training)
         outputs, last_state = self.rnn(functional.dropout(embedded, settings.dropout_input, training), state)
@@ -215,29 +215,19 @@ class StackedLSTM(SoftmaxLanguageModel[nn.LSTM]):
 
 
 @final
-class StackedGRU(SoftmaxLanguageModel[nn.GRU]):
-    """GRU layers with dropout as in the stacked LSTM.
+class StackedLSTM(StackedLanguageModel[nn.LSTM]):
+    """The language model of Zaremba et al. 2014."""
 
-    Reference:
-        Cho et al. 2014 in the form of `nn.GRU`; dropout and start as in `StackedLSTM` (ours).
-    """
+    kind = "lstm"
+    layers = nn.LSTM
+
+
+@final
+class StackedGRU(StackedLanguageModel[nn.GRU]):
+    """The same with GRU layers (Cho et al. 2014, in the form of `nn.GRU`); ours."""
 
     kind = "gru"
-
-    def _recurrent_module(self) -> nn.GRU:
-        settings = self.settings
-        return nn.GRU(
-            settings.embedding_size,
-            settings.hidden_size,
-            settings.num_layers,
-            dropout=settings.dropout_hidden,
-        )
-
-    def _outputs(self, tokens: Tensor, state: Tensor | None) -> tuple[Tensor, Any]:
-        settings, training = self.settings, self.training
-        embedded = embed_words(tokens, self.embedding.weight, settings.dropout_embedding, training=training)
-        outputs, last_state = self.rnn(functional.dropout(embedded, settings.dropout_input, training), state)
-        return functional.dropout(outputs, settings.dropout_output, training), last_state
+    layers = nn.GRU
 
 
 @final
