@@ -241,7 +241,7 @@ def table() -> str:
 
 
 def page() -> str:
-    """The documentation's page of methods, `docs/methods.md`."""
+    """The documentation's page of methods, `docs/methods.md`, without the results of the study."""
     settings = ["| method | settings and defaults |", "|---|---|"]
     for name, method in _TABLE.items():
         values = ", ".join(f"{key}={value!r}" for key, value in method().settings().items())
@@ -251,7 +251,8 @@ def page() -> str:
 
 _PAGE = """# Pruning methods
 
-This page is made from the code (`hyperprune.sparsity.methods.page()`); a test compares the two.
+This page is made from the code (`hyperprune.sparsity.methods.page()`) and, where it tells results, from the
+committed records (`hyperprune reproduce methods`); tests compare them.
 
 A method is one call away, `hp.methods.rigl(death_rate=0.2)` or `hp.methods.get("rigl", death_rate=0.2)`, and
 `hp.DynamicSparse(...)` combines the parts of dynamic sparse training freely.
@@ -267,4 +268,19 @@ whose values and moments it keeps, and weights enter its forward set with the va
 ## Settings
 
 {settings}
+
+## Results
+
+Every method with its defaults on one small language model, trained once per seed and sparsity:
+
+```sh
+hyperprune reproduce methods --data-dir DATA --workers 2 --docs docs    # hours; the same command goes on
+hyperprune reproduce methods --from docs/records/methods.jsonl          # this text, from the records
+```
+
+<!-- methods: begin -->
+
+Not run yet.
+
+<!-- methods: end -->
 """
