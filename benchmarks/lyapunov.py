@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hyperprune.experiments.documents import fill_marked_part, marked_part
 from hyperprune.lyapunov import LyapunovIteration, lyapunov_spectrum
 
 LAYERS, BATCH, WARMUP, STEPS = 2, 2, 10, 35
@@ -34,7 +35,6 @@ SIZES = (100, 200, 400, 800, 1500)
 DTYPES = ("float32", "float64")
 PARTS = ("speed", "error", "generic", "memory", "scaling", "gpu")
 PLAIN_STEPS = {100: 20, 200: 10, 400: 3, 800: 2, 1500: 1}
-BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
 
 def network(hidden: int, dtype: torch.dtype, layers: int = LAYERS, device: str = "cpu") -> nn.LSTM:
@@ -425,6 +425,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="a picture of the cost against the hidden size")
     parser.add_argument("--memory-child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.docs:
+        marked_part(options.docs, "benchmark")  # a wrong page is told before the measuring
     if options.memory_child:
         memory_child(options.memory_child)
         return
@@ -448,9 +450,7 @@ def main() -> None:
     table = tables(results.figures)
     print(table)
     if options.docs:
-        text = options.docs.read_text()
-        start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-        options.docs.write_text(f"{text[:start]}\n\n{table}\n{text[end:]}")
+        fill_marked_part(options.docs, "benchmark", table.strip())
     if options.plot:
         plot(results.figures, options.plot)
 

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from hyperprune import __version__
+from hyperprune.experiments.documents import fill_marked_part, marked_part
 from hyperprune.optim import SNTASGD
 from hyperprune.sparsity import DynamicSparse, Method, SparseTraining, methods
 from hyperprune.sparsity.death import DEATHS
@@ -44,7 +45,6 @@ PARTS = ("step", "optimizer", "rest", "update", "sparselab")
 BATCH, STEPS = 20, 35
 SPARSITY = 0.67
 MEGA = 1e6
-BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
 OPTIMIZERS: Mapping[str, Callable[[Any], torch.optim.Optimizer]] = {
     "SGD": lambda p: torch.optim.SGD(p, 1.0),
@@ -444,6 +444,8 @@ def main() -> None:
     )
     parser.add_argument("--docs", type=Path, help="a Markdown file whose marked part gets the table")
     options = parser.parse_args()
+    if options.docs:
+        marked_part(options.docs, "benchmark")  # a wrong page is told before the measuring
     parts = set(options.parts.split(",")) - {"none"}
     if unknown := parts - set(PARTS):
         parser.error(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
@@ -468,9 +470,7 @@ def main() -> None:
     table = tables(results.figures)
     print(table)
     if options.docs:
-        text = options.docs.read_text()
-        start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-        options.docs.write_text(f"{text[:start]}\n\n{table}\n{text[end:]}")
+        fill_marked_part(options.docs, "benchmark", table.strip())
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class EpochRecord:
         spectrum_seconds: wall time of measuring the spectrum.
         density: live share of each prunable tensor, by parameter name.
         averaging: whether evaluation used averaged weights (SNT-ASGD after its trigger).
-        topology: None for a dense model, and in records from before it was kept.
+        topology: None for a dense model.
         at_sparsity: whether the network had reached its sparsity; a method that begins dense has not at
             first, and such an epoch is never a candidate's best.
         probes: what else was measured, by name; of recorded tables only, not part of a run's journal.
@@ -81,7 +81,7 @@ class EpochRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EpochRecord:
-        topology = data.get("topology")
+        topology = data["topology"]
         return cls(
             **{
                 **data,

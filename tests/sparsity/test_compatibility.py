@@ -150,21 +150,24 @@ def test_a_gradient_scaler_changes_nothing(mask_first: bool, explicit: bool) -> 
     assert_same(sparse.state_dict(), plain.sparse.state_dict())
 
 
-def test_a_step_that_the_scaler_skips_does_not_count_and_leaves_no_trace() -> None:
-    model = tiny()
-    optimizer = OPTIMIZERS["momentum"](model.parameters())
-    sparse = SparseTraining(
-        model, optimizer, methods.rigl(update_every=1), sparsity=0.6, total_steps=20, generator=seeded(7)
-    )
+@pytest.mark.parametrize(
+    "optimizer", ["momentum", "adam_fused"]
+)  # a fused one is called, and skips by itself
+@pytest.mark.parametrize("name", ["rigl", "selfish_rnn"])  # with dense gradients and without
+def test_a_step_that_the_scaler_skips_does_not_count_and_leaves_no_trace(name: str, optimizer: str) -> None:
+    run = Run(methods.get(name, update_every=1), optimizer=optimizer)
     scaler = torch.amp.GradScaler("cpu", init_scale=1e38)
-    before = copy.deepcopy(model.state_dict()), sparse.state_dict()
-    loss = loss_of(model, 0)
-    scaler.scale(loss * 1e6).backward()  # overflows
-    sparse.step(scaler)
+    before = copy.deepcopy(run.model.state_dict()), run.sparse.state_dict()
+    scaler.scale(loss_of(run.model, 0) * 1e6).backward()  # overflows
+    run.sparse.step(scaler)
     scaler.update()
-    assert sparse.num_steps == 0
-    assert_same(model.state_dict(), before[0])
-    assert_same(sparse.state_dict(), before[1])
+    assert run.sparse.num_steps == 0
+    assert_same(run.model.state_dict(), before[0])
+    assert_same(run.sparse.state_dict(), before[1])
+    run.optimizer.zero_grad()
+    scaler.scale(loss_of(run.model, 0) * 1e-30).backward()
+    run.sparse.step(scaler)
+    assert run.sparse.num_steps == 1
 
 
 def test_masking_gradients_that_still_carry_the_scale_is_an_error() -> None:

@@ -135,8 +135,13 @@ def test_methods_cannot_be_changed_after_they_are_made() -> None:
 
 
 def test_the_page_of_methods_is_the_one_that_the_code_makes() -> None:
-    # Rewrite it with: python -c "from hyperprune.sparsity import methods; print(methods.page(), end='')"
-    assert PAGE.read_text(encoding="utf-8") == methods.page()
+    # Rewrite it with: python -c "from hyperprune.sparsity import methods; print(methods.page(), end='')",
+    # hyperprune reproduce methods --from docs/records/methods.jsonl --docs docs
+    here, made = (
+        text.partition("<!-- methods: begin -->") for text in (PAGE.read_text("utf-8"), methods.page())
+    )
+    assert here[0] == made[0]
+    assert here[2].partition("<!-- methods: end -->")[1:] == made[2].partition("<!-- methods: end -->")[1:]
 
 
 def test_every_row_of_the_table_has_the_heads_number_of_cells() -> None:

@@ -462,6 +462,44 @@ def test_the_death_rate_never_rises_again_when_training_goes_on_past_its_plan() 
     assert set(rates[9:]) == {0.0}
 
 
+@pytest.mark.parametrize(
+    ("settings", "updated_after"),
+    [
+        ({"update_every": 3, "first_step": 6, "last_step": 13}, [6, 9, 12]),
+        ({"update_every": 4, "stop": 0.6}, [4, 8]),  # 12 of 20 steps is the first one beyond
+        ({"update_every": "2 epochs", "first_step": 15}, [20]),
+        ({"update_every": "epoch", "stop": 0.75}, [5, 10]),
+    ],
+)
+@pytest.mark.parametrize("growth", ["random", "gradient"])
+def test_updates_happen_when_the_settings_say(
+    settings: dict[str, Any], updated_after: list[int], growth: str
+) -> None:
+    run = Run(DynamicSparse(growth=growth, **settings), steps_per_epoch=STEPS_PER_EPOCH)
+    for _ in run.steps(20):
+        step = run.sparse.num_steps
+        if step not in updated_after and step + 1 not in updated_after and growth == "gradient":
+            assert not run.sparse._network.gradients  # nothing is taken that no update will use
+    assert [update.step for update in run.sparse.history()] == updated_after
+
+
+def test_history_of_many_updates_is_summed_up_without_losing_any() -> None:
+    run = Run(methods.deep_r(l1=0.1), total_steps=4000, optimizer="sgd").run(18)
+    history = run.sparse.history()
+    assert [update.step for update in history] == [
+        1,
+        5,
+        9,
+        13,
+        17,
+    ]  # a thousand records at most: every fourth
+    assert run.sparse.num_updates == 18
+    before_last = Run(methods.deep_r(l1=0.1), total_steps=4000, optimizer="sgd").run(17).sparse.turnover
+    assert sum(update.turnover for update in history) == pytest.approx(before_last)
+    every_step = Run(methods.deep_r(l1=0.1), total_steps=20, optimizer="sgd").run(17).sparse.history()
+    assert sum(update.num_killed for update in history) == sum(update.num_killed for update in every_step) > 0
+
+
 def test_history_tells_density_turnover_and_what_was_ever_live() -> None:
     run = Run(methods.set_(death_rate=0.4))
     ever = run.sparse.masks

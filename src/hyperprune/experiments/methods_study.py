@@ -8,8 +8,6 @@ minutes per cell, so orders can be compared, numbers cannot.
 
 from __future__ import annotations
 
-import math
-import statistics
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -184,42 +182,3 @@ def published() -> dict[str, tuple[float, float]]:
 def published_figures(table: str) -> dict[str, Any]:
     """A table of published.toml, by name."""
     return tomllib.loads((files("hyperprune.experiments") / "published.toml").read_text())[table]
-
-
-def to_markdown(records: Sequence[Record]) -> str:
-    """One row per method, sorted by the mean test perplexity at the lowest sparsity, the paper's beside it.
-
-    A cell is the mean over seeds, the half range in brackets where there are several, and the number of
-    seeds; "failed" where a seed failed.
-    """
-    paper = published()
-    sparsities = sorted({record["sparsity"] for record in records} - {0.0})
-    by_cell: dict[tuple[str, float], list[float]] = {}
-    for record in records:
-        value = math.inf if record["test"] is None else record["test"]
-        for sparsity in sparsities if record["method"] == DENSE.method else [record["sparsity"]]:
-            by_cell.setdefault((record["method"], sparsity), []).append(value)
-    names = sorted(
-        {record["method"] for record in records},
-        key=lambda name: statistics.mean(by_cell.get((name, sparsities[0]), [math.inf])),
-    )
-    lines = [
-        "| method | " + " | ".join(f"sparsity {sparsity:g}" for sparsity in sparsities) + " | paper, 0.67 |",
-        "|---|" + "---|" * (len(sparsities) + 1),
-    ]
-    for name in names:
-        cells = [_cell_text(by_cell.get((name, sparsity), [])) for sparsity in sparsities]
-        quoted = f"{paper[name][0]:.1f}" if name in paper else ""
-        lines.append(f"| `{name}` | " + " | ".join(cells) + f" | {quoted} |")
-    return "\n".join(lines)
-
-
-def _cell_text(values: Sequence[float]) -> str:
-    if not values:
-        return "not run"
-    if not all(math.isfinite(value) for value in values):
-        return "failed"
-    text = f"{statistics.mean(values):.1f}"
-    if len(values) > 1:
-        text += f" (±{(max(values) - min(values)) / 2:.1f})"
-    return f"{text}, n = {len(values)}"

@@ -277,10 +277,10 @@ def _no_table(path: Path, error: Exception) -> InputError:
 def _run_from(arrays: Mapping[str, np.ndarray], number: int, entry: Mapping[str, Any]) -> RecordedRun:
     measures = {name: arrays[f"{name}_{number}"] for name in _MEASURES}
     spectra_REC = arrays.get(f"spectrum_{number}")
-    at_sparsity_RE = arrays.get(f"at_sparsity_{number}", np.ones(measures["metric"].shape, dtype=bool))
+    at_sparsity_RE = arrays[f"at_sparsity_{number}"]
     if spectra_REC is not None:
         spectra_REC = spectra_REC.astype(np.float64)
-    averaging_RE = arrays.get(f"averaging_{number}", np.zeros(measures["metric"].shape, dtype=bool))
+    averaging_RE = arrays[f"averaging_{number}"]
     prefix, suffix = "probe_", f"_{number}"
     probes = {
         name.removeprefix(prefix).removesuffix(suffix): values
@@ -330,7 +330,7 @@ def _run_from(arrays: Mapping[str, np.ndarray], number: int, entry: Mapping[str,
         reference=rows[0],
         candidates=rows[1:],
         provenance=entry["provenance"],
-        test_metrics=tuple(entry.get("test_metrics", ())),
+        test_metrics=tuple(entry["test_metrics"]),
     )
 
 
@@ -366,7 +366,7 @@ def _check_run(folder: str | Path, state: RunState, first: RunState) -> None:
 
 def _shared(state: RunState) -> dict[str, Any]:
     shared = {name: state.identity[name] for name in _SHARED}
-    return shared | {"spectrum_state": state.identity["strategy"].get("spectrum_state", "hidden")}
+    return shared | {"spectrum_state": state.identity["strategy"]["spectrum_state"]}
 
 
 def _recorded(state: RunState) -> RecordedRun:

@@ -22,7 +22,8 @@ class DeepR(Method):
     """Sign-constrained random rewiring after every step.
 
     Attributes:
-        l1: strength α of the pull towards 0.
+        l1: strength α of the pull towards 0; each step takes lr·α off every live weight, so a learning rate
+            of 20 needs a far smaller one than 0.1 does.
         temperature: T of the random walk; each step adds noise of standard deviation sqrt(2·lr·T).
     """
 

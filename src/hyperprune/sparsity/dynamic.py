@@ -149,8 +149,11 @@ class DynamicRule(Rule):
         progress = clock.progress / method.decay_end
         return decayed(method.death_rate, method.final_death_rate, method.decay, progress)
 
-    def _stopped(self, clock: Clock) -> bool:
-        return self.settings.stop is not None and clock.progress >= self.settings.stop
+    def _stopped(self, clock: Clock, ahead: int = 0) -> bool:
+        """Whether updates are over, now or so many steps later."""
+        if self.settings.stop is None:
+            return False
+        return replace(clock, num_steps=clock.num_steps + ahead).progress >= self.settings.stop
 
     def due_after_step(self, clock: Clock) -> bool:
         return super().due_after_step(clock) and not self._stopped(clock)
@@ -160,10 +163,8 @@ class DynamicRule(Rule):
 
     def collects(self, clock: Clock) -> float | None:
         assert self.cadence is not None
-        if self._num_batches == 0 or self._stopped(clock):
-            return None
         ahead = self.cadence.steps_to_update(clock)
-        if ahead is None or ahead >= self._num_batches:
+        if ahead is None or ahead >= self._num_batches or self._stopped(clock, 1 + ahead):
             return None
         if self._growth.smoothed:
             return self._beta

@@ -35,7 +35,7 @@ from hyperprune.sparsity.parameters import num_gates, select_parameters
 # Per weight, with gradient, weight and state at 0, these leave all three at 0.
 _KEEP_ZEROS = tuple(
     getattr(torch.optim, name)
-    for name in ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "ASGD")
+    for name in ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "ASGD")
 )
 _FRESH: Mapping[str, Callable[[dict[str, Any]], float]] = {
     "sum": lambda group: group.get("initial_accumulator_value", 0.0),  # Adagrad

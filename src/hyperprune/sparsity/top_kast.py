@@ -24,7 +24,9 @@ class TopKAST(Method):
 
     Attributes:
         backward: share of all weights in the backward set beyond the forward one, in [0, 1].
-        penalty: L2 penalty on the forward set; on the rest of the backward set divided by the density.
+        penalty: L2 penalty on the forward set; on the rest of the backward set divided by the density. Each
+            step of SGD shrinks weights by lr·penalty, so a learning rate of 20 needs a far smaller one than
+            0.1 does.
         update_every: steps between choices of the sets, "epoch" or "3 epochs".
     """
 

@@ -153,8 +153,6 @@ class SparseTraining:
         self._masked = False
         self._rule.before_step(self._clock)
         stepped = self._step_optimizers(scaler)
-        if scaler is not None and scaler.is_enabled() and self._bad_gradient is not None:
-            stepped = False  # a fused optimizer skips the step by itself
         if stepped:
             self._clock.num_steps += 1
             if self._bad_gradient is not None:
@@ -203,9 +201,10 @@ class SparseTraining:
         """Step all optimizers; whether a step was taken and not skipped by the scaler."""
         num_stepped = 0
 
-        def count(*_: Any) -> None:
+        def count(optimizer: Optimizer, *_: Any) -> None:
             nonlocal num_stepped
-            num_stepped += 1
+            # A fused optimizer is called even so, told by this attribute, and skips the step by itself.
+            num_stepped += not getattr(optimizer, "found_inf", False)
 
         for optimizer in self._optimizers:
             if scaler is None:

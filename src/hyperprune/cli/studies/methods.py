@@ -4,33 +4,64 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hyperprune.cli.studies import common
+from hyperprune.errors import InputError
 
 ABOUT = "every pruning method on one language model (LSH paper, table 1)"
+_NAME = "methods"
+_PAGE, _RECORDS = "methods.md", "methods.jsonl"
 
 
 def add_parser(tables: Any) -> None:
     parser = common.add_study(
         tables,
-        "methods",
+        _NAME,
         about=ABOUT,
-        examples=("hyperprune reproduce methods --scale small --data-dir DATA --workers 2",),
+        examples=(
+            "hyperprune reproduce methods --data-dir DATA --workers 2 --docs docs",
+            "hyperprune reproduce methods --from docs/records/methods.jsonl",
+        ),
     )
     parser.add_argument("--method", action="append", metavar="NAME", help="only this method (repeatable)")
+    parser.add_argument(
+        "--from", type=Path, metavar="FILE", dest="source", help="train nothing: read such records"
+    )
+    parser.add_argument(
+        "--docs", type=Path, metavar="DIR", help=f"write records/{_RECORDS} and the results of {_PAGE} there"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from hyperprune.experiments.methods_study import SCALES, run_study, to_markdown
+    from hyperprune.experiments.cells import read_records, write_records
+    from hyperprune.experiments.documents import fill_marked_part, marked_part
+    from hyperprune.experiments.methods_study import SCALES, run_study
+    from hyperprune.experiments.methods_tables import to_page
 
     scale = common.scale_of(SCALES, options)
-    records = run_study(
-        replace(scale, seeds=common.seeds_of(options, scale.seeds)),
-        names=options.method or (),
-        data_dir=options.data_dir,
-        **common.running(options),
-    )
-    print(to_markdown(records))
+    scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
+    if options.docs is not None:
+        marked_part(options.docs / _PAGE, _NAME)  # a wrong folder is told before the hours of work
+    if options.source is not None:
+        _refuse_training_options(options)
+        records = read_records(common.existing(options.source))
+    else:
+        running = common.running(options)
+        records = run_study(scale, names=options.method or (), data_dir=options.data_dir, **running)
+    text = to_page(records, scale)
+    print(text)
+    if options.docs is not None:
+        write_records(options.docs / "records" / _RECORDS, records)
+        fill_marked_part(options.docs / _PAGE, _NAME, text)
     return 0
+
+
+def _refuse_training_options(options: argparse.Namespace) -> None:
+    for name in ("method", "workers", "out", "data_dir"):
+        if getattr(options, name) is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')} is for networks to train, got it with --from; leave one out"
+            )
