@@ -11,10 +11,7 @@ thread: the operations are too small for two to pay, and two cores train two net
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -29,6 +26,7 @@ from hyperprune.data.reber import ReberSettings, generate
 from hyperprune.data.strings import PaddedBatch, padded_batches
 from hyperprune.graphs import GraphPlan, layered
 from hyperprune.models.graph_classifier import GraphClassifier
+from shared import BEGIN, END, machine
 
 THESIS_SECONDS = {"rnn": 2172 / 15, "rnn_relu": 2048 / 15, "lstm": 2867 / 15, "gru": 3253 / 15}
 STRINGS, BATCH = 18_750, 128
@@ -37,18 +35,6 @@ PLANS = [
     for number in range(10)
     for family in ("barabasi_albert", "watts_strogatz")
 ]
-BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
-
-
-def machine() -> str:
-    """Hardware, date and versions in one line."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
-    return (
-        f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores; {datetime.date.today()}; "
-        f"Python {platform.python_version()}, torch {torch.__version__}"
-    )
 
 
 def epoch_of(by_length: bool) -> list[PaddedBatch]:

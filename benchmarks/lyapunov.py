@@ -12,10 +12,7 @@ Axes: B batch, H hidden, L layers, S = L·H.
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -28,13 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from hyperprune.lyapunov import LyapunovIteration, lyapunov_spectrum
+from shared import fill, machine
 
 LAYERS, BATCH, WARMUP, STEPS = 2, 2, 10, 35
 SIZES = (100, 200, 400, 800, 1500)
 DTYPES = ("float32", "float64")
 PARTS = ("speed", "error", "generic", "memory", "scaling", "gpu")
 PLAIN_STEPS = {100: 20, 200: 10, 400: 3, 800: 2, 1500: 1}
-BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
 
 def network(hidden: int, dtype: torch.dtype, layers: int = LAYERS, device: str = "cpu") -> nn.LSTM:
@@ -156,20 +153,6 @@ class Results:
             self._path.write_text(json.dumps(self.figures, indent=1, sort_keys=True) + "\n")
             print(f"{name}: {self.figures[name]} ({time.perf_counter() - start:.0f} s)", file=sys.stderr)
         return self.figures[name]
-
-
-def machine() -> str:
-    """Hardware, date and versions in one line."""
-    model = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1] for line in info.read_text().splitlines() if "model name" in line]
-        model = names[0].strip() if names else model
-    features = torch.backends.cpu.get_cpu_capability()
-    return (
-        f"{model}, {os.cpu_count()} cores ({features}); {datetime.date.today()}; Python "
-        f"{platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
-    )
 
 
 def measure_speed(results: Results, sizes: tuple[int, ...], dtypes: tuple[str, ...]) -> None:
@@ -448,9 +431,7 @@ def main() -> None:
     table = tables(results.figures)
     print(table)
     if options.docs:
-        text = options.docs.read_text()
-        start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-        options.docs.write_text(f"{text[:start]}\n\n{table}\n{text[end:]}")
+        fill(options.docs, table)
     if options.plot:
         plot(results.figures, options.plot)
 

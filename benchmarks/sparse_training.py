@@ -39,12 +39,12 @@ from hyperprune.optim import SNTASGD
 from hyperprune.sparsity import DynamicSparse, Method, SparseTraining, methods
 from hyperprune.sparsity.death import DEATHS
 from hyperprune.sparsity.growth import GROWTHS
+from shared import fill, processor
 
 PARTS = ("step", "optimizer", "rest", "update", "sparselab")
 BATCH, STEPS = 20, 35
 SPARSITY = 0.67
 MEGA = 1e6
-BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
 OPTIMIZERS: Mapping[str, Callable[[Any], torch.optim.Optimizer]] = {
     "SGD": lambda p: torch.optim.SGD(p, 1.0),
@@ -415,14 +415,9 @@ def where_measured(options: argparse.Namespace) -> str:
     if options.device != "cpu":
         hardware = torch.cuda.get_device_name(options.device)
     else:
-        info = Path("/proc/cpuinfo")
-        lines = info.read_text().splitlines() if info.exists() else []
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         threads = f"{options.threads} thread" + ("s" if options.threads > 1 else "")
         load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-        hardware = (
-            f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {threads}, load {load}"
-        )
+        hardware = f"{processor()}, {os.cpu_count()} cores, {threads}, load {load}"
     return (
         f"{hardware}; {datetime.date.today()}; hyperprune {__version__}, torch {torch.__version__}, Python "
         f"{platform.python_version()}; `{' '.join(['python', *sys.argv])}`"
@@ -468,9 +463,7 @@ def main() -> None:
     table = tables(results.figures)
     print(table)
     if options.docs:
-        text = options.docs.read_text()
-        start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-        options.docs.write_text(f"{text[:start]}\n\n{table}\n{text[end:]}")
+        fill(options.docs, table)
 
 
 if __name__ == "__main__":
