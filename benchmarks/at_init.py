@@ -9,10 +9,7 @@ of each the best. Memory is the peak of a process of its own: LSTM 2000, 400 inp
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -23,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from hyperprune import at_init
+from hyperprune.experiments.documents import fill_marked_part
+from shared import machine
 
-BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 CRITERIA: dict[str, at_init.Criterion] = {
     "SNIP": at_init.snip(),
     "Jacobian, plain, 1 step": at_init.jacobian_plain(horizon=1),
@@ -106,16 +104,6 @@ def _peak_memory() -> float:
     return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
 
 
-def machine() -> str:
-    """Hardware, date and versions in one line, and how busy the machine was."""
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next(line.split(":", 1)[1].strip() for line in info if "model name" in line)
-    return (
-        f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {datetime.date.today()}; Python "
-        f"{platform.python_version()}, torch {torch.__version__}"
-    )
-
-
 def tables(figures: dict[str, Any]) -> str:
     lines = []
     timed = figures.get("time")
@@ -178,9 +166,7 @@ def main() -> None:
     table = tables(figures)
     print(table)
     if options.docs:
-        text = options.docs.read_text()
-        start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-        options.docs.write_text(f"{text[:start]}\n\n{table}\n{text[end:]}")
+        fill_marked_part(options.docs, "benchmark", table.strip())
 
 
 if __name__ == "__main__":

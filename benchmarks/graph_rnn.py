@@ -11,10 +11,7 @@ thread: the operations are too small for two to pay, and two cores train two net
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -27,8 +24,10 @@ from torch.nn.utils import clip_grad_norm_
 
 from hyperprune.data.reber import ReberSettings, generate
 from hyperprune.data.strings import PaddedBatch, padded_batches
+from hyperprune.experiments.documents import fill_marked_part
 from hyperprune.graphs import GraphPlan, layered
 from hyperprune.models.graph_classifier import GraphClassifier
+from shared import machine
 
 THESIS_SECONDS = {"rnn": 2172 / 15, "rnn_relu": 2048 / 15, "lstm": 2867 / 15, "gru": 3253 / 15}
 STRINGS, BATCH = 18_750, 128
@@ -37,18 +36,6 @@ PLANS = [
     for number in range(10)
     for family in ("barabasi_albert", "watts_strogatz")
 ]
-BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
-
-
-def machine() -> str:
-    """Hardware, date and versions in one line."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
-    return (
-        f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores; {datetime.date.today()}; "
-        f"Python {platform.python_version()}, torch {torch.__version__}"
-    )
 
 
 def epoch_of(by_length: bool) -> list[PaddedBatch]:
@@ -157,9 +144,7 @@ def main() -> None:
     text = table(figures)
     print(text)
     if options.docs:
-        page = options.docs.read_text()
-        start, end = page.index(BEGIN) + len(BEGIN), page.index(END)
-        options.docs.write_text(f"{page[:start]}\n\n{text}\n{page[end:]}")
+        fill_marked_part(options.docs, "benchmark", text.strip())
 
 
 if __name__ == "__main__":

@@ -12,10 +12,7 @@ Axes: B batch, H hidden, L layers, S = L·H.
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -29,6 +26,7 @@ from torch import Tensor, nn
 
 from hyperprune.experiments.documents import fill_marked_part, marked_part
 from hyperprune.lyapunov import LyapunovIteration, lyapunov_spectrum
+from shared import machine
 
 LAYERS, BATCH, WARMUP, STEPS = 2, 2, 10, 35
 SIZES = (100, 200, 400, 800, 1500)
@@ -156,20 +154,6 @@ class Results:
             self._path.write_text(json.dumps(self.figures, indent=1, sort_keys=True) + "\n")
             print(f"{name}: {self.figures[name]} ({time.perf_counter() - start:.0f} s)", file=sys.stderr)
         return self.figures[name]
-
-
-def machine() -> str:
-    """Hardware, date and versions in one line."""
-    model = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1] for line in info.read_text().splitlines() if "model name" in line]
-        model = names[0].strip() if names else model
-    features = torch.backends.cpu.get_cpu_capability()
-    return (
-        f"{model}, {os.cpu_count()} cores ({features}); {datetime.date.today()}; Python "
-        f"{platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
-    )
 
 
 def measure_speed(results: Results, sizes: tuple[int, ...], dtypes: tuple[str, ...]) -> None:

@@ -40,6 +40,7 @@ from hyperprune.optim import SNTASGD
 from hyperprune.sparsity import DynamicSparse, Method, SparseTraining, methods
 from hyperprune.sparsity.death import DEATHS
 from hyperprune.sparsity.growth import GROWTHS
+from shared import processor
 
 PARTS = ("step", "optimizer", "rest", "update", "sparselab")
 BATCH, STEPS = 20, 35
@@ -415,14 +416,9 @@ def where_measured(options: argparse.Namespace) -> str:
     if options.device != "cpu":
         hardware = torch.cuda.get_device_name(options.device)
     else:
-        info = Path("/proc/cpuinfo")
-        lines = info.read_text().splitlines() if info.exists() else []
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         threads = f"{options.threads} thread" + ("s" if options.threads > 1 else "")
         load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-        hardware = (
-            f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {threads}, load {load}"
-        )
+        hardware = f"{processor()}, {os.cpu_count()} cores, {threads}, load {load}"
     return (
         f"{hardware}; {datetime.date.today()}; hyperprune {__version__}, torch {torch.__version__}, Python "
         f"{platform.python_version()}; `{' '.join(['python', *sys.argv])}`"

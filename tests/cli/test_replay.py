@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hyperprune.cli.main import main
+from hyperprune.hypersearch.table import load_table
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
@@ -63,6 +64,41 @@ def test_replay_shows_each_strategy_with_each_signal_and_draws_them(table, tmp_p
     assert all(len(line) <= 100 for line in output.splitlines()[:-1])
 
 
+def test_a_search_records_a_table_by_training_the_eliminated_on_and_its_result_stays(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    command = ["search", TASK, "--workers", "1", "--json", "--out"]
+    assert main([*command, "plain"]) == 0
+    plain = _last_line(capsys)
+    assert main([*command, "recorded", "--record", "tiny.npz"]) == 0
+    recorded = _last_line(capsys)
+    assert recorded["table"] == "tiny.npz"
+    assert (recorded["best"]["metric"], recorded["epochs_spent"]) == (
+        plain["best"]["metric"],
+        plain["epochs_spent"],
+    )
+    rows = load_table("tiny.npz").runs[0]
+    assert len(rows.configurations) == len(plain["candidates"]) > 4  # inserted ones too
+    assert {len(epochs) for epochs in rows.candidates} == {1 + 5}
+
+
+def test_without_names_a_replay_takes_every_strategy_that_the_table_serves(table, capsys):
+    assert main(["replay", str(table), "--proposer", "random", "--repeats", "3", "--json"]) == 0
+    told = _last_line(capsys)
+    signals = ("spectrum", "loss", "blend")
+    assert [(row["strategy"], row["signal"]) for row in told["results"]] == [
+        *(("lsh", signal) for signal in signals),
+        *(("successive_halving", signal) for signal in signals),
+        *(("hyperband", signal) for signal in signals),
+        ("full", None),
+    ]
+    assert main(["replay", str(table), "--first-epochs", "5", "--repeats", "3", "--json"]) == 0
+    output = capsys.readouterr().out
+    assert "lsh is left out: final_epochs must be at least" in output
+    assert [row["strategy"] for row in json.loads(output.splitlines()[-1])["results"]] == ["full"]
+
+
 def test_a_search_takes_every_strategy_of_the_list(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for strategy, created in (("successive_halving", 4), ("hyperband", 5), ("full", 4), ("random", 4)):
@@ -91,7 +127,12 @@ def test_a_search_takes_every_strategy_of_the_list(tmp_path, monkeypatch, capsys
         (["replay", "TABLE", "--strategy", "lhs"], "unknown strategy 'lhs'; did you mean 'lsh'"),
         (["replay", "TABLE", "--signal", "spectre"], "unknown signal 'spectre'; did you mean 'spectrum'"),
         (["replay", "TABLE", "--repeats", "0"], "repeats must be at least 1, got 0"),
-        (["replay", "TABLE", "--eta", "3"], "eta means nothing to the strategies lsh, full"),
+        (
+            ["replay", "TABLE", "--strategy", "lsh", "--strategy", "full", "--eta", "3"],
+            "eta means nothing to the strategies lsh, full",
+        ),
+        (["search", TASK, "--record", "t.npz", "--audit", "1"], "--record audits all of the eliminated"),
+        (["search", TASK, "--record", "."], "--record must be a file"),
         (["replay", "TABLE", "--strategy", "full", "--eta", "3"], "eta means nothing to the strategy full"),
         (["replay", "TABLE", "--strategy", "full", "--candidates", "20"], "table has 8 rows"),
         (["replay", "TABLE", "--final-epochs", "4"], "must have the table's final_epochs, 5"),

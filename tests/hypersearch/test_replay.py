@@ -349,7 +349,7 @@ def test_a_damaged_table_is_refused_on_loading(tmp_path, recorded):
 def test_a_run_that_eliminated_or_has_not_ended_or_is_another_makes_no_table(recorded, tmp_path):
     _, folder, _, _ = recorded
     hp.search(TinyTask(), replace(LSH, candidates=3), folder=tmp_path / "lsh", seed=0)
-    with pytest.raises(InputError, match=r"eliminated 1 \(c0.*search with --strategy full"):
+    with pytest.raises(InputError, match=r"stopped 1 \(c0.*with --record, .*search with --strategy full"):
         record_table([tmp_path / "lsh"])
     short = hp.Full(candidates=2, final_epochs=1)
     hp.search(TinyTask(), short, folder=tmp_path / "short", seed=0, sparsity=0.4)

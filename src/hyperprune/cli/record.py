@@ -51,12 +51,13 @@ def run(options: argparse.Namespace) -> int:
         if options.strategy not in (None, "full", "random"):
             raise InputError(
                 "a table needs every candidate trained to the end, and --strategy "
-                f"{options.strategy} eliminates some; leave it out"
+                f"{options.strategy} eliminates some; leave it out, or use 'hyperprune search --record'"
             )
         options.strategy = options.strategy or "full"
         name = options.task or shared.DEFAULT_TASK
         options.out = options.out or Path(f"{shared.default_folder(name)}-record")
-        code = search.run(argparse.Namespace(**{**vars(options), "json": options.json and options.plan}))
+        changed = {"json": options.json and options.plan, "record": None}
+        code = search.run(argparse.Namespace(**{**vars(options), **changed}))
         if code or options.plan:
             return code
         options.runs = [options.out]

@@ -22,6 +22,9 @@ _NUMBERS = (
     *("proposer", "history", "spectrum_dims"),
 )
 
+_STRATEGIES = ("lsh", "successive_halving", "hyperband", "full")  # a replay of random is one of full
+_SIGNALS = ("spectrum", "loss", "blend")
+
 
 def add_parser(commands: Any) -> None:
     parser = shared.add_parser(
@@ -35,9 +38,11 @@ def add_parser(commands: Any) -> None:
         ),
     )
     parser.add_argument("table", type=Path, metavar="TABLE", help="what 'hyperprune record' wrote")
-    parser.add_argument("--strategy", action="append", metavar="NAME", help="may be repeated (lsh and full)")
     parser.add_argument(
-        "--signal", action="append", metavar="NAME", help="may be repeated (spectrum and loss)"
+        "--strategy", action="append", metavar="NAME", help="may be repeated (every one the table can serve)"
+    )
+    parser.add_argument(
+        "--signal", action="append", metavar="NAME", help="may be repeated (spectrum, loss and blend)"
     )
     parser.add_argument("--repeats", type=int, default=1000, metavar="N", help="searches of each (1000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (0)")
@@ -96,13 +101,12 @@ def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Stra
     from dataclasses import fields
 
     from hyperprune.errors import unknown_name
+    from hyperprune.hypersearch.replay import check
     from hyperprune.hypersearch.signals import get_signal
     from hyperprune.hypersearch.strategies import STRATEGIES
 
-    names = list(dict.fromkeys(options.strategy or ("lsh", "full")))
-    signals = list(
-        dict.fromkeys(options.signal or (("spectrum", "loss") if table.has_spectra else ("loss",)))
-    )
+    names = list(dict.fromkeys(options.strategy or _STRATEGIES))
+    signals = list(dict.fromkeys(options.signal or (_SIGNALS if table.has_spectra else ("loss",))))
     for signal in signals:
         get_signal(signal)
     chosen = shared.given(options, _NUMBERS)
@@ -113,7 +117,7 @@ def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Stra
         "final_epochs": table.final_epochs,
     }
     unused = set(chosen)
-    strategies = []
+    strategies, refusal = list["Strategy"](), None
     for name in names:
         if name not in STRATEGIES:
             raise unknown_name("strategy", name, STRATEGIES)
@@ -121,10 +125,18 @@ def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Stra
         known = {field.name for field in fields(kind) if field.init}
         unused -= known
         settings = {key: value for key, value in {**defaults, **chosen}.items() if key in known}
-        for signal in signals:
-            strategies.append(kind(**settings, signal=signal))
-            if not kind.uses_signal:
-                break
+        try:
+            made = [kind(**settings, signal=signal) for signal in signals]
+            check(table, made[0])
+        except InputError as error:
+            if options.strategy:
+                raise
+            refusal = error
+            print(f"{name} is left out: {error}")
+            continue
+        strategies += made if kind.uses_signal else made[:1]
+    if not strategies and refusal is not None:
+        raise refusal
     if unused:
         raise InputError(
             f"{sorted(unused)[0]} means nothing to the {'strategy' if len(names) == 1 else 'strategies'} "

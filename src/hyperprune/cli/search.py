@@ -39,10 +39,17 @@ def add_parser(commands: Any) -> None:
             "hyperprune search --signal loss --reference runs/pydoc --out runs/by-loss",
             "hyperprune search --space wide --candidates 24 --audit 4 --out runs/wide",
             "hyperprune search ptb --executor ray --ray-address auto --device cuda --gpus-per-candidate 0.25",
+            "hyperprune search --record pydoc.npz",
             "hyperprune search --plan",
         ),
     )
     add_options(parser)
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="TABLE",
+        help="train all of the eliminated to the end afterwards, and write a table for 'hyperprune replay'",
+    )
     parser.set_defaults(run=run)
 
 
@@ -116,6 +123,8 @@ def run(options: argparse.Namespace) -> int:
     task = shared.load_task(name, config, options.data_dir)
     strategy = _strategy(task.search_defaults, config.get("search", {}), options)
     space = _space(config.get("space", {}), options.space)
+    if options.record is not None:
+        checked["audit"] = _audit_of_all(strategy, space, checked["audit"], options.record)
     if options.plan:
         return _print_plan(task, strategy, space, checked, as_json=options.json)
 
@@ -123,7 +132,8 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune.hypersearch.search import search
     from hyperprune.hypersearch.strategies import planned_epochs
 
-    planned = planned_epochs(strategy) + strategy.final_epochs  # the dense reference's are the last ones
+    planned = planned_epochs(strategy) + _audited_epochs(strategy, checked["audit"])
+    planned += strategy.final_epochs  # the dense reference's
     with Progress(planned, folder) as progress:
         result = search(
             task,
@@ -134,11 +144,41 @@ def run(options: argparse.Namespace) -> int:
             observer=progress,
             **checked,
         )
-    print_result(result, as_json=options.json)
+    if options.record is not None:
+        from hyperprune.hypersearch.table import record_table
+
+        record_table([folder]).save(options.record)
+    print_result(result, as_json=options.json, recorded=options.record)
     return 0
 
 
-def print_result(result: SearchResult, *, as_json: bool) -> None:
+def _audited_epochs(strategy: Strategy, audit: int) -> int:
+    """Epochs of an audit; of one that draws some, the mean over the draws."""
+    from hyperprune.hypersearch.audit import num_eliminated
+    from hyperprune.hypersearch.strategies import planned_epochs
+
+    left = strategy.created * strategy.final_epochs - planned_epochs(strategy)
+    return round(left * audit / max(1, num_eliminated(strategy)))
+
+
+def _audit_of_all(strategy: Strategy, space: Space, audit: int, table: Path) -> int:
+    """How many candidates to train on so that the run makes a table; refused before anything is trained."""
+    from hyperprune.errors import InputError
+    from hyperprune.hypersearch.audit import num_eliminated
+
+    if audit:
+        raise InputError(f"--record audits all of the eliminated, got --audit {audit} too; leave it out")
+    if space.sparsity is not None:
+        raise InputError(
+            "a table is of one sparsity, and the space searches it; leave --record out, or sparsity out of "
+            "[space]"
+        )
+    if table.is_dir():
+        raise InputError(f"--record must be a file that can be written, and {table} is a folder")
+    return num_eliminated(strategy)
+
+
+def print_result(result: SearchResult, *, as_json: bool, recorded: Path | None = None) -> None:
     """Write the report, and print the table, where everything lies, and, if asked for, the JSON object."""
     from hyperprune.report import summary_json, text_table, write_report
 
@@ -147,8 +187,11 @@ def print_result(result: SearchResult, *, as_json: bool) -> None:
     print(text_table(result.record))
     print(f"weights: {result.checkpoint}")
     print(f"report:  {report}")
+    if recorded is not None:
+        print(f"table:   {recorded}")
     if as_json:
-        print(json.dumps(summary_json(result.record, folder=result.folder, report=report)))
+        summary = summary_json(result.record, folder=result.folder, report=report)
+        print(json.dumps(summary if recorded is None else {**summary, "table": str(recorded)}))
 
 
 def _strategy(

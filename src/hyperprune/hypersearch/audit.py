@@ -25,12 +25,17 @@ def check_audit(strategy: Strategy, count: int) -> None:
     """
     if count < 0:
         raise InputError(f"audit must be at least 0, got {count}")
-    eliminated = sum(planned.entrants - planned.kept for planned in strategy.plan())
+    eliminated = num_eliminated(strategy)
     if count > eliminated:
         raise InputError(
             f"audit must be at most the number of eliminated candidates, {eliminated} with the strategy "
             f"{strategy.name!r}, got {count}; lower it"
         )
+
+
+def num_eliminated(strategy: Strategy) -> int:
+    """How many candidates the strategy will eliminate, if none fails."""
+    return sum(planned.entrants - planned.kept for planned in strategy.plan())
 
 
 def chosen(state: RunState, count: int) -> tuple[str, ...]:

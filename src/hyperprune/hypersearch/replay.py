@@ -80,7 +80,7 @@ def replay(table: CandidateTable, strategy: Strategy, *, repeats: int = 1000, se
         raise InputError(f"repeats must be at least 1, got {repeats}; 1000 gives a distribution")
     regrets, relatives, epochs, picks = [], [], [], []
     runs = [_Rows(table, number) for number in range(len(table.runs))]
-    _check(table, strategy)
+    check(table, strategy)
     for number in range(repeats):
         rows = runs[number % len(runs)]
         state = _search(rows, strategy, derive_seed(seed, "replay", number))
@@ -110,7 +110,7 @@ def replay_once(table: CandidateTable, strategy: Strategy, *, seed: int, run: in
         seed: of the proposers, used as a live search's.
         run: which of the table's runs.
     """
-    _check(table, strategy)
+    check(table, strategy)
     return _search(_Rows(table, run), strategy, seed).to_record()
 
 
@@ -300,7 +300,12 @@ def _search(rows: _Rows, strategy: Strategy, seed: int) -> RunState:
     return state
 
 
-def _check(table: CandidateTable, strategy: Strategy) -> None:
+def check(table: CandidateTable, strategy: Strategy) -> None:
+    """Whether the table can serve the strategy.
+
+    Raises:
+        InputError: it lacks the rows, epochs or spectra.
+    """
     if strategy.final_epochs != table.final_epochs:
         raise InputError(
             f"a replay must have the table's final_epochs, {table.final_epochs}, which its schedules span; "

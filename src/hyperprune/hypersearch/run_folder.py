@@ -30,7 +30,7 @@ _JOURNAL = "journal.jsonl"
 _STATUS = "status.json"
 _LOCK = ".hyperprune.lock"
 _LOCK_TRIES = 10
-_SECONDS_BETWEEN_STATUS = 1.0  # while nothing but an epoch has ended
+_SECONDS_BETWEEN_STATUS = 1.0  # while nothing but epochs and segments end
 _WRITTEN_HERE = (  # the journal last: while it is there, the folder is known as a run
     _STATUS,
     "candidates",
@@ -92,7 +92,7 @@ class RunFolder:
         self.path = path
         self.notes: list[str] = []
         self.in_training: dict[str, int] = {}
-        self._status_due = 0.0
+        self._status_due, self._status_is_old = 0.0, False
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._refuse_strangers()
@@ -173,16 +173,26 @@ class RunFolder:
             )
 
     def record(self, event: Event) -> None:
-        """Append an event to the journal, apply it, and refresh the status."""
+        """Append an event to the journal, apply it, and refresh the status.
+
+        With hundreds of workers segments end faster than a status could be ranked and written: it tells of
+        them now and then, and at the latest when the folder is closed.
+        """
         self._journal.append(event)
         self.state.apply(event)
         if event["event"] == "segment":
             self.in_training.pop(event["key"], None)
-        self._write_status()
+            self._refresh_status()
+        else:
+            self._write_status()
 
     def note_epoch(self, key: str, epoch: int) -> None:
         """Let the status tell, now and then, how far a running segment is."""
         self.in_training[key] = epoch
+        self._refresh_status()
+
+    def _refresh_status(self) -> None:
+        self._status_is_old = True
         if time.monotonic() >= self._status_due:
             self._write_status()
 
@@ -213,7 +223,7 @@ class RunFolder:
             "reference": {"epochs": state.epochs_trained("dense"), "metric": state.reference.metric},
             "best": None if best is None else {"key": best.key, "label": best.label, "metric": best.metric},
         }
-        self._status_due = time.monotonic() + _SECONDS_BETWEEN_STATUS
+        self._status_due, self._status_is_old = time.monotonic() + _SECONDS_BETWEEN_STATUS, False
         write_atomically(self.path / _STATUS, json.dumps(status, indent=1).encode())
 
     def candidate_folder(self, key: str) -> Path:
@@ -222,7 +232,12 @@ class RunFolder:
     def close(self) -> None:
         """Release the folder."""
         self._journal.close()
-        self._lock.close()
+        try:
+            if self._status_is_old:
+                self.in_training.clear()
+                self._write_status()
+        finally:
+            self._lock.close()
 
     def __enter__(self) -> RunFolder:
         return self

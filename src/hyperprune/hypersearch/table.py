@@ -189,14 +189,15 @@ class CandidateTable:
 
 
 def record_table(folders: Sequence[str | Path]) -> CandidateTable:
-    """The table of finished runs that eliminated nobody.
+    """The table of finished runs whose candidates were all trained to the end, the eliminated by an audit.
 
     Args:
         folders: run folders of the same task, sparsity and threads, each of another seed. Failed candidates
             are left out.
 
     Raises:
-        InputError: a run is not finished, eliminated candidates, or differs from the first one.
+        InputError: a run is not finished, has candidates that it did not train to the end, or differs from
+            the first one.
     """
     if not folders:
         raise InputError("a table must be made from at least one run, got none")
@@ -346,11 +347,16 @@ def _check_run(folder: str | Path, state: RunState, first: RunState) -> None:
             f"a table's schedules must span its epochs, and {folder} was extended by final epochs; record a "
             "run that was not"
         )
-    eliminated = [key for key, item in state.candidates.items() if item.outcome == "eliminated"]
-    if eliminated:
+    stopped = [
+        key
+        for key, item in state.candidates.items()
+        if item.outcome == "eliminated" and state.epochs_trained(key) < state.final_epochs
+    ]
+    if stopped:
         raise InputError(
-            f"a table is made from runs that trained every candidate to the end, and {folder} eliminated "
-            f"{len(eliminated)} ({eliminated[0]}, …); search with --strategy full"
+            f"a table is made from runs that trained every candidate to the end, and {folder} stopped "
+            f"{len(stopped)} ({stopped[0]}, …); give its command again with --record, which trains them on, "
+            "or search with --strategy full"
         )
     here, there = _shared(state), _shared(first)
     final = state.header["strategy"]["final_epochs"], first.header["strategy"]["final_epochs"]
@@ -370,7 +376,7 @@ def _shared(state: RunState) -> dict[str, Any]:
 
 
 def _recorded(state: RunState) -> RecordedRun:
-    trained = [item for item in state.candidates.values() if item.outcome == "finalist"]
+    trained = [item for item in state.candidates.values() if item.outcome != "failed"]
     return RecordedRun(
         seed=state.header["seed"],
         configurations=tuple(Configuration.from_json(item.configuration) for item in trained),
