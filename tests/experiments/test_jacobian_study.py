@@ -93,7 +93,7 @@ def test_tables_and_pictures_come_from_committed_records_alone(records, tmp_path
     assert "3.09 ± 0.31" in text
     assert text.count("not run") > 10
     assert len(list(tmp_path.glob("at-init-*.png"))) == 4
-    assert len(draw(records[:1], TINY, tmp_path / "few")) >= 1
+    assert draw(records[:1], TINY, tmp_path / "few") == []  # one dense network is in no picture
 
 
 def record(criterion, seed, error, **more):

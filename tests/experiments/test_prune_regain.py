@@ -227,6 +227,7 @@ CONFIG = "[model]\nhidden_size = 5\nembedding_size = 4\n[strings]\n" + "".join(
 COMMAND = [
     *("reproduce", "prune-regain", "--config", "tiny.toml", "--cell", "rnn", "--part", "input"),
     *("--percent", "90", "--base-epochs", "1", "--retrain-epochs", "1", "--workers", "1"),
+    *("--seeds", "1"),
 ]
 
 

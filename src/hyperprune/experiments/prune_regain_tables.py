@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hyperprune.experiments.cells import Record
+from hyperprune.experiments.cells import Record, made_by
 from hyperprune.hypersearch.ranks import mean_ranks
 from hyperprune.rng import derive_seed
 
@@ -322,7 +322,7 @@ def to_markdown(records: Sequence[Record], tolerance: float = TOLERANCE) -> str:
 
 
 def to_page(records: Sequence[Record]) -> str:
-    """What the study's page of the documentation shows of records: pictures, then the tables."""
+    """What the study's page of the documentation shows of records: their making, pictures, tables."""
     pictures = [
         (
             "regain",
@@ -336,4 +336,4 @@ def to_page(records: Sequence[Record]) -> str:
         ("distance", "Each point is one pruned network; those of equal epochs stand a little apart."),
     ]
     images = [f"![{text}](pictures/prune-regain-{name}.png)\n\n{text}" for name, text in pictures]
-    return "\n\n".join([*images, to_markdown(records)])
+    return "\n\n".join([made_by(records), *images, to_markdown(records)])
