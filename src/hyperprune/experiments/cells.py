@@ -13,7 +13,7 @@ import platform
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -132,19 +132,6 @@ def commit_of_source() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return found.stdout.strip() or "unknown"
-
-
-def made_by(records: Sequence[Record]) -> str:
-    """How records were made, in one sentence: command, commit, dates, machine, torch; all that occur."""
-
-    def every(name: str) -> str:
-        return ", ".join(sorted({record["provenance"][name] for record in records}))
-
-    commands = " and ".join(f"`{text}`" for text in sorted({r["provenance"]["command"] for r in records}))
-    return (
-        f"Made by {commands}, {every('date')}, commit {every('commit')}, {every('machine')}, "
-        f"torch {every('torch')}."
-    )
 
 
 def read_records(path: Path) -> list[Record]:

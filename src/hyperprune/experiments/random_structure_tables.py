@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from hyperprune.experiments.cells import Record
+from hyperprune.experiments.documents import page_text
 from hyperprune.experiments.random_structure_prediction import (
     FEATURE_SETS,
     FEWEST,
@@ -208,6 +209,18 @@ def to_markdown(outcomes: Sequence[Outcome], *, source: str) -> str:
     else:
         blocks.append(f"Fewer than {FEWEST} networks of each cell: nothing is predicted.")
     return "\n\n".join(blocks)
+
+
+def to_page(records: Sequence[Record], tables: str) -> str:
+    """What the study's page of the documentation shows: the records' making, pictures, `to_markdown`."""
+    pictures = {
+        "random-structure-accuracy": "Test accuracy of every network, by the family of its graph; lines are "
+        "means.",
+        "random-structure-correlation": "Correlation of each property with test accuracy: dots and their "
+        "95 % intervals are ours, crosses the thesis's.",
+        "random-structure-nodes": "Test accuracy against the number of nodes.",
+    }
+    return page_text(records, pictures, tables)
 
 
 def describe(records: Sequence[Record]) -> str:
