@@ -1,7 +1,6 @@
 """The Jacobian paper's study: its cells, one of each kind run, its tables from records."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -81,18 +80,20 @@ def test_a_study_goes_on_where_it_stopped(records, tmp_path):
 
 def test_tables_and_pictures_come_from_committed_records_alone(records, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(SCALES, "tiny", TINY)
-    kept, page = tmp_path / "jacobian.jsonl", tmp_path / "page.md"
+    kept, page = tmp_path / "jacobian.jsonl", tmp_path / "docs" / "at_init.md"
     write_records(kept, compact(records))
-    page.write_text("before\n<!-- study: begin -->\n<!-- study: end -->\nafter\n")
-    arguments = ["--scale", "tiny", "--from", str(kept), "--docs", str(page), "--pictures", str(tmp_path)]
+    page.parent.mkdir()
+    page.write_text("before\n<!-- jacobian: begin -->\n<!-- jacobian: end -->\nafter\n")
+    arguments = ["--scale", "tiny", "--from", str(kept), "--docs", str(page.parent)]
     assert main(["reproduce", "jacobian", *arguments]) == 0
+    assert read_records(page.parent / "records" / "jacobian.jsonl") == compact(records)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "| Jacobian spectrum (the paper's) |" in text
     assert "3.09 ± 0.31" in text
     assert text.count("not run") > 10
-    assert len(list(tmp_path.glob("at-init-*.png"))) == 4
+    assert len(list(tmp_path.glob("docs/pictures/at-init-*.png"))) == 4
     assert draw(records[:1], TINY, tmp_path / "few") == []  # one dense network is in no picture
 
 
@@ -118,7 +119,6 @@ def test_means_deviations_counts_and_failures_are_shown():
 
 
 def test_the_predictors_are_ranked_by_spearman():
-    assert jacobian_tables.spearman([1, 2, 3, 4], [10, 20, 30, 25]) == pytest.approx(0.8)
     before = [{"norm": n, "score": 0.5, "mean": -n, "distance": -n} for n in (1.0, 2.0, 3.0)]
     found = [record("snip", seed, 10.0 - seed, before=before[seed]) for seed in range(3)]
     row = jacobian_tables.prediction_table(found, TINY).splitlines()[2]
@@ -172,9 +172,3 @@ def test_wrong_arguments_exit_with_2(tmp_path, monkeypatch, capsys, arguments, m
     assert main(["reproduce", "jacobian", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_records_of_the_command_are_read_back(records, tmp_path):
-    path = Path(tmp_path) / "kept.jsonl"
-    write_records(path, compact(records))
-    assert [record["key"] for record in read_records(path)] == sorted(record["key"] for record in records)
