@@ -21,7 +21,9 @@ from hyperprune.experiments.jacobian_study import (
     run_study,
 )
 
-TINY = Scale(task="digits", units=(4, 6), side_units=4, epochs=1, seeds=(0,))
+TINY = Scale(
+    task="digits", units=(4, 6), side_units=4, epochs=1, seeds=(0,), predicted=("magnitude", "synflow")
+)
 
 
 def test_no_cell_is_trained_twice_and_dense_networks_have_no_sparsity():

@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperprune.experiments.cells import Record
 from hyperprune.experiments.documents import page_text
-from hyperprune.experiments.jacobian_study import L2, MAIN, PREDICTED, WELL_SCALED, Scale, published
+from hyperprune.experiments.jacobian_study import L2, MAIN, WELL_SCALED, Scale, published
 from hyperprune.hypersearch.ranks import spearman
 
 NAMES = {
@@ -344,6 +344,5 @@ def to_page(records: Sequence[Record], scale: Scale) -> str:
 
 _PREDICTION = (
     "Spearman's rank correlation of a figure of the pruned, untrained network with its accuracy after "
-    "training, over masks of random, Jacobian (by γ, plain), "
-    f"{', '.join(PREDICTED)} and all seeds; +1 would be a perfect prediction.\n\n"
+    "training, over the masks of all criteria and seeds; +1 would be a perfect prediction.\n\n"
 )

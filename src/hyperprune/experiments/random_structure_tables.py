@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -266,4 +267,4 @@ def _interval(value: float, low: float, high: float, *, digits: int = 2) -> str:
 
 def _minus(text: str) -> str:
     """A minus sign before numbers, a hyphen left in words and table rules."""
-    return text.replace(" -0", " −0").replace("(-", "(−").replace(" -1", " −1").replace(" -2", " −2")
+    return re.sub(r"(?<=[ (])-(?=\d)", "−", text)
