@@ -131,6 +131,7 @@ def test_the_largest_gate_counts_input_and_recurrent_weights_together():
     gates = [["rnn.weight_ih_l0", "r", 1, 9], ["rnn.weight_ih_l0", "z", 2, 9]]
     gates += [["rnn.weight_hh_l0", "r", 5, 9], ["rnn.weight_hh_l0", "z", 0, 9]]
     assert jacobian_tables._largest_gate({"kept": {"gates": gates}}) == 0.75
+    assert jacobian_tables._recurrent({"kept": {"gates": gates}}) == 5 / 18
 
 
 def test_the_papers_figures_are_those_of_rows_that_exist():

@@ -278,11 +278,12 @@ def findings(records: Sequence[Record], scale: Scale) -> str:
             )
     for criterion in ("snip", "grasp"):
         cells = errors.cells(criterion, units=scale.figure_units, start="normal", sparsity=0.95, cell="gru")
-        shares = [_largest_gate(record) for record in cells if record.get("kept")]
-        if shares:
+        kept = [record for record in cells if record.get("kept")]
+        if kept:
+            gate, recurrent = (statistics.mean(map(share, kept)) for share in (_largest_gate, _recurrent))
             lines.append(
-                f"- unnormalised {NAMES[criterion].split(',')[0]} keeps {statistics.mean(shares):.0%} of its "
-                "weights in one gate (a third would be even)"
+                f"- unnormalised {NAMES[criterion].split(',')[0]} keeps {gate:.0%} of its weights in one "
+                f"gate (a third would be even), and {recurrent:.1%} of the recurrent weights (5 % would be)"
             )
     return "\n".join(lines)
 
@@ -306,6 +307,12 @@ def _largest_gate(record: Record) -> float:
     for _, gate, live, _ in record["kept"]["gates"]:
         gates[gate] = gates.get(gate, 0) + live
     return max(gates.values()) / max(1, sum(gates.values()))
+
+
+def _recurrent(record: Record) -> float:
+    """The share of the recurrent weights that is kept."""
+    rows = [(live, total) for tensor, _, live, total in record["kept"]["gates"] if "_ih" not in tensor]
+    return sum(live for live, _ in rows) / sum(total for _, total in rows)
 
 
 def report(records: Sequence[Record], scale: Scale) -> str:
