@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hyperprune.errors import InputError, WorkerError
-from hyperprune.experiments.cells import read_records, run_cells
+from hyperprune.experiments.cells import commit_of_source, read_records, run_cells
 
 CELLS = {"one": 1, "two": 2, "three": 3}
 
@@ -40,6 +40,7 @@ def test_each_cell_ends_in_one_record_with_its_provenance(tmp_path, workers):
     assert {record["key"]: record["square"] for record in records} == {"one": 1, "two": 4, "three": 9}
     assert records == read_records(tmp_path / "records.jsonl")
     assert all(record["provenance"]["command"] == "a command" for record in records)
+    assert all(record["provenance"]["commit"] == commit_of_source() for record in records)
     assert all((record["process"] == os.getpid()) == (workers == 1) for record in records)
 
 

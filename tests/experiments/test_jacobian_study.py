@@ -1,7 +1,6 @@
 """The Jacobian paper's study: its cells, one of each kind run, its tables from records."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +21,9 @@ from hyperprune.experiments.jacobian_study import (
     run_study,
 )
 
-TINY = Scale(task="digits", units=(4, 6), side_units=4, epochs=1, seeds=(0,))
+TINY = Scale(
+    task="digits", units=(4, 6), side_units=4, epochs=1, seeds=(0,), predicted=("magnitude", "synflow")
+)
 
 
 def test_no_cell_is_trained_twice_and_dense_networks_have_no_sparsity():
@@ -81,19 +82,21 @@ def test_a_study_goes_on_where_it_stopped(records, tmp_path):
 
 def test_tables_and_pictures_come_from_committed_records_alone(records, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(SCALES, "tiny", TINY)
-    kept, page = tmp_path / "jacobian.jsonl", tmp_path / "page.md"
+    kept, page = tmp_path / "jacobian.jsonl", tmp_path / "docs" / "at_init.md"
     write_records(kept, compact(records))
-    page.write_text("before\n<!-- study: begin -->\n<!-- study: end -->\nafter\n")
-    arguments = ["--scale", "tiny", "--from", str(kept), "--docs", str(page), "--pictures", str(tmp_path)]
+    page.parent.mkdir()
+    page.write_text("before\n<!-- jacobian: begin -->\n<!-- jacobian: end -->\nafter\n")
+    arguments = ["--scale", "tiny", "--from", str(kept), "--docs", str(page.parent)]
     assert main(["reproduce", "jacobian", *arguments]) == 0
+    assert read_records(page.parent / "records" / "jacobian.jsonl") == compact(records)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "| Jacobian spectrum (the paper's) |" in text
     assert "3.09 ± 0.31" in text
     assert text.count("not run") > 10
-    assert len(list(tmp_path.glob("at-init-*.png"))) == 4
-    assert len(draw(records[:1], TINY, tmp_path / "few")) >= 1
+    assert len(list(tmp_path.glob("docs/pictures/at-init-*.png"))) == 4
+    assert draw(records[:1], TINY, tmp_path / "few") == []  # one dense network is in no picture
 
 
 def record(criterion, seed, error, **more):
@@ -118,7 +121,6 @@ def test_means_deviations_counts_and_failures_are_shown():
 
 
 def test_the_predictors_are_ranked_by_spearman():
-    assert jacobian_tables.spearman([1, 2, 3, 4], [10, 20, 30, 25]) == pytest.approx(0.8)
     before = [{"norm": n, "score": 0.5, "mean": -n, "distance": -n} for n in (1.0, 2.0, 3.0)]
     found = [record("snip", seed, 10.0 - seed, before=before[seed]) for seed in range(3)]
     row = jacobian_tables.prediction_table(found, TINY).splitlines()[2]
@@ -129,6 +131,7 @@ def test_the_largest_gate_counts_input_and_recurrent_weights_together():
     gates = [["rnn.weight_ih_l0", "r", 1, 9], ["rnn.weight_ih_l0", "z", 2, 9]]
     gates += [["rnn.weight_hh_l0", "r", 5, 9], ["rnn.weight_hh_l0", "z", 0, 9]]
     assert jacobian_tables._largest_gate({"kept": {"gates": gates}}) == 0.75
+    assert jacobian_tables._recurrent({"kept": {"gates": gates}}) == 5 / 18
 
 
 def test_the_papers_figures_are_those_of_rows_that_exist():
@@ -172,9 +175,3 @@ def test_wrong_arguments_exit_with_2(tmp_path, monkeypatch, capsys, arguments, m
     assert main(["reproduce", "jacobian", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_records_of_the_command_are_read_back(records, tmp_path):
-    path = Path(tmp_path) / "kept.jsonl"
-    write_records(path, compact(records))
-    assert [record["key"] for record in read_records(path)] == sorted(record["key"] for record in records)

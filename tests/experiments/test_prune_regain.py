@@ -227,6 +227,7 @@ CONFIG = "[model]\nhidden_size = 5\nembedding_size = 4\n[strings]\n" + "".join(
 COMMAND = [
     *("reproduce", "prune-regain", "--config", "tiny.toml", "--cell", "rnn", "--part", "input"),
     *("--percent", "90", "--base-epochs", "1", "--retrain-epochs", "1", "--workers", "1"),
+    *("--seeds", "1"),
 ]
 
 
@@ -243,6 +244,11 @@ def test_the_command_prints_tables_draws_pictures_and_fills_the_page(tmp_path, m
     assert [record["kind"] for record in records] == ["base", "point"]
     assert marked_part(Path("docs/prune_regain.md"), "prune-regain") == to_page(records)
     assert to_markdown(records) in out
+    again = ["reproduce", "prune-regain", "--from", "docs/records/prune_regain.jsonl"]
+    assert main(again) == 0
+    assert capsys.readouterr().out.startswith(to_markdown(records))
+    assert main([*again, "--cell", "gru"]) == 2
+    assert "--cell is for what is trained, got it with --from" in capsys.readouterr().err
     for folder in ("docs/pictures", "runs/prune-regain-small/pictures"):
         names = {path.name for path in Path(folder).iterdir()}
         assert names == {f"prune-regain-{name}.png" for name in ("regain", "exponents", "distance")}

@@ -283,7 +283,7 @@ def test_csv_files_that_are_none_are_refused(tmp_path, capsys):
     with pytest.raises(InputError, match="must be UTF-8, and byte 5 is not"):
         read_results(path)
     assert main(["reproduce", "random-structure", "--results", str(path), "--graphs", "3"]) == 2
-    assert "--graphs is for networks to train, got it with --results" in capsys.readouterr().err
+    assert "--graphs is for what is trained, got it with --results" in capsys.readouterr().err
 
 
 def test_the_command_trains_writes_a_page_and_its_records(tmp_path, no_files, monkeypatch, capsys):
@@ -292,10 +292,10 @@ def test_the_command_trains_writes_a_page_and_its_records(tmp_path, no_files, mo
     docs = tmp_path / "docs"
     arguments = ["reproduce", "random-structure", "--scale", "few", "--workers", "1", "--docs", str(docs)]
     assert main(arguments) == 2
-    assert "structure.md: No such file" in capsys.readouterr().err
+    assert "random_structure.md: No such file" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
     docs.mkdir()
-    page = docs / "structure.md"
+    page = docs / "random_structure.md"
     page.write_text("# Page\n<!-- random-structure: begin -->\n<!-- random-structure: end -->\nend\n")
     assert main(arguments) == 0
     text = page.read_text()

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import platform
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -48,7 +49,7 @@ def run_cells(
         cells: by their key, in the order in which they are begun.
         folder: gets records.jsonl.
         workers: cells run at a time; one runs them in this process.
-        command: recorded with each record, beside date, machine and versions.
+        command: recorded with each record, beside commit, date, machine and versions.
         say: gets `line` of each finished record.
 
     Returns:
@@ -62,8 +63,9 @@ def run_cells(
     records = read_records(path)
     done = {record["key"] for record in records}
     left = {key: cell for key, cell in cells.items() if key not in done}
+    commit = commit_of_source() if left else ""
     for key, content in _results(work, left, workers):
-        records.append({"key": key, **content, "provenance": _provenance(command)})
+        records.append({"key": key, **content, "provenance": _provenance(command, commit)})
         write_records(path, records)
         say(line(records[-1]))
     return records
@@ -106,14 +108,30 @@ def _begin_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _provenance(command: str) -> Record:
+def _provenance(command: str, commit: str) -> Record:
     return {
         "command": command,
+        "commit": commit,
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "torch": torch.__version__,
         "hyperprune": hyperprune.__version__,
     }
+
+
+def commit_of_source() -> str:
+    """The commit that the package's source is at, "-dirty" added where it was changed; else "unknown"."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=Path(hyperprune.__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip() or "unknown"
 
 
 def read_records(path: Path) -> list[Record]:

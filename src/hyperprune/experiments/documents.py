@@ -6,10 +6,72 @@ hand.
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hyperprune.errors import InputError
+from hyperprune.experiments.cells import Record, write_records
 from hyperprune.files import write_atomically
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPage:
+    """What a study puts into a folder of documentation: its part of a page, its records, its pictures.
+
+    Attributes:
+        page: the file's name.
+        part: the name of the marked part.
+        records: the file's name below records/.
+    """
+
+    page: str
+    part: str
+    records: str
+
+    def check(self, docs: Path) -> None:
+        """Tell what would keep `write` from working, before the hours of work.
+
+        Raises:
+            InputError: matplotlib is missing, or the page or its marks are.
+        """
+        if not has_pictures():
+            raise InputError("--docs needs matplotlib, which is not installed; install hyperprune[report]")
+        marked_part(docs / self.page, self.part)
+
+    def write(
+        self, docs: Path, records: Sequence[Record], text: str, draw: Callable[[Path], Sequence[Path]]
+    ) -> None:
+        """Write records/ and pictures/ (`draw` gets the folder), and fill the page's part with `text`."""
+        write_records(docs / "records" / self.records, records)
+        draw(docs / "pictures")
+        fill_marked_part(docs / self.page, self.part, text)
+
+
+def has_pictures() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def page_text(records: Sequence[Record], pictures: Mapping[str, str], tables: str) -> str:
+    """A study's part of a page: how it was made, its pictures (file below pictures/ and what it shows), its
+    tables."""
+    images = [f"![{text}](pictures/{name}.png)\n\n{text}" for name, text in pictures.items()]
+    return "\n\n".join([made_by(records), *images, tables.strip()])
+
+
+def made_by(records: Sequence[Record]) -> str:
+    """How records were made, in one sentence: command, commit, dates, machine, torch; all that occur."""
+
+    def every(name: str) -> str:
+        return ", ".join(sorted({record["provenance"][name] for record in records}))
+
+    commands = " and ".join(f"`{text}`" for text in sorted({r["provenance"]["command"] for r in records}))
+    return (
+        f"Made by {commands}, {every('date')}, commit {every('commit')}, {every('machine')}, "
+        f"torch {every('torch')}."
+    )
 
 
 def marked_part(page: Path, name: str) -> str:

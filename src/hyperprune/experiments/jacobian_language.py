@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from hyperprune.experiments.cells import Record, run_cells
+from hyperprune.experiments.documents import page_text
 from hyperprune.experiments.jacobian_study import published
 from hyperprune.experiments.jacobian_tables import table
 from hyperprune.hypersearch.space import DENSE, Configuration
@@ -225,6 +226,15 @@ def report(records: Sequence[Record], scale: Scale) -> str:
             rows.append([name, NAMES[criterion], train, valid, f"{paper[corpus.stands_for][criterion]:.2f}"])
     heads = ["corpus", "masks, 95 %", "training perplexity", "validation, best", "paper (its own corpus)"]
     return table(heads, rows) + "\n"
+
+
+def to_page(records: Sequence[Record], scale: Scale) -> str:
+    """What the study's page of the documentation shows: the records' making, pictures, `report`."""
+    pictures = {
+        f"at-init-language-{name}": f"Figure 5: training perplexity on `{name}`, a line per seed."
+        for name in scale.corpora
+    }
+    return page_text(records, pictures, report(records, scale))
 
 
 def _text(values: Sequence[float], num_runs: int) -> str:

@@ -172,7 +172,10 @@ def losses(records: Sequence[Record], scale: Scale) -> Figure | None:
     figure = _figure(8, 4.4)
     axes = figure.subplots()
     for criterion, cells in found.items():
-        curve = np.mean([record["train_loss"] for record in cells], axis=0)
+        whole = [record["train_loss"] for record in cells if record["failure"] is None]
+        if not whole:
+            continue
+        curve = np.mean(whole, axis=0)
         color, dashes = _LOOK[criterion]
         axes.plot(np.arange(1, len(curve) + 1), curve, color=color, linestyle=dashes, label=NAMES[criterion])
     axes.set(

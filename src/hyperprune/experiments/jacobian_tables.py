@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from hyperprune.experiments.cells import Record
-from hyperprune.experiments.jacobian_study import L2, MAIN, PREDICTED, WELL_SCALED, Scale, published
-from hyperprune.hypersearch.ranks import mean_ranks
+from hyperprune.experiments.documents import page_text
+from hyperprune.experiments.jacobian_study import L2, MAIN, WELL_SCALED, Scale, published
+from hyperprune.hypersearch.ranks import spearman
 
 NAMES = {
     "dense": "dense",
@@ -232,14 +233,6 @@ def gamma_table(records: Sequence[Record], scale: Scale) -> str:
     return table(heads, rows)
 
 
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Rank correlation; not a number where one side does not vary."""
-    ranks = [mean_ranks(np.asarray(values, dtype=float)) for values in (first, second)]
-    if len(first) < 3 or any(np.ptp(own) == 0 for own in ranks):
-        return math.nan
-    return float(np.corrcoef(ranks)[0, 1])
-
-
 def prediction_table(records: Sequence[Record], scale: Scale) -> str:
     """Which figure of the pruned, untrained network ranks the trained ones: Spearman's rho by group."""
     groups: dict[str, list[Record]] = {}
@@ -257,7 +250,8 @@ def prediction_table(records: Sequence[Record], scale: Scale) -> str:
             usable = [record for record in members if record["before"].get("score") is not None]
             usable = [record for record in usable if record["test_error"] is not None]
             errors = [-record["test_error"] for record in usable]
-            rho = spearman([value(record["before"]) for record in usable], errors)
+            predicted = [value(record["before"]) for record in usable]
+            rho = spearman(np.array(predicted), np.array(errors))
             row.append("–" if math.isnan(rho) else f"{rho:+.2f}")
         rows.append(row)
     return table(["masks", *(label for label, _ in _PREDICTORS.values())], rows) if rows else "Not run yet."
@@ -284,11 +278,12 @@ def findings(records: Sequence[Record], scale: Scale) -> str:
             )
     for criterion in ("snip", "grasp"):
         cells = errors.cells(criterion, units=scale.figure_units, start="normal", sparsity=0.95, cell="gru")
-        shares = [_largest_gate(record) for record in cells if record.get("kept")]
-        if shares:
+        kept = [record for record in cells if record.get("kept")]
+        if kept:
+            gate, recurrent = (statistics.mean(map(share, kept)) for share in (_largest_gate, _recurrent))
             lines.append(
-                f"- unnormalised {NAMES[criterion].split(',')[0]} keeps {statistics.mean(shares):.0%} of its "
-                "weights in one gate (a third would be even)"
+                f"- unnormalised {NAMES[criterion].split(',')[0]} keeps {gate:.0%} of its weights in one "
+                f"gate (a third would be even), and {recurrent:.1%} of the recurrent weights (5 % would be)"
             )
     return "\n".join(lines)
 
@@ -314,17 +309,19 @@ def _largest_gate(record: Record) -> float:
     return max(gates.values()) / max(1, sum(gates.values()))
 
 
+def _recurrent(record: Record) -> float:
+    """The share of the recurrent weights that is kept."""
+    rows = [(live, total) for tensor, _, live, total in record["kept"]["gates"] if "_ih" not in tensor]
+    return sum(live for live, _ in rows) / sum(total for _, total in rows)
+
+
 def report(records: Sequence[Record], scale: Scale) -> str:
-    """All tables with their headings: the marked part of the page."""
-    provenance = records[0]["provenance"] if records else {}
+    """All tables with their headings."""
     intro = (
         "Test error in percent, mean ± standard deviation over seeds "
         f"{', '.join(map(str, scale.seeds))}; task `{scale.task}`, {scale.epochs} epochs "
-        "(the paper: MNIST, 50 epochs, validation error). "
+        "(the paper: MNIST, 50 epochs, validation error)."
     )
-    if provenance:
-        made = f"`{provenance['command']}`, {provenance['date']}, {provenance['machine']}"
-        intro += f"Made by {made}, torch {provenance['torch']}."
     parts = [
         ("Criteria (table 2)", main_table(records, scale)),
         ("Which of the paper's findings hold", findings(records, scale)),
@@ -340,8 +337,19 @@ def report(records: Sequence[Record], scale: Scale) -> str:
     return "\n\n".join([intro, *(f"### {title}\n\n{text}" for title, text in parts)]) + "\n"
 
 
+def to_page(records: Sequence[Record], scale: Scale) -> str:
+    """What the study's page of the documentation shows: the records' making, pictures, `report`."""
+    pictures = {
+        "at-init-gates": "Figure 1: how much of each gate each criterion keeps, input and recurrent weights.",
+        "at-init-spectrum": "Figure 2: singular values of J = ∂h'/∂h before and after training.",
+        "at-init-map": "Figure 3: where the kept weights lie; from left to right a gate's units, from top to "
+        "bottom what they read.",
+        "at-init-loss": "Figure 4: training loss.",
+    }
+    return page_text(records, pictures, report(records, scale))
+
+
 _PREDICTION = (
     "Spearman's rank correlation of a figure of the pruned, untrained network with its accuracy after "
-    "training, over masks of random, Jacobian (by γ, plain), "
-    f"{', '.join(PREDICTED)} and all seeds; +1 would be a perfect prediction.\n\n"
+    "training, over the masks of all criteria and seeds; +1 would be a perfect prediction.\n\n"
 )

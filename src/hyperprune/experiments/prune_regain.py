@@ -101,7 +101,7 @@ SCALES = {
     "small": Scale(
         settings={"strings": {"train_strings": 4000, "valid_strings": 500, "test_strings": 1000}},
         base_epochs=25,
-        seeds=(0,),
+        seeds=(0, 1),
     ),
     "paper": Scale(base_epochs=50, seeds=(0, 1, 2)),
 }

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hyperprune.experiments.cells import Record
-from hyperprune.hypersearch.ranks import mean_ranks
+from hyperprune.experiments.documents import page_text
+from hyperprune.hypersearch.ranks import spearman
 from hyperprune.rng import derive_seed
 
 TOLERANCE = 0.005
@@ -249,13 +250,8 @@ def predict(points: Points, predictor: str, *, cell: str | None = None) -> Predi
 
 
 def _spearman(entries: Sequence[tuple[float, float, int]]) -> float:
-    if len(entries) < 3:  # two points always correlate perfectly
-        return math.nan
-    values_N, epochs_N, _ = np.array(entries).T
-    ranks_2N = np.stack([mean_ranks(values_N), mean_ranks(epochs_N)])
-    centred_2N = ranks_2N - ranks_2N.mean(axis=1, keepdims=True)
-    norms = np.sqrt((centred_2N**2).sum(axis=1))
-    return float(centred_2N[0] @ centred_2N[1] / norms.prod()) if norms.all() else math.nan
+    values_N, epochs_N = (np.array([entry[place] for entry in entries]) for place in (0, 1))
+    return spearman(values_N, epochs_N)
 
 
 def _within(entries: Sequence[tuple[float, float, int]]) -> float:
@@ -322,18 +318,13 @@ def to_markdown(records: Sequence[Record], tolerance: float = TOLERANCE) -> str:
 
 
 def to_page(records: Sequence[Record]) -> str:
-    """What the study's page of the documentation shows of records: pictures, then the tables."""
-    pictures = [
-        (
-            "regain",
-            "Above, quality right after pruning; below, epochs of retraining until it is back. Lines of the "
-            "lower row stand side by side where they would hide each other.",
-        ),
-        (
-            "exponents",
-            "The largest Lyapunov exponent, at 0 % that of the base model; no point where it is −∞.",
-        ),
-        ("distance", "Each point is one pruned network; those of equal epochs stand a little apart."),
-    ]
-    images = [f"![{text}](pictures/prune-regain-{name}.png)\n\n{text}" for name, text in pictures]
-    return "\n\n".join([*images, to_markdown(records)])
+    """What the study's page of the documentation shows of records: their making, pictures, tables."""
+    pictures = {
+        "prune-regain-regain": "Above, quality right after pruning; below, epochs of retraining until it is "
+        "back. Lines of the lower row stand side by side where they would hide each other.",
+        "prune-regain-exponents": "The largest Lyapunov exponent, at 0 % that of the base model; no point "
+        "where it is −∞.",
+        "prune-regain-distance": "Each point is one pruned network; those of equal epochs stand a little "
+        "apart.",
+    }
+    return page_text(records, pictures, to_markdown(records))

@@ -75,7 +75,7 @@ class Scale:
 
 SCALES = {
     "tiny": Scale(graphs=6, cells=("rnn",), epochs=6, train_strings=2500, test_strings=500),
-    "small": Scale(graphs=40, cells=("rnn", "gru"), epochs=10),
+    "small": Scale(graphs=40, cells=("rnn", "gru"), epochs=8),
     "paper": Scale(graphs=100, epochs=15),
 }
 

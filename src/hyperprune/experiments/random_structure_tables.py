@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 
 from hyperprune.experiments.cells import Record
+from hyperprune.experiments.documents import page_text
 from hyperprune.experiments.random_structure_prediction import (
     FEATURE_SETS,
     FEWEST,
@@ -210,6 +212,18 @@ def to_markdown(outcomes: Sequence[Outcome], *, source: str) -> str:
     return "\n\n".join(blocks)
 
 
+def to_page(records: Sequence[Record], tables: str) -> str:
+    """What the study's page of the documentation shows: the records' making, pictures, `to_markdown`."""
+    pictures = {
+        "random-structure-accuracy": "Test accuracy of every network, by the family of its graph; lines are "
+        "means.",
+        "random-structure-correlation": "Correlation of each property with test accuracy: dots and their "
+        "95 % intervals are ours, crosses the thesis's.",
+        "random-structure-nodes": "Test accuracy against the number of nodes.",
+    }
+    return page_text(records, pictures, tables)
+
+
 def describe(records: Sequence[Record]) -> str:
     """Where our outcomes come from, in one sentence."""
     first = records[0]
@@ -253,4 +267,4 @@ def _interval(value: float, low: float, high: float, *, digits: int = 2) -> str:
 
 def _minus(text: str) -> str:
     """A minus sign before numbers, a hyphen left in words and table rules."""
-    return text.replace(" -0", " −0").replace("(-", "(−").replace(" -1", " −1").replace(" -2", " −2")
+    return re.sub(r"(?<=[ (])-(?=\d)", "−", text)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hyperprune.cli import options as shared
 from hyperprune.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from hyperprune.experiments.cells import Record
+    from hyperprune.experiments.documents import StudyPage
 
 Scale = TypeVar("Scale")
 
@@ -45,6 +49,14 @@ def seeds_of(options: argparse.Namespace, default: tuple[int, ...]) -> tuple[int
     return default if options.seeds is None else tuple(range(options.seeds))
 
 
+def add_page(parser: argparse.ArgumentParser, page: str) -> None:
+    """The options of a study that fills a part of a page of the documentation."""
+    parser.add_argument("--docs", type=Path, metavar="DIR", help=f"write records, pictures and {page} there")
+    parser.add_argument(
+        "--from", type=Path, metavar="FILE", dest="source", help="train nothing: records that --docs wrote"
+    )
+
+
 def existing(path: Path) -> Path:
     """A file to read records from.
 
@@ -66,8 +78,66 @@ def running(options: argparse.Namespace) -> dict[str, Any]:
     if workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}")
     return {
-        "folder": options.out or Path("runs") / f"{options.study}-{options.scale}",
+        "folder": _folder(options),
         "workers": workers,
         "command": shlex.join(["hyperprune", *sys.argv[1:]]),
         "say": lambda text: print(text, file=sys.stderr, flush=True),
     }
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    return options.out or Path("runs") / f"{options.study}-{options.scale}"
+
+
+def records_of(
+    options: argparse.Namespace, page: StudyPage, run: Callable[..., list[Record]]
+) -> list[Record]:
+    """The records of a study with a page: those of --from, else of `run`, called with what `running` gives.
+
+    Raises:
+        InputError: the page of --docs cannot be filled, told before anything is trained; --from is no file
+            of records, or comes with options for what is trained.
+    """
+    from hyperprune.experiments.cells import read_records
+
+    if options.docs is not None:
+        page.check(options.docs)
+    if options.source is None:
+        return run(data_dir=options.data_dir, **running(options))
+    refuse_training_options(options, "source", "--from", ())
+    records = read_records(existing(options.source))
+    if not records:
+        raise InputError(f"{options.source} must hold records, it is empty; run the study first")
+    return records
+
+
+def refuse_training_options(
+    options: argparse.Namespace, name: str, flag: str, also_allowed: Sequence[str]
+) -> None:
+    """Refuse every option given that has no meaning beside `flag`, with which nothing is trained."""
+    allowed = {name, "scale", "docs", "study", "run", "command", *also_allowed}
+    for other, value in vars(options).items():
+        if other not in allowed and value not in (None, False):
+            raise InputError(
+                f"--{other.replace('_', '-')} is for what is trained, got it with {flag}; leave one out"
+            )
+
+
+def publish(
+    options: argparse.Namespace,
+    page: StudyPage,
+    records: Sequence[Record],
+    *,
+    tables: str,
+    text: Callable[[], str],
+    draw: Callable[[Path], Sequence[Path]],
+) -> None:
+    """Print a study's tables; fill its page with `text` (--docs), or draw the pictures into its folder."""
+    from hyperprune.experiments.documents import has_pictures
+
+    print(tables)
+    if options.docs is not None:
+        page.write(options.docs, records, text(), draw)
+    elif has_pictures():
+        for path in draw(_folder(options) / "pictures"):
+            print(f"picture: {path}")

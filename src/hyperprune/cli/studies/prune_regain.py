@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ABOUT = "prune a trained network by 10 … 100 %, train on, count the epochs to regain (Darji 2021)"
 _NAME = "prune-regain"
-_PAGE = "prune_regain"
+_PAGE = "prune_regain.md"
 
 
 def add_parser(tables: Any) -> None:
@@ -54,15 +54,12 @@ def add_parser(tables: Any) -> None:
         "--tolerance", type=float, metavar="T", help="what counts as regained (0.005, relative)"
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with the task's tables")
-    parser.add_argument(
-        "--docs", type=Path, metavar="DIR", help=f"write records, pictures and {_PAGE}.md there"
-    )
+    common.add_page(parser, _PAGE)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from hyperprune.experiments.cells import write_records
-    from hyperprune.experiments.documents import fill_marked_part, marked_part
+    from hyperprune.experiments.documents import StudyPage
     from hyperprune.experiments.prune_regain import SCALES, run_study
     from hyperprune.experiments.prune_regain_pictures import save_pictures
     from hyperprune.experiments.prune_regain_tables import TOLERANCE, Points, to_markdown, to_page
@@ -71,24 +68,19 @@ def run(options: argparse.Namespace) -> int:
     tolerance = TOLERANCE if options.tolerance is None else options.tolerance
     if not 0 <= tolerance < 1:
         raise InputError(f"tolerance must lie in [0, 1), got {tolerance}; 0.005 allows half a percent")
-    running = common.running(options)
-    has_pictures = importlib.util.find_spec("matplotlib") is not None
-    if options.docs is not None:
-        if options.tolerance is not None:
-            raise InputError("--docs writes the page at the tolerance that it names; leave --tolerance out")
-        if not has_pictures:
-            raise InputError("--docs needs matplotlib, which is not installed; install hyperprune[report]")
-        marked_part(options.docs / f"{_PAGE}.md", _NAME)  # a wrong folder is told before the hours of work
-    records = run_study(scale, data_dir=options.data_dir, **running)
-    print(to_markdown(records, tolerance))
+    if options.docs is not None and options.tolerance is not None:
+        raise InputError("--docs writes the page at the tolerance that it names; leave --tolerance out")
+    page = StudyPage(page=_PAGE, part=_NAME, records="prune_regain.jsonl")
+    records = common.records_of(options, page, partial(run_study, scale))
     points = Points(records, tolerance)
-    if points.points and has_pictures:
-        for path in save_pictures(points, running["folder"] / "pictures", _NAME):
-            print(f"picture: {path}")
-    if options.docs is not None:
-        write_records(options.docs / "records" / f"{_PAGE}.jsonl", records)
-        save_pictures(points, options.docs / "pictures", _NAME)
-        fill_marked_part(options.docs / f"{_PAGE}.md", _NAME, to_page(records))
+    common.publish(
+        options,
+        page,
+        records,
+        tables=to_markdown(records, tolerance),
+        text=lambda: to_page(records),
+        draw=lambda folder: save_pictures(points, folder, _NAME) if points.points else [],
+    )
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ ABOUT = (
     "recurrent networks wired by random graphs; what of a graph tells accuracy (sparse-RNN thesis, 6.3-6.4)"
 )
 _NAME = "random-structure"
-_PAGE, _RECORDS = "structure.md", "random_structure.jsonl"
+_PAGE = "random_structure.md"
 
 
 def add_parser(tables: Any) -> None:
@@ -47,41 +48,41 @@ def add_parser(tables: Any) -> None:
     parser.add_argument(
         "--results", type=Path, metavar="FILE", help="train nothing: a CSV file with the thesis's columns"
     )
-    parser.add_argument("--docs", type=Path, metavar="DIR", help=f"write records, pictures and {_PAGE} there")
+    common.add_page(parser, _PAGE)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from hyperprune.experiments.cells import write_records
-    from hyperprune.experiments.documents import fill_marked_part, marked_part
+    from hyperprune.experiments.documents import StudyPage
     from hyperprune.experiments.random_structure import SCALES, run_study, trained
     from hyperprune.experiments.random_structure_pictures import save_pictures
     from hyperprune.experiments.random_structure_prediction import require_sklearn
     from hyperprune.experiments.random_structure_results import from_records, read_results
-    from hyperprune.experiments.random_structure_tables import describe, to_markdown
+    from hyperprune.experiments.random_structure_tables import describe, to_markdown, to_page
 
     require_sklearn()  # told before the hours of work
     if options.results is not None:
-        _refuse_training_options(options)
+        common.refuse_training_options(options, "results", "--results", ())
+        if options.docs is not None:
+            raise InputError("--docs shows this study's own records, got it with --results; leave one out")
         outcomes = read_results(options.results)
         print(to_markdown(outcomes, source=f"{len(outcomes)} networks of {options.results.name}."))
         return 0
     scale = _scale(options, common.scale_of(SCALES, options))
-    running = common.running(options)
-    if options.docs is not None:
-        marked_part(options.docs / _PAGE, _NAME)
-    records = run_study(scale, data_dir=options.data_dir, **running)
+    page = StudyPage(page=_PAGE, part=_NAME, records="random_structure.jsonl")
+    records = common.records_of(options, page, partial(run_study, scale))
     if not trained(records):
         raise InputError(f"no network could be trained: {records[0]['failure']}")
     outcomes = from_records(records)
-    text = to_markdown(outcomes, source=describe(records))
-    for path in save_pictures(outcomes, running["folder"] / "pictures", _NAME):
-        print(f"picture: {path}")
-    print(text)
-    if options.docs is not None:
-        write_records(options.docs / "records" / _RECORDS, records)
-        save_pictures(outcomes, options.docs / "pictures", _NAME)
-        fill_marked_part(options.docs / _PAGE, _NAME, text)
+    tables = to_markdown(outcomes, source=describe(records))
+    common.publish(
+        options,
+        page,
+        records,
+        tables=tables,
+        text=lambda: to_page(records, tables),
+        draw=lambda folder: save_pictures(outcomes, folder, _NAME),
+    )
     return 0
 
 
@@ -97,23 +98,3 @@ def _scale(options: argparse.Namespace, scale: Scale) -> Scale:
     if options.read_padding:
         changes["read_padding"] = True
     return replace(scale, **changes)
-
-
-def _refuse_training_options(options: argparse.Namespace) -> None:
-    given = (
-        "cell",
-        "family",
-        "graphs",
-        "epochs",
-        "read_padding",
-        "docs",
-        "seeds",
-        "workers",
-        "out",
-        "data_dir",
-    )
-    for name in given:
-        if getattr(options, name):
-            raise InputError(
-                f"--{name.replace('_', '-')} is for networks to train, got it with --results; leave one out"
-            )

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import hyperprune
 from hyperprune.errors import HyperpruneError, InputError
-from hyperprune.experiments.cells import RECORDS, Record, read_records, run_cells
+from hyperprune.experiments.cells import RECORDS, Record, commit_of_source, read_records, run_cells
 from hyperprune.experiments.recording.cell import train_cell
 from hyperprune.experiments.recording.scales import Cell, Scale, candidate_cells, dense_cell
 from hyperprune.files import write_atomically
@@ -69,21 +67,6 @@ def cells_of(scale: Scale) -> list[Cell]:
     """All cells in the order in which they are trained."""
     seeds = scale.seeds
     return [*map(dense_cell, seeds), *(cell for seed in seeds for cell in candidate_cells(scale, seed))]
-
-
-def commit_of_source() -> str:
-    """The commit that the package's source is at, "-dirty" added where it was changed; else "unknown"."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=Path(hyperprune.__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.strip() or "unknown"
 
 
 def _lasting(scale: Scale) -> Record:
