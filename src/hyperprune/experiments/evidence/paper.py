@@ -159,7 +159,8 @@ def ratios_table(found: Sequence[Ratio]) -> str:
 def schedules_table(world: World, *, repeats: int, cache: Path, workers: int) -> str:
     """Table 3: epochs of the selection, the paper's formula beside ours, and what each schedule loses."""
     data = restricted(world.table, lambda item: setting(item, "death_rate") == FIRST_RATE)
-    assert data is not None
+    if data is None:
+        return f"Not recorded yet at death rate {FIRST_RATE:g}."
     rows = []
     for first_epochs, round_epochs in SCHEDULES:
         lsh = partial(LSH, candidates=data.num_rows, first_epochs=first_epochs, round_epochs=round_epochs)

@@ -278,20 +278,23 @@ def needed_table(found: Sequence[Outcome]) -> str:
     rows = []
     for family, signal in kinds:
         own = [item for item in found if (item.point.family, item.point.signal) == (family, signal)]
-        by_median = [item.epochs for item in own if item.median <= WITHIN]
-        by_mean = [item.epochs for item in own if item.mean.value <= WITHIN]
         cheapest = min(own, key=lambda item: item.epochs)
         rows.append(
             [
                 family,
                 _label(signal),
-                f"{min(by_median):.0f}" if by_median else "not reached",
-                f"{min(by_mean):.0f}" if by_mean else "not reached",
+                epochs_text([item for item in own if item.median <= WITHIN]),
+                epochs_text([item for item in own if item.mean.value <= WITHIN]),
                 f"{cheapest.epochs:.0f}: {100 * cheapest.mean.value:.1f} %",
             ]
         )
     head = ["search", "signal", "median within 1 %", "mean within 1 %", "cheapest schedule: mean regret"]
     return table(head, rows)
+
+
+def epochs_text(reaching: Sequence[Outcome]) -> str:
+    """The fewest epochs among searches that came where they should."""
+    return f"{min(item.epochs for item in reaching):.0f}" if reaching else "not reached"
 
 
 def selection_epochs(strategy: Strategy) -> int:
