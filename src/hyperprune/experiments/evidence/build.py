@@ -109,7 +109,7 @@ def _parts_of(
     part("budgets", lambda: paper.budgets_table(main, **replays))
     part("ratios", lambda: _ratios(worlds, replays, picture))
     part("schedules", lambda: paper.schedules_table(main, **replays))
-    part("samples", lambda: paper.samples_table(main))
+    part("samples", lambda: paper.samples_table(main, epoch))
     part("first-round", lambda: paper.first_round_table(main, epoch))
     part(
         "kinds",
@@ -163,7 +163,7 @@ def _calibration(path: Path) -> str:
 def _learning_text(measured: correlation.Measured) -> str:
     shares = correlation.share_learning(measured)
     name = "the baseline" if measured.world.baseline is None else f"the {measured.world.baseline[0]}"
-    cells = ", ".join(f"{share:.0%}" for share in shares)
+    cells = ", ".join(f"{100 * share:.0f} %" for share in shares)
     return f"Candidates better than {name} at epochs 0 to {measured.epochs[-1]}: {cells}."
 
 

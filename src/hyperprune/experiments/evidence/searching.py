@@ -250,7 +250,7 @@ def regret_table(found: Sequence[Outcome]) -> str:
                 f"{outcome.epochs:.0f}",
                 f"{100 * mean.value:.1f} ({100 * mean.low:.1f} to {100 * mean.high:.1f})",
                 f"{100 * outcome.median:.1f}",
-                f"{outcome.near:.0%}",
+                f"{100 * outcome.near:.0f} %",
             ]
         )
     head = ["search", "signal", "schedule", "epochs", "mean regret, %", "median, %", "within 1 %"]

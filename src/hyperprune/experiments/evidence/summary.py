@@ -102,9 +102,9 @@ def _buys(outcomes: Sequence[Outcome]) -> str:
     texts = [f"{ENTRIES[name].label}, {_needed(outcomes, name)}" for name in ("spectrum", "loss", "none")]
     full = next(item for item in outcomes if item.point.family == FULL)
     return (
-        f"**What does it buy?** Epochs on candidates until LSH over the grid comes within {WITHIN:.0%} of "
-        f"the best on average: {'; '.join(texts)}. Training all {full.point.strategy.candidates} to the "
-        f"end: {full.epochs:.0f}."
+        "**What does it buy?** Epochs on candidates until LSH over the grid comes within "
+        f"{100 * WITHIN:.0f} % of the best on average: {'; '.join(texts)}. Training all "
+        f"{full.point.strategy.candidates} to the end: {full.epochs:.0f}."
     )
 
 
@@ -137,4 +137,4 @@ def _table(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
         for name in SHOWN
     ]
     head = ["signal", *(f"ρ, epoch {item}" for item in epochs), f"within kinds, epoch {epoch}"]
-    return table([*head, f"LSH over the grid: epochs to {WITHIN:.0%}"], rows)
+    return table([*head, f"LSH over the grid: epochs to {100 * WITHIN:.0f} %"], rows)
