@@ -40,6 +40,7 @@ FIRST_RATE = 0.8
 SCHEDULES = tuple(itertools.product((1, 2, 3), (1, 2, 3, 4)))
 SAMPLE_COUNTS = (1, 2, 5, 10)
 RATIO_CANDIDATES = 20
+RATIO_SCHEDULE = (3, 3)  # first and round epochs
 
 
 def methods_table(path: Path, *, sparsity: float = 0.67) -> str:
@@ -132,7 +133,8 @@ def _ratio(world: World, data: CandidateTable, *, repeats: int, cache: Path, wor
     for signal in names:
         with known_to_the_search():
             grid = partial(LSH, candidates=count, proposer="grid", signal=signal)
-            lsh = _fitting(partial(grid, first_epochs=3, round_epochs=3), data)
+            first, each = RATIO_SCHEDULE
+            lsh = _fitting(partial(grid, first_epochs=first, round_epochs=each), data)
         if lsh is not None:
             points.append(Point(family=GRID, signal=signal, strategy=lsh))
     sign = 1.0 if data.lower_is_better else -1.0
