@@ -1,5 +1,6 @@
 """The evidence: its statistics on known cases, its signals, and the whole page from made-up tables."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +9,13 @@ import scipy.stats
 
 import hyperprune as hp
 from hyperprune.errors import InputError
-from hyperprune.experiments.evidence import bootstrap, correlation, paper, prediction, searching
+from hyperprune.experiments.evidence import bootstrap, correlation, paper, prediction, searching, summary
 from hyperprune.experiments.evidence.bootstrap import Sample, spearman
 from hyperprune.experiments.evidence.build import build
 from hyperprune.experiments.evidence.correlation import estimate, measure
 from hyperprune.experiments.evidence.page import template, write_page
 from hyperprune.experiments.evidence.searching import (
+    FULL,
     GRID,
     Point,
     TPETrainedFully,
@@ -98,6 +100,20 @@ def made_up(seed=0, *, group="rate-0.8", rate=0.8, sparsity=0.67, configurations
         runs=(run,),
         provenance={},
     )
+
+
+def _tried(trial, label, valid):
+    """A line of calibration.jsonl."""
+    return {
+        "trial": trial,
+        "label": label,
+        "seed": 0,
+        "valid": valid,
+        "spectrum": None,
+        "failure": None,
+        "metric": "perplexity",
+        "baseline": ["unigram perplexity", 185.2],
+    }
 
 
 def _controls(seed=0):
@@ -278,8 +294,9 @@ def test_tables_of_a_world_are_put_together_by_seed_and_candidates(folder, tmp_p
     run = replace(other.runs[0], reference=(changed, *other.runs[0].reference[1:]))
     with pytest.raises(InputError, match="must have the same dense model, and b has another"):
         joined([("a", made_up(0)), ("b", replace(other, runs=(run,)))])
-    with pytest.raises(InputError, match="evidence is made from recorded tables"):
-        load_worlds(tmp_path)
+    assert load_worlds(tmp_path) == []
+    with pytest.raises(InputError, match="evidence is made from recorded tables, and there is no folder"):
+        load_worlds(tmp_path / "missing")
 
 
 def test_a_fitted_prediction_finds_the_planted_relation_among_unseen_candidates(folder, monkeypatch):
@@ -301,6 +318,42 @@ def test_the_page_keeps_what_was_written_by_hand(tmp_path):
         write_page(page, {"one": ""})
 
 
+def test_a_page_without_tables_says_so_and_shows_what_there_is(tmp_path):
+    (tmp_path / "calibration.jsonl").write_text(json.dumps(_tried("lr 20", "dense", [200.0, 120.0])) + "\n")
+    page = tmp_path / "evidence.md"
+    assert build(tmp_path, page, cache=tmp_path, say=silent) == [page]
+    text = page.read_text()
+    assert text.count("Not answered yet: no table is recorded.") == 1
+    assert "| lr 20 | 120 |" in text
+
+
+def test_a_verdict_follows_from_the_interval(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "DRAWS", 100)
+    found = measure(load_worlds(folder)[0])
+    by_chance = replace(found, values={**found.values, "spectrum": found.values["none"]})
+    points = [Point(family=FULL, signal=None, strategy=hp.Full(candidates=24, final_epochs=FINAL))]
+    outcomes_ = outcomes(found.world.table, points, repeats=2, cache=tmp_path)
+    text, other = (summary.answer(item, outcomes_, 3) for item in (found, by_chance))
+    assert "**Does the spectrum tell more than the loss?** Yes at epoch 3" in text
+    assert "so it tells more than the kind" in text
+    assert "hidden spectrum, pairwise PCA (the paper's): 1 to 7" in text  # of 8 epochs
+    assert "than the loss?** Not told apart at epoch 3" in other
+    assert "Training all 24 to the end: 192." in text
+
+
+def test_each_sparsity_is_searched_by_spectrum_by_loss_and_by_chance(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(paper, "RATIO_SCHEDULE", (1, 1))
+    found = paper.ratios(load_worlds(folder), repeats=4, cache=tmp_path, workers=1)
+    assert [item.sparsity for item in found] == [0.67, 0.9]
+    searches = {"LSH by spectrum", "LSH by loss", "LSH by chance"}
+    for item in found:
+        assert item.ranges.keys() == searches
+        assert all(item.metrics[name] >= item.metrics["best candidate"] for name in searches)
+        for name in searches:
+            low, high = item.ranges[name]
+            assert low <= item.metrics[name] <= high
+
+
 @pytest.mark.long
 def test_the_whole_page_is_made_from_the_tables(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(prediction, "_SPLITS", 1)
@@ -310,6 +363,7 @@ def test_the_whole_page_is_made_from_the_tables(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(searching, "HALVING_EPOCHS", (1,))
     monkeypatch.setattr(paper, "SCHEDULES", ((1, 1),))
     monkeypatch.setattr(paper, "BUDGETS", (8,))
+    monkeypatch.setattr(paper, "RATIO_SCHEDULE", (1, 1))
     page = tmp_path / "docs" / "evidence.md"
     written = build(folder, page, repeats=4, cache=tmp_path / "cache", say=silent)
     assert len(written) == 7

@@ -21,7 +21,7 @@ from hyperprune.experiments.recording.probe import (
     mean_squared_singular_values,
 )
 from hyperprune.experiments.recording.scales import SCALES, Scale, candidate_cells, dense_cell
-from hyperprune.experiments.recording.study import cells_of, record
+from hyperprune.experiments.recording.study import record
 from hyperprune.experiments.recording.tables import write_tables
 from hyperprune.rng import generator
 from hyperprune.training.checkpoint import load_checkpoint
@@ -55,7 +55,7 @@ def _training(**changes):
 
 
 def _probe(task, folder, dense=None):
-    return EpochProbe(task, folder, seed=0, dense_weights=dense, full_state=True)
+    return EpochProbe(task, folder, seed=0, dense_weights=dense, full_state=range(9))
 
 
 def _measured(folder, epoch):
@@ -223,16 +223,36 @@ def _parts(kind, state, sample):
     return (state[0, sample] if kind == "gru" else state[sample]).detach(), zero
 
 
-def test_a_seed_is_complete_before_the_next_and_the_first_death_rate_before_the_others():
-    scale = SCALES["small"]
-    names = [cell.key for cell in cells_of(scale)]
-    assert len(names) == len(set(names)) == 3 * (1 + 72 + 4)
-    cells_ = cells_of(scale)
-    assert [cell.group for cell in cells_[:3]] == ["dense"] * 3  # every candidate is compared with its own
-    rest = cells_[3:]
-    assert [cell.seed for cell in rest] == sorted(cell.seed for cell in rest)
-    groups = list(dict.fromkeys(cell.group for cell in rest[:76]))
-    assert groups == ["rate-0.8", "rate-0.5", "rate-0.65", "controls"]
+def test_a_seed_is_complete_before_the_next_and_the_first_death_rate_before_the_others(tmp_path, monkeypatch):
+    begun = []
+
+    def work(*arguments):
+        begun.append(arguments[-1])
+        return {"failure": None}
+
+    monkeypatch.setattr(study_module, "train_cell", work)
+    monkeypatch.setattr(study_module, "_line", str)
+    record(replace(SCALES["small"], task=TASK), tmp_path, say=silent)
+    assert len(begun) == len({cell.key for cell in begun}) == 3 * (1 + 72 + 4)
+    assert [cell.seed for cell in begun] == sorted(cell.seed for cell in begun)
+    groups = list(dict.fromkeys(cell.group for cell in begun[:77]))
+    assert groups == ["dense", "rate-0.8", "controls", "rate-0.5", "rate-0.65"]
+
+
+def test_a_worker_that_would_wait_for_a_dense_model_trains_the_next_seeds(tmp_path, monkeypatch):
+    begun = []
+
+    def run_cells(work, cells, folder, *, workers, **_):
+        begun.append([cell.key for cell in cells.values()])
+        return [{"key": key, "failure": None} for keys in begun for key in keys]
+
+    monkeypatch.setattr(study_module, "run_cells", run_cells)
+    record(replace(TINY, seeds=(0, 1, 2)), tmp_path, workers=2, say=silent)
+    assert [keys[:2] for keys in begun if keys[0].startswith("dense")] == [
+        ["dense-seed-0", "dense-seed-1"],
+        ["dense-seed-2"],
+    ]
+    assert [len(keys) for keys in begun] == [2, 24, 24, 1, 24]
 
 
 def test_a_cell_goes_on_from_its_checkpoint_and_is_not_trained_twice(tmp_path, monkeypatch):
@@ -356,6 +376,7 @@ def test_the_dense_curve_alone_is_a_table_too(tmp_path):
     ("arguments", "message"),
     [
         (["record", "--scale", "huge"], "unknown scale 'huge'"),
+        (["record", "--death-rates", "1.5"], "death rates must lie in (0, 1), got 1.5"),
         (["record", "--tables-only"], "tables are made from a recording"),
         (["calibrate", "--epochs", "0"], "epochs must be at least 1, got 0"),
         (["evidence", "--workers", "0"], "workers must be at least 1, got 0"),

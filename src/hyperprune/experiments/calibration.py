@@ -1,9 +1,11 @@
-"""Learning rate and cadence of the recorded world, chosen before it is recorded.
+"""Learning rate, cadence and size of the recorded world, chosen before it is recorded.
 
 A world in which every candidate stays on the unigram perplexity for the first epochs says nothing about the
-loss as a signal. Wanted: candidates clearly below it after 3 to 4 epochs, the dense model best at the end,
-and the shape of the published first rounds (LSTM 2×1500 on Penn Treebank after 3 epochs: dense 148.6,
-candidates 168 to 183).
+loss as a signal. Wanted: candidates clearly below it after 3 to 4 epochs, the dense model ahead of them, and
+the shape of the published first rounds (LSTM 2×1500 on Penn Treebank after 3 epochs: dense 148.6, candidates
+168 to 183).
+
+The recipe of the task is one trial; each other trial changes one thing of it.
 """
 
 from __future__ import annotations
@@ -14,10 +16,36 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hyperprune.experiments.cells import Record, run_cells
 from hyperprune.hypersearch.space import DENSE, Configuration
+from hyperprune.spectra import spectrum_distance
 from hyperprune.tasks.registry import load_task
 from hyperprune.training.segment import Training, advance
+
+_DIGITS = 3  # of a recorded spectrum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One way to make the world.
+
+    Attributes:
+        learning_rate: of the recipe.
+        cadence: epochs or steps between topology updates.
+        train_tokens: read of the corpus.
+    """
+
+    learning_rate: float = 20.0
+    cadence: str = "epoch"
+    train_tokens: int = 186_000
+
+    @property
+    def text(self) -> str:
+        return (
+            f"lr {self.learning_rate:g}, update every {self.cadence}, {self.train_tokens // 1000},000 tokens"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,20 +53,24 @@ class Scale:
     """What is tried.
 
     Attributes:
-        epochs: trained of each cell.
+        epochs: trained of each model.
         total_epochs: that the death rate's cosine spans, as in the world to be recorded.
-        learning_rates: of the recipe.
-        cadences: epochs or steps between topology updates.
-        seeds: every cell is run once per seed.
+        trials: in the order in which they are run.
+        seeds: every trial is run once per seed.
     """
 
     task: str = "ptb-mini"
-    epochs: int = 5
+    epochs: int = 4
     total_epochs: int = 36
     sparsity: float = 0.67
     death_rate: float = 0.8
-    learning_rates: tuple[float, ...] = (5.0, 10.0, 20.0)
-    cadences: tuple[int | str, ...] = ("epoch", "3 epochs")
+    trials: tuple[Trial, ...] = (
+        Trial(),
+        Trial(learning_rate=10.0),
+        Trial(train_tokens=93_000),
+        Trial(learning_rate=5.0),
+        Trial(cadence="3 epochs"),
+    )
     seeds: tuple[int, ...] = (0,)
 
 
@@ -52,41 +84,38 @@ _CANDIDATES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One model, trained for a few epochs."""
+    """One model of a trial, trained for a few epochs."""
 
+    trial: Trial
     configuration: Configuration
-    learning_rate: float
     seed: int
-
-    @property
-    def cadence(self) -> Any:
-        return dict(self.configuration.settings).get("update_every")
 
 
 def cells_of(scale: Scale) -> dict[str, Cell]:
-    """By name: dense, static and three candidates at every learning rate, the candidates at every cadence."""
-    configurations = [DENSE, Configuration.of("static")]
-    for cadence in scale.cadences:
-        configurations += [
-            Configuration.of(
-                "dynamic_sparse",
-                allocation=allocation,
-                death=death,
-                growth="random",
-                redistribution=redistribution,
-                death_rate=scale.death_rate,
-                update_every=cadence,
-            )
-            for allocation, death, redistribution in _CANDIDATES
-        ]
+    """By name: the dense model and three candidates of every trial."""
     return {
-        f"{configuration.text} lr {rate:g} seed {seed}": Cell(
-            configuration=configuration, learning_rate=rate, seed=seed
+        f"{trial.text}, seed {seed}, {configuration.label}": Cell(
+            trial=trial, configuration=configuration, seed=seed
         )
         for seed in scale.seeds
-        for rate in scale.learning_rates
-        for configuration in configurations
+        for trial in scale.trials
+        for configuration in (DENSE, *_candidates(scale, trial))
     }
+
+
+def _candidates(scale: Scale, trial: Trial) -> list[Configuration]:
+    return [
+        Configuration.of(
+            "dynamic_sparse",
+            allocation=allocation,
+            death=death,
+            growth="random",
+            redistribution=redistribution,
+            death_rate=scale.death_rate,
+            update_every=trial.cadence,
+        )
+        for allocation, death, redistribution in _CANDIDATES
+    ]
 
 
 def calibrate(
@@ -114,60 +143,78 @@ def calibrate(
 
 
 def _train(scale: Scale, data_dir: Path | None, study: Path, cell: Cell) -> Record:
-    rate = {"training": {"learning_rate": cell.learning_rate}}
-    task = load_task(scale.task, settings=rate, data_dir=data_dir)
+    trial, configuration = cell.trial, cell.configuration
+    settings = {
+        "training": {"learning_rate": trial.learning_rate},
+        "text": {"train_tokens": trial.train_tokens},
+    }
+    task = load_task(scale.task, settings=settings, data_dir=data_dir)
     training = Training(
-        method=cell.configuration.build(),
-        sparsity=0.0 if cell.configuration == DENSE else scale.sparsity,
+        method=configuration.build(),
+        sparsity=0.0 if configuration == DENSE else scale.sparsity,
         total_epochs=scale.total_epochs,
         seed=cell.seed,
-        name=cell.configuration.text,
-        measure_spectrum=False,
+        name=configuration.text,
     )
-    name = f"{cell.configuration.label}-{cell.cadence}-{cell.learning_rate:g}-{cell.seed}".replace(" ", "")
+    name = f"{trial.text} {configuration.label} seed {cell.seed}"
+    for mark in (" · ", ", ", " "):
+        name = name.replace(mark, "-")
     result = advance(task, training, study / "cells" / name, scale.epochs)
+    spectrum = result.epochs[-1].spectrum
     return {
         "task": task.name,
-        "configuration": cell.configuration.to_json(),
-        "label": cell.configuration.label,
-        "cadence": cell.cadence,
-        "learning_rate": cell.learning_rate,
+        "trial": trial.text,
+        "configuration": configuration.to_json(),
+        "label": configuration.label,
+        "sparsity": training.sparsity,
         "seed": cell.seed,
         "metric": task.metric,
         "baseline": task.baseline(),
         "valid": [round(record.metric, 2) for record in result.epochs],
+        "spectrum": None if spectrum is None else np.round(spectrum, _DIGITS).tolist(),
         "failure": result.failure,
+        "seconds": round(sum(record.seconds for record in result.epochs), 1),
     }
 
 
 def _line(record: Record) -> str:
-    values = " ".join(f"{value:.1f}" for value in record["valid"][1:])
-    return f"{record['label']}, lr {record['learning_rate']:g}, {record['cadence']}: {values}"
+    return f"{record['trial']}: {record['label']}, seed {record['seed']}: {_values(record)}"
+
+
+def _values(record: Record) -> str:
+    values = ", ".join(f"{value:.0f}" for value in record["valid"][1:]) or "none"
+    return f"{values}{' (failed)' if record['failure'] else ''}"
 
 
 def to_markdown(records: Sequence[Record]) -> str:
-    """One row per model and cadence, one column per learning rate; values after each epoch from 1."""
-    rates = sorted({record["learning_rate"] for record in records})
-    rows: dict[tuple[str, str], dict[float, str]] = {}
-    for record in records:
-        values = ", ".join(f"{value:.0f}" for value in record["valid"][1:]) or "none"
-        text = f"{values}{' (failed)' if record['failure'] else ''}"
-        cells = rows.setdefault((record["label"], record["cadence"] or ""), {})
-        earlier = cells.get(record["learning_rate"])
-        cells[record["learning_rate"]] = text if earlier is None else f"{earlier}; {text}"
+    """One row per trial, one column per model: the metric after each epoch, the last spectrum's distance."""
+    labels = list(dict.fromkeys(record["label"] for record in records))
+    trials = list(dict.fromkeys((record["trial"], record["seed"]) for record in records))
+    found = {(record["trial"], record["seed"], record["label"]): record for record in records}
     lines = [
-        "| model | topology update every | " + " | ".join(f"lr {rate:g}" for rate in rates) + " |",
-        "|---|---|" + "---|" * len(rates),
+        "| trial | " + " | ".join(labels) + " |",
+        "|---|" + "---|" * len(labels),
     ]
-    for (label, cadence), cells in rows.items():
-        lines.append(
-            f"| {label} | {cadence} | " + " | ".join(cells.get(rate, "not run") for rate in rates) + " |"
-        )
+    for trial, seed in trials:
+        dense = found.get((trial, seed, DENSE.label))
+        cells = [_cell(found.get((trial, seed, label)), dense) for label in labels]
+        lines.append(f"| {trial}{f', seed {seed}' if seed else ''} | " + " | ".join(cells) + " |")
     first = records[0]
     name, value = first["baseline"] or ("baseline", float("nan"))
+    epochs = max(len(record["valid"]) for record in records) - 1
     lines += [
         "",
-        f"Validation {first['metric']} after epochs 1 to {max(len(r['valid']) for r in records) - 1}; "
-        f"{name} {value:.1f}; one seed after another, divided by semicolons.",
+        f"Validation {first['metric']} after epochs 1 to {epochs}; {name} {value:.1f}. In brackets the L2 "
+        f"distance of the spectrum from the dense model's after epoch {epochs}.",
     ]
     return "\n".join(lines)
+
+
+def _cell(record: dict[str, Any] | None, dense: dict[str, Any] | None) -> str:
+    if record is None:
+        return "not run"
+    if record is dense or dense is None or record["spectrum"] is None or dense["spectrum"] is None:
+        return _values(record)
+    spectra = [np.array(item["spectrum"]) for item in (dense, record)]
+    distance = spectrum_distance([spectra[0]], [spectra[1]], embedding="none")
+    return f"{_values(record)} ({distance:.1f})"

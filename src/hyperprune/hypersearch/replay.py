@@ -152,6 +152,7 @@ class RowSpace(Space):
     """
 
     rows: list[Configuration] = field(default_factory=list)
+    _places: dict[Configuration, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """The rows were checked when the table was made."""
@@ -189,8 +190,7 @@ class RowSpace(Space):
         assert here is not None
 
         def distance(index: int) -> tuple[float, ...]:
-            row = self.coordinates(self.rows[index])
-            assert row is not None
+            row = self._place(self.rows[index])
             if row.keys() != here.keys():
                 return 1, 0, 0.0
             differing = sum(
@@ -207,6 +207,12 @@ class RowSpace(Space):
 
     def size(self) -> int:
         return len(self.rows)
+
+    def _place(self, row: Configuration) -> Any:
+        """A row's coordinates, which a thousand replays ask for again."""
+        if row not in self._places:
+            self._places[row] = self.coordinates(row)
+        return self._places[row]
 
 
 def _spanned(rows: Sequence[Configuration]) -> Branch:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hyperprune.cli.studies import common
 
-ABOUT = "learning rate and cadence of the recorded world, before it is recorded (minutes)"
+ABOUT = "learning rate, cadence and size of the recorded world, before it is recorded (minutes)"
 
 
 def add_parser(tables: Any) -> None:
@@ -19,7 +19,7 @@ def add_parser(tables: Any) -> None:
         about=ABOUT,
         examples=("hyperprune reproduce calibrate --data-dir DATA --workers 2",),
     )
-    parser.add_argument("--epochs", type=int, metavar="N", help="trained of each model (5)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="trained of each model (4)")
     parser.add_argument(
         "--records",
         type=Path,

@@ -19,9 +19,13 @@ def add_parser(tables: Any) -> None:
         about=ABOUT,
         examples=(
             "hyperprune reproduce record --data-dir DATA --workers 2",
+            "hyperprune reproduce record --seeds 2 --death-rates 0.8     # the same folder takes more later",
             "hyperprune reproduce record --scale sparsities --data-dir DATA --workers 2",
             "hyperprune reproduce record --tables-only     # of what is complete, while it goes on",
         ),
+    )
+    parser.add_argument(
+        "--death-rates", type=float, nargs="+", metavar="RATE", help="24 candidates at each (the scale's)"
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu or cuda (cpu)")
     parser.add_argument(
@@ -42,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
 
     scale = common.scale_of(SCALES, options)
     scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
+    if options.death_rates is not None:
+        scale = replace(scale, death_rates=tuple(options.death_rates))
     settings = common.running(options)
     if not options.tables_only:
         record(scale, data_dir=options.data_dir, device=options.device, **settings)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from hyperprune.experiments import calibration
 from hyperprune.experiments.cells import read_records
-from hyperprune.experiments.evidence import correlation, paper, pictures, prediction, searching, why
-from hyperprune.experiments.evidence.page import CALIBRATION, METHODS, write_page
+from hyperprune.experiments.evidence import correlation, paper, pictures, prediction, searching, summary, why
+from hyperprune.experiments.evidence.page import CALIBRATION, METHODS, places_of, template, write_page
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, load_worlds
 
@@ -37,12 +38,9 @@ def build(
         say: gets a line per part.
 
     Raises:
-        InputError: no tables, or a page without a place for a part.
+        InputError: no such folder, or a page without a place for a part.
     """
     worlds = load_worlds(records)
-    main = worlds[0]
-    epoch = min(EPOCH, main.table.final_epochs - 1)
-    replays = {"repeats": repeats, "cache": cache, "workers": workers}
     drawn: list[Path] = []
 
     def picture(name: str, draw: Callable[[Path], None], about: str) -> str:
@@ -51,78 +49,82 @@ def build(
         drawn.append(path)
         return f"![{about}](pictures/{path.name})"
 
+    parts = {
+        "calibration": _calibration(records / CALIBRATION),
+        "methods": paper.methods_table(records / METHODS),
+        "curve": _curves(records),
+    }
+    if worlds:
+        replays = {"repeats": repeats, "cache": cache, "workers": workers}
+        parts |= _parts_of(worlds, replays, picture, say)
+    missing = {name: "Not recorded yet." for name in places_of(template()) if name not in parts}
+    if missing:
+        missing["answer"] = (
+            "Not answered yet: no table is recorded. `hyperprune reproduce record` makes them (hours), "
+            "`hyperprune reproduce evidence` makes this page from them (minutes)."
+        )
+    write_page(page, parts | missing)
+    return [page, *drawn]
+
+
+def _parts_of(
+    worlds: Sequence[World],
+    replays: dict[str, Any],
+    picture: Callable[[str, Callable[[Path], None], str], str],
+    say: Callable[[str], None],
+) -> dict[str, str]:
+    """What is made from tables, by the name of its part."""
+    main = worlds[0]
+    epoch = min(EPOCH, main.table.final_epochs - 1)
     parts: dict[str, str] = {}
 
-    def part(name: str, make: Callable[[], str]) -> None:
+    def part(name: str, *makers: Callable[[], str]) -> None:
         say(name)
-        parts[name] = make()
+        parts[name] = "\n\n".join(make() for make in makers)
 
     part("records", lambda: _records_table(worlds))
-    part("calibration", lambda: _calibration(records / CALIBRATION))
     part("world", lambda: why.world_table(main))
     say("signals")
     measured = correlation.measure(main)
     part(
         "correlation",
-        lambda: "\n\n".join(
-            [
-                picture("correlation", lambda path: pictures.correlation(measured, path), "ρ over epochs"),
-                f"At epoch {epoch}:",
-                correlation.decisive_table(measured, epoch),
-                picture("signals", lambda path: pictures.all_signals(measured, path), "all signals"),
-                _learning_text(measured),
-            ]
+        lambda: picture(
+            "correlation", lambda path: pictures.correlation(measured, path), "correlation over epochs"
         ),
+        lambda: f"At epoch {epoch}:",
+        lambda: correlation.decisive_table(measured, epoch),
+        lambda: picture("signals", lambda path: pictures.all_signals(measured, path), "all signals"),
+        lambda: _learning_text(measured),
     )
     part("other-worlds", lambda: _other_worlds(worlds, epoch))
-    found = _outcomes(main, replays, say)
+    say("replays")
+    found = searching.search_outcomes(main, **replays)
     part(
         "regret",
-        lambda: "\n\n".join(
-            [
-                picture("regret", lambda path: pictures.regret(found, main, path), "regret over epochs"),
-                searching.needed_table(found),
-                _folded("All schedules", searching.regret_table(found)),
-            ]
-        ),
+        lambda: picture("regret", lambda path: pictures.regret(found, main, path), "regret over epochs"),
+        lambda: searching.needed_table(found),
+        lambda: _folded("All schedules", searching.regret_table(found)),
     )
-    part("methods", lambda: paper.methods_table(records / METHODS))
+    part("answer", lambda: summary.answer(measured, found, epoch))
     part("budgets", lambda: paper.budgets_table(main, **replays))
     part("ratios", lambda: _ratios(worlds, replays, picture))
     part("schedules", lambda: paper.schedules_table(main, **replays))
-    part("samples", lambda: paper.samples_table(main))
-    part("curve", lambda: _curves(records))
+    part("samples", lambda: paper.samples_table(main, epoch))
     part("first-round", lambda: paper.first_round_table(main, epoch))
     part(
         "kinds",
-        lambda: "\n\n".join(
-            [
-                picture("spectra", lambda path: pictures.spectra(main, epoch, path), "spectra by kind"),
-                why.kinds_table(main, epoch),
-            ]
-        ),
+        lambda: picture("spectra", lambda path: pictures.spectra(main, epoch, path), "spectra by kind"),
+        lambda: why.kinds_table(main, epoch),
     )
     part(
         "switch",
-        lambda: "\n\n".join(
-            [
-                picture("switch", lambda path: pictures.switch(main, path), "distance over epochs"),
-                why.switch_table(measured),
-            ]
-        ),
+        lambda: picture("switch", lambda path: pictures.switch(main, path), "distance over epochs"),
+        lambda: why.switch_table(measured),
     )
     early = [item for item in _EARLY if item in measured.epochs]
     part("updates", lambda: why.updates_table(main, early))
     part("prediction", lambda: prediction.regression_table(main, early))
-    write_page(page, parts)
-    return [page, *drawn]
-
-
-def _outcomes(
-    world: World, replays: dict[str, object], say: Callable[[str], None]
-) -> list[searching.Outcome]:
-    say("replays")
-    return searching.search_outcomes(world, **replays)  # pyright: ignore[reportArgumentType]
+    return parts
 
 
 def _folded(title: str, content: str) -> str:
@@ -161,7 +163,7 @@ def _calibration(path: Path) -> str:
 def _learning_text(measured: correlation.Measured) -> str:
     shares = correlation.share_learning(measured)
     name = "the baseline" if measured.world.baseline is None else f"the {measured.world.baseline[0]}"
-    cells = ", ".join(f"{share:.0%}" for share in shares)
+    cells = ", ".join(f"{100 * share:.0f} %" for share in shares)
     return f"Candidates better than {name} at epochs 0 to {measured.epochs[-1]}: {cells}."
 
 
@@ -179,10 +181,10 @@ def _other_worlds(worlds: Sequence[World], epoch: int) -> str:
 
 def _ratios(
     worlds: Sequence[World],
-    replays: dict[str, object],
+    replays: dict[str, Any],
     picture: Callable[[str, Callable[[Path], None], str], str],
 ) -> str:
-    found = paper.ratios(worlds, **replays)  # pyright: ignore[reportArgumentType]
+    found = paper.ratios(worlds, **replays)
     if not found:
         return "Not recorded yet."
     shown = picture(

@@ -28,7 +28,7 @@ def write_page(path: Path, parts: Mapping[str, str]) -> None:
         InputError: the page has no place for a part, or a place for one that is not made.
     """
     text = path.read_text() if path.exists() else template()
-    places = set(re.findall(r"<!-- part: (\S+) -->", text))
+    places = set(places_of(text))
     if places != set(parts):
         missing, unknown = sorted(set(parts) - places), sorted(places - set(parts))
         raise InputError(
@@ -43,6 +43,11 @@ def write_page(path: Path, parts: Mapping[str, str]) -> None:
             raise InputError(f"the part {name!r} of {path} has no end; add {end}")
         text = f"{before}{begin}\n{content.strip()}\n{end}{after}"
     write_atomically(path, text.encode())
+
+
+def places_of(text: str) -> list[str]:
+    """The names of a page's parts, in their order."""
+    return re.findall(r"<!-- part: (\S+) -->", text)
 
 
 def template() -> str:

@@ -20,11 +20,13 @@ from hyperprune.experiments.evidence.bootstrap import spearman
 from hyperprune.experiments.evidence.searching import (
     GRID,
     TPE,
+    Outcome,
     Point,
     outcomes,
     selection_epochs,
     total_epochs,
 )
+from hyperprune.experiments.evidence.signals import known_to_the_search
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, kind_of, restricted, setting, widest
 from hyperprune.experiments.methods_study import published, published_figures
@@ -37,6 +39,8 @@ BUDGETS = (8, 12, 16, 24, 30, 36, 40)
 FIRST_RATE = 0.8
 SCHEDULES = tuple(itertools.product((1, 2, 3), (1, 2, 3, 4)))
 SAMPLE_COUNTS = (1, 2, 5, 10)
+RATIO_CANDIDATES = 20
+RATIO_SCHEDULE = (3, 3)  # first and round epochs
 
 
 def methods_table(path: Path, *, sparsity: float = 0.67) -> str:
@@ -83,10 +87,7 @@ def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> s
     for count in dict.fromkeys(item.point.strategy.candidates for item in found):
         own = {item.point.signal: item for item in found if item.point.strategy.candidates == count}
         created = own["loss"].point.strategy.created
-        cells = [
-            f"{100 * item.mean.value:.1f} ({100 * item.mean.low:.1f} to {100 * item.mean.high:.1f})"
-            for item in (own["spectrum"], own["loss"])
-        ]
+        cells = [_regret_text(item) for item in (own["spectrum"], own["loss"])]
         rows.append([str(count), str(created), f"{own['loss'].epochs:.0f}", *cells])
     head = ["initial candidates", "created", "epochs", "spectrum: mean regret, %", "loss: mean regret, %"]
     return table(head, rows)
@@ -94,14 +95,19 @@ def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> s
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """The outcomes at one sparsity, as final metrics (means over seeds); NaN where not recorded."""
+    """The outcomes at one sparsity, as final metrics (means over seeds); NaN where not recorded.
+
+    Attributes:
+        ranges: of the searches, 2.5 and 97.5 % of the replays' picks (means over seeds).
+    """
 
     sparsity: float
     metrics: dict[str, float]
+    ranges: dict[str, tuple[float, float]]
 
 
 def ratios(worlds: Sequence[World], *, repeats: int, cache: Path, workers: int) -> list[Ratio]:
-    """Figure 3: what LSH and its rivals end with, by sparsity; the same 24 candidates at each."""
+    """Figure 3: what LSH and its rivals end with, by sparsity; searches draw 20 candidates as there."""
     first = worlds[0]
     found = []
     for world in sorted((item for item in worlds if item.name == first.name), key=lambda item: item.sparsity):
@@ -122,19 +128,25 @@ def _ratio(world: World, data: CandidateTable, *, repeats: int, cache: Path, wor
         "Selfish-RNN": _named(data, death="magnitude", allocation="uniform", redistribution="none"),
     }
     names = {"spectrum": "LSH by spectrum", "loss": "LSH by loss", "none": "LSH by chance"}
+    count = min(RATIO_CANDIDATES, data.num_rows)
     points = []
     for signal in names:
-        grid = partial(LSH, candidates=data.num_rows, proposer="grid", signal=signal)
-        lsh = _fitting(partial(grid, first_epochs=3, round_epochs=3), data)
+        with known_to_the_search():
+            grid = partial(LSH, candidates=count, proposer="grid", signal=signal)
+            first, each = RATIO_SCHEDULE
+            lsh = _fitting(partial(grid, first_epochs=first, round_epochs=each), data)
         if lsh is not None:
             points.append(Point(family=GRID, signal=signal, strategy=lsh))
     sign = 1.0 if data.lower_is_better else -1.0
+    ranges: dict[str, tuple[float, float]] = {}
     for item in outcomes(data, points, repeats=repeats, cache=cache, workers=workers):
         assert item.point.signal is not None
-        metrics[names[item.point.signal]] = plain.mean(
-            top * (1 + sign * float(regret.mean())) for top, regret in zip(best, item.regret, strict=True)
-        )
-    return Ratio(sparsity=world.sparsity, metrics=metrics)
+        picks = [top * (1 + sign * regret) for top, regret in zip(best, item.regret, strict=True)]
+        name = names[item.point.signal]
+        metrics[name] = plain.mean(float(values.mean()) for values in picks)
+        low, high = np.mean([np.percentile(values, [2.5, 97.5]) for values in picks], axis=0)
+        ranges[name] = (float(low), float(high))
+    return Ratio(sparsity=world.sparsity, metrics=metrics, ranges=ranges)
 
 
 def _named(data: CandidateTable, **settings: str) -> float:
@@ -149,17 +161,22 @@ def _named(data: CandidateTable, **settings: str) -> float:
 
 def ratios_table(found: Sequence[Ratio]) -> str:
     names = list(dict.fromkeys(name for item in found for name in item.metrics))
-    rows = [
-        [name, *("–" if name not in item.metrics else f"{item.metrics[name]:.4g}" for item in found)]
-        for name in names
-    ]
+    rows = [[name, *(_ratio_text(item, name) for item in found)] for name in names]
     return table(["", *(f"sparsity {item.sparsity:g}" for item in found)], rows)
+
+
+def _ratio_text(item: Ratio, name: str) -> str:
+    if name not in item.metrics:
+        return "–"
+    span = "({:.4g} to {:.4g})".format(*item.ranges[name]) if name in item.ranges else ""
+    return f"{item.metrics[name]:.4g} {span}".strip()
 
 
 def schedules_table(world: World, *, repeats: int, cache: Path, workers: int) -> str:
     """Table 3: epochs of the selection, the paper's formula beside ours, and what each schedule loses."""
     data = restricted(world.table, lambda item: setting(item, "death_rate") == FIRST_RATE)
-    assert data is not None
+    if data is None:
+        return f"Not recorded yet at death rate {FIRST_RATE:g}."
     rows = []
     for first_epochs, round_epochs in SCHEDULES:
         lsh = partial(LSH, candidates=data.num_rows, first_epochs=first_epochs, round_epochs=round_epochs)
@@ -179,7 +196,7 @@ def schedules_table(world: World, *, repeats: int, cache: Path, workers: int) ->
                 "–" if inserting is None else str(selection_epochs(inserting)),
                 str(selection_epochs(grid)),
                 str(total_epochs(grid)),
-                *(f"{100 * item.mean.value:.1f}" for item in found),
+                *(_regret_text(item) for item in found),
             ]
         )
     head = [
@@ -194,6 +211,11 @@ def schedules_table(world: World, *, repeats: int, cache: Path, workers: int) ->
     return table(head, rows)
 
 
+def _regret_text(found: Outcome) -> str:
+    mean = found.mean
+    return f"{100 * mean.value:.1f} ({100 * mean.low:.1f} to {100 * mean.high:.1f})"
+
+
 def _fitting(make: partial[LSH], data: CandidateTable) -> LSH | None:
     """The strategy with the table's epochs; None where its selection is longer."""
     try:
@@ -202,10 +224,10 @@ def _fitting(make: partial[LSH], data: CandidateTable) -> LSH | None:
         return None
 
 
-def samples_table(world: World) -> str:
+def samples_table(world: World, epoch: int) -> str:
     """Table 4: spectra from few samples and from ten; the spread between samples and between models."""
     rows = []
-    for epoch in _sampled_epochs(world):
+    if epoch in _sampled_epochs(world):
         for run in world.table.runs:
             finals = world.finals(run)
             chosen = {"best": int(finals.argmin()), "worst": int(finals.argmax())}
@@ -222,6 +244,9 @@ def samples_table(world: World) -> str:
                             f"{mean_S.var():.3f}",
                         ]
                     )
+    for name, values in published_figures("lsh_samples").items():
+        for count, quoted in values.items():
+            rows.append([f"paper, {name.replace('_', ' ')}", count, *(f"{value:.2f}" for value in quoted)])
     head = ["model", "samples", "largest", "mean", "variance"]
     return table(head, rows) + "\n\n" + _spread_table(world)
 
@@ -310,7 +335,30 @@ def first_round_table(world: World, epoch: int = 3) -> str:
         "paper: distance",
         "paper: perplexity",
     ]
-    return table(head, rows)
+    return table(head, rows) + "\n\n" + _agreement_text(world, epoch)
+
+
+def _agreement_text(world: World, epoch: int) -> str:
+    """Whether distance and metric prefer the same candidates then."""
+    values = []
+    for run in world.table.runs:
+        pairs = [
+            (spectrum_distance([dense], [own], embedding="none"), records[epoch].valid_loss)
+            for records in run.candidates
+            if (dense := run.reference[epoch].spectrum) is not None
+            and (own := records[epoch].spectrum) is not None
+        ]
+        if pairs:
+            distances, losses = np.array(pairs).T
+            values.append(float(spearman(distances[None], losses[None])[0]))
+    paper = published_figures("lsh_first_round_agreement")
+    ours = f"{np.mean(values):+.2f} among ours, " if values else ""
+    return (
+        f"Rank correlation of the spectrum's distance with the loss at that epoch: {ours}"
+        f"{paper['rank_correlation']:+.2f} among the {paper['candidates']} published. The published winner "
+        f"was number {paper['winner_by_distance']} by distance and {paper['winner_by_perplexity']} by "
+        "perplexity."
+    )
 
 
 def published_first_round() -> dict[str, tuple[float, float]]:

@@ -171,7 +171,8 @@ def regret(found: Sequence[Outcome], world: World, path: Path) -> None:
         full = next(item for item in found if item.point.family == searching.FULL)
         figure.suptitle(
             f"{world.title}: what a search loses against what it spends "
-            f"(training all {full.point.strategy.candidates}: {full.epochs:.0f} epochs; line: 1 %)",
+            f"(training all {full.point.strategy.candidates}: {full.epochs:.0f} epochs; line: 1 %; "
+            "shaded: 95 % intervals)",
             fontsize=11,
         )
 
@@ -189,6 +190,16 @@ def _curve(axes: Axes, own: Sequence[Outcome], color: str, dashes: str, marker: 
         color=color,
         label=label,
     )
+    if own[0].point.signal in ("spectrum", "loss"):
+        means = [item.mean for item in ordered]
+        axes.fill_between(
+            [item.epochs for item in ordered],
+            [100 * mean.low for mean in means],
+            [100 * mean.high for mean in means],
+            color=color,
+            alpha=0.13,
+            linewidth=0,
+        )
 
 
 def ratios(found: Sequence[Ratio], metric: str, path: Path) -> None:
@@ -208,12 +219,19 @@ def ratios(found: Sequence[Ratio], metric: str, path: Path) -> None:
             points = [(item.sparsity, item.metrics[name]) for item in found if name in item.metrics]
             if points:
                 axes.plot(*zip(*points, strict=True), dashes, marker=marker, color=color, label=name)
+            spans = [(item.sparsity, *item.ranges[name]) for item in found if name in item.ranges]
+            if spans:
+                sparsities, lows, highs = zip(*spans, strict=True)
+                axes.fill_between(sparsities, lows, highs, color=color, alpha=0.13, linewidth=0)
         axes.set_xlabel("sparsity")
         axes.set_ylabel(f"final {metric}")
         axes.set_xticks([item.sparsity for item in found], [f"{item.sparsity:g}" for item in found])
         axes.grid(axis="y")
         figure.legend(loc="outside right upper")
-        axes.set_title("24 candidates at death rate 0.8: what each search ends with")
+        axes.set_title(
+            "What each search ends with: 20 candidates drawn\n"
+            "of those at death rate 0.8; shaded: 95 % of the searches"
+        )
 
 
 def spectra(world: World, epoch: int, path: Path) -> None:

@@ -207,6 +207,12 @@ _rivals = [
     _each("gradient_norm", "gradient norm", "rival", _alone("gradient_norm")),
     _each("gradient_distance", "gradient norm, ratio to dense", "rival", _difference(_log("gradient_norm"))),
     _each("frobenius", "Frobenius norms, distance", "rival", _difference(_probe("frobenius"))),
+    _each(
+        "frobenius_alone", "minus Frobenius norms (no dense model)", "rival", _alone("frobenius", sign=-1.0)
+    ),
+    _each(
+        "radius_alone", "minus spectral radii (no dense model)", "rival", _alone("spectral_radius", sign=-1.0)
+    ),
     _each("radius", "spectral radii, distance", "rival", _difference(_probe("spectral_radius"))),
     _each(
         "weights",

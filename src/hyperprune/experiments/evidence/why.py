@@ -186,8 +186,8 @@ def switch_table(found: Measured) -> str:
         rows.append(
             [
                 str(epoch),
-                f"{dense:.0%}",
-                f"{averaging:.0%}",
+                f"{100 * dense:.0f} %",
+                f"{100 * averaging:.0f} %",
                 f"{np.mean(moved):.2f}" if moved else "–",
                 *(estimate(found, name, epoch).text() for name in ("spectrum_raw", "weights_raw")),
             ]

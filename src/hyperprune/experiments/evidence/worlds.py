@@ -15,6 +15,7 @@ from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table
 from hyperprune.records import EpochRecord
 
 _CONTROLS = "controls"
+_PAPERS_SPARSITY = 0.67
 _SEEDLESS = ("name", "task", "sparsity", "threads", "device", "baseline")
 
 
@@ -55,17 +56,17 @@ class World:
 
 
 def load_worlds(folder: Path) -> list[World]:
-    """The worlds of all tables in a folder, the one with most candidates first.
+    """The worlds of all tables in a folder, the one with most candidates first; none where none is recorded.
 
     Raises:
-        InputError: no tables, or tables that contradict each other.
+        InputError: no such folder, or tables that contradict each other.
     """
-    paths = sorted(folder.glob("*.npz"))
-    if not paths:
+    if not folder.is_dir():
         raise InputError(
-            f"evidence is made from recorded tables, and {folder} holds none; 'hyperprune reproduce record' "
-            "makes them"
+            f"evidence is made from recorded tables, and there is no folder {folder}; 'hyperprune reproduce "
+            "record' makes them"
         )
+    paths = sorted(folder.glob("*.npz"))
     grouped: dict[tuple[str, float], list[tuple[str, CandidateTable]]] = {}
     for path in paths:
         table = load_table(path)
@@ -84,7 +85,12 @@ def load_worlds(folder: Path) -> list[World]:
                     files=tuple(name for name, _ in members),
                 )
             )
-    return sorted(worlds, key=lambda world: (-_size(world.table), world.name, world.sparsity))
+    return sorted(worlds, key=_order)
+
+
+def _order(world: World) -> tuple[float, ...]:
+    """Most candidates first; among as many the shortest name, and the paper's sparsity."""
+    return -_size(world.table), len(world.name), abs(world.sparsity - _PAPERS_SPARSITY)
 
 
 def _size(table: CandidateTable) -> int:

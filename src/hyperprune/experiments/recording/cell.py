@@ -27,7 +27,7 @@ from hyperprune.experiments.recording.probe import (
     epoch_file,
     recurrent_matrices,
 )
-from hyperprune.experiments.recording.scales import Cell, Scale, dense_cell
+from hyperprune.experiments.recording.scales import Cell, Scale, dense_cell, full_state_epochs
 from hyperprune.files import write_atomically
 from hyperprune.hypersearch.space import DENSE, Configuration
 from hyperprune.records import EpochRecord
@@ -84,7 +84,7 @@ def train_cell(
         folder,
         seed=cell.seed,
         dense_weights=None if is_dense else cell_folder(study, dense_cell(cell.seed)) / DENSE_WEIGHTS,
-        full_state=scale.full_state,
+        full_state=full_state_epochs(scale),
     )
     result = advance(task, training, folder, scale.epochs, probe=probe)
     return _finish(scale, cell, task, folder, result, {"device": device, "commit": commit})

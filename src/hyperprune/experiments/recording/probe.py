@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,11 +51,17 @@ class EpochProbe:
         seed: of the run, for the tangent frame.
         dense_weights: the file with the dense model's recurrent weights of every epoch; None for the dense
             model itself, which then records its own.
-        full_state: whether to measure the spectrum of the full state too.
+        full_state: epochs at which the spectrum of the full state is measured too.
     """
 
     def __init__(
-        self, task: Task, folder: Path, *, seed: int, dense_weights: Path | None, full_state: bool
+        self,
+        task: Task,
+        folder: Path,
+        *,
+        seed: int,
+        dense_weights: Path | None,
+        full_state: Collection[int] = (),
     ) -> None:
         self._task, self._folder, self._seed = task, folder, seed
         self._dense_weights, self._full_state = dense_weights, full_state
@@ -83,7 +89,7 @@ class EpochProbe:
         self._gradient_norms = []
         found: Arrays = {"gradient_norm": np.array(norms, dtype=np.float32)}
         with _as_evaluated(moment.optimizer):
-            found |= self._spectra(moment.model)
+            found |= self._spectra(moment.model, full_state=moment.epoch in self._full_state)
             found |= self._weights(moment)
             runs = self._task.recurrent(moment.model, self._batch(moment.model))
             found["chi"] = np.concatenate([mean_squared_singular_values(run) for run in runs])
@@ -108,7 +114,7 @@ class EpochProbe:
                 )
         return found
 
-    def _spectra(self, model: nn.Module) -> Arrays:
+    def _spectra(self, model: nn.Module, *, full_state: bool) -> Arrays:
         started = time.perf_counter()
         found: Arrays = {}
         try:
@@ -121,7 +127,7 @@ class EpochProbe:
             np.concatenate([_samples(item.log_growth, item.num_steps) for item in spectra], axis=1)
         )
         found["spectrum_seconds"] = np.array(time.perf_counter() - started, dtype=np.float32)
-        if self._full_state:
+        if full_state:
             started = time.perf_counter()
             found["spectrum_full"] = self._hidden(model, jacobian="full")
             found["spectrum_full_seconds"] = np.array(time.perf_counter() - started, dtype=np.float32)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hyperprune.errors import InputError
 from hyperprune.hypersearch.space import ALLOCATIONS, DENSE, Configuration, Space, paper_branch
 from hyperprune.sparsity.methods import DynamicSparse
 
@@ -27,8 +28,9 @@ class Scale:
         death_rates: the paper's 24 grid points at each of these; the first is complete before the next. None
             records the dense model alone.
         controls: whether static sparse training and a threshold death that meets its target at once are
-            recorded too.
-        full_state: whether spectra of the full state are measured beside those of the hidden state.
+            recorded too, behind the first death rate.
+        full_state: whether spectra of the full state are measured beside those of the hidden state, at epochs
+            0 to 12 and the last: one takes six times as long.
     """
 
     name: str
@@ -40,6 +42,11 @@ class Scale:
     death_rates: tuple[float, ...] = (0.8,)
     controls: bool = False
     full_state: bool = True
+
+    def __post_init__(self) -> None:
+        bad = [rate for rate in self.death_rates if not 0 < rate < 1]
+        if bad:
+            raise InputError(f"death rates must lie in (0, 1), got {bad[0]:g}; the paper's are 0.4 to 0.9")
 
 
 _GRU = {"preset": "gru-mini", "dropout_input": 0.3, "dropout_hidden": 0.3, "dropout_output": 0.3}
@@ -83,9 +90,11 @@ def dense_cell(seed: int) -> Cell:
 
 def candidate_cells(scale: Scale, seed: int) -> list[Cell]:
     """The cells of a seed, the dense model apart, in the order in which they are trained."""
-    groups = {f"rate-{rate:g}": Space(branches=[paper_branch(rate)]).grid() for rate in scale.death_rates}
+    grids = {f"rate-{rate:g}": Space(branches=[paper_branch(rate)]).grid() for rate in scale.death_rates}
+    groups = dict(list(grids.items())[:1])
     if scale.controls:
         groups["controls"] = _controls(scale.death_rates[0])
+    groups |= grids
     return [
         Cell(configuration=configuration, sparsity=sparsity, seed=seed, group=group)
         for sparsity in scale.sparsities
@@ -117,6 +126,11 @@ def _controls(death_rate: float) -> list[Configuration]:
             for allocation, redistribution in (("uniform", "none"), ("er", "nonzeros"))
         ),
     ]
+
+
+def full_state_epochs(scale: Scale) -> tuple[int, ...]:
+    """Epochs at which spectra of the full state are measured."""
+    return (*range(DETAILED_TO + 1), scale.epochs) if scale.full_state else ()
 
 
 def is_detailed(epoch: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from hyperprune.errors import HyperpruneError, InputError
 from hyperprune.experiments.cells import RECORDS, Record, commit_of_source, read_records, run_cells
 from hyperprune.experiments.recording.cell import train_cell
-from hyperprune.experiments.recording.scales import Cell, Scale, candidate_cells, dense_cell
+from hyperprune.experiments.recording.scales import Scale, candidate_cells, dense_cell
 from hyperprune.files import write_atomically
 from hyperprune.tasks.registry import load_task
 
@@ -30,8 +30,9 @@ def record(
 ) -> list[Record]:
     """Train every cell of a scale that `folder` has no record of; all records.
 
-    Killing it loses at most an epoch of each cell in flight; the same call goes on. The dense models of all
-    seeds come first, because every candidate's weights are compared with the dense model's of its seed.
+    Killing it loses at most an epoch of each cell in flight; the same call goes on. A seed's dense model
+    comes before its candidates, whose weights are compared with it; workers that would wait for it train
+    those of the next seeds.
 
     Args:
         scale: what is recorded.
@@ -50,23 +51,24 @@ def record(
     _claim(folder, {"scale": _lasting(scale), "task": task.identity(), "device": device})
     work = partial(train_cell, scale, data_dir, folder, device, commit_of_source())
     settings = {"workers": workers, "command": command, "say": say, "line": _line}
-    dense = [dense_cell(seed) for seed in scale.seeds]
-    run_cells(work, {cell.key: cell for cell in dense}, folder, **settings)
-    keys = {cell.key for cell in dense}
-    for entry in read_records(folder / RECORDS):
-        if entry["key"] in keys and entry["failure"]:
-            raise HyperpruneError(
-                f"the dense model must train to the end, and {entry['key']} failed: {entry['failure']}; "
-                f"mend the task, and record into another folder than {folder}"
-            )
-    cells = [cell for seed in scale.seeds for cell in candidate_cells(scale, seed)]
-    return run_cells(work, {cell.key: cell for cell in cells}, folder, **settings)
+    records = read_records(folder / RECORDS)
+    for number, seed in enumerate(scale.seeds):
+        if all(entry["key"] != dense_cell(seed).key for entry in records):
+            dense = [dense_cell(item) for item in scale.seeds[number : number + workers]]
+            records = run_cells(work, {cell.key: cell for cell in dense}, folder, **settings)
+        _refuse_failed_dense(records, seed, folder)
+        cells = candidate_cells(scale, seed)
+        records = run_cells(work, {cell.key: cell for cell in cells}, folder, **settings)
+    return records
 
 
-def cells_of(scale: Scale) -> list[Cell]:
-    """All cells in the order in which they are trained."""
-    seeds = scale.seeds
-    return [*map(dense_cell, seeds), *(cell for seed in seeds for cell in candidate_cells(scale, seed))]
+def _refuse_failed_dense(records: Sequence[Record], seed: int, folder: Path) -> None:
+    entry = next(entry for entry in records if entry["key"] == dense_cell(seed).key)
+    if entry["failure"]:
+        raise HyperpruneError(
+            f"the dense model must train to the end, and {entry['key']} failed: {entry['failure']}; "
+            f"mend the task, and record into another folder than {folder}"
+        )
 
 
 def _lasting(scale: Scale) -> Record:

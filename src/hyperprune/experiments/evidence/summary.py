@@ -1,0 +1,140 @@
+"""The answer in short, by rules from the records: use the spectrum? from which epoch? what does it buy?
+
+A verdict is a rule about an interval, so that nobody's wish decides it: a signal "tells" where the 95 %
+interval of its rank correlation lies above 0, and one tells more than another where that of their difference
+does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hyperprune.experiments.evidence import bootstrap
+from hyperprune.experiments.evidence.bootstrap import Estimate
+from hyperprune.experiments.evidence.correlation import Measured, estimate, value
+from hyperprune.experiments.evidence.searching import FULL, GRID, WITHIN, Outcome, epochs_text
+from hyperprune.experiments.evidence.signals import ENTRIES
+from hyperprune.experiments.evidence.text import table
+
+SHOWN = ("spectrum", "spectrum_raw", "spectrum_mean", "loss", "training_losses", "blend", "none")
+_EPOCHS = (1, 2, 3, 6, 12)
+
+
+def answer(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
+    """A table of the main signals, and what follows from it by rule.
+
+    Args:
+        found: the signals of the main world.
+        outcomes: of the searches replayed in it.
+        epoch: of the paper's first elimination.
+    """
+    runs = found.world.table.runs
+    counts = sorted({len(run.candidates) for run in runs})
+    opening = (
+        f"In {found.world.title} ({len(runs)} {'seed' if len(runs) == 1 else 'seeds'}, "
+        f"{' or '.join(map(str, counts))} candidates each, {found.world.table.final_epochs} epochs):"
+    )
+    verdicts = [_against_loss(found, epoch), _within_kinds(found, epoch), _rival(found, epoch)]
+    verdicts += [_when(found), _buys(outcomes)]
+    lines = "\n".join(f"- {text}" for text in verdicts)
+    return f"{opening}\n\n{lines}\n\n{_table(found, outcomes, epoch)}"
+
+
+def _against_loss(found: Measured, epoch: int) -> str:
+    spectrum, loss = (estimate(found, name, epoch) for name in ("spectrum", "loss"))
+    lead = bootstrap.difference(spectrum, loss)
+    return (
+        f"**Does the spectrum tell more than the loss?** {_verdict(lead, 'Yes', 'No, less')} at epoch "
+        f"{epoch}: rank correlation with the final metric {spectrum.text()} for the spectrum's distance, "
+        f"{loss.text()} for the validation loss, difference {lead.text()}."
+    )
+
+
+def _within_kinds(found: Measured, epoch: int) -> str:
+    inside = estimate(found, "spectrum", epoch, "within")
+    lead = bootstrap.difference(inside, estimate(found, "loss", epoch, "within"))
+    return (
+        "**Or does it only tell the kinds of death apart?** Within one kind its correlation is "
+        f"{inside.text()}, {_tells(inside)}; its lead over the loss there {lead.text()}."
+    )
+
+
+def _rival(found: Measured, epoch: int) -> str:
+    """The best of all others, which is chosen with hindsight."""
+    rivals = [name for name, entry in ENTRIES.items() if entry.family in ("rival", "loss")]
+    values = {name: value(found, name, epoch) for name in rivals}
+    known = {name: rho for name, rho in values.items() if not math.isnan(rho)}
+    if not known:
+        return "**Does something cheaper do as well?** Nothing else was measured."
+    best = max(known, key=lambda name: known[name])
+    own = estimate(found, best, epoch)
+    lead = bootstrap.difference(own, estimate(found, "spectrum", epoch))
+    return (
+        f"**Does something cheaper do as well?** The best of {len(known)} signals without a spectrum is "
+        f"“{ENTRIES[best].label}” at {own.text()}, chosen with hindsight; its lead over the spectrum: "
+        f"{lead.text()}."
+    )
+
+
+def _when(found: Measured) -> str:
+    texts = [
+        f"{ENTRIES[name].label}: {_telling_epochs(found, name)}"
+        for name in ("spectrum", "loss", "training_losses")
+    ]
+    return f"**From which epoch?** The correlation's interval lies above 0 at epochs: {'; '.join(texts)}."
+
+
+def _telling_epochs(found: Measured, name: str) -> str:
+    """The epochs (0 apart) at which a signal tells, as ranges."""
+    telling = [epoch for epoch in found.epochs if epoch > 0 and estimate(found, name, epoch).low > 0]
+    ranges: list[list[int]] = []
+    for epoch in telling:
+        if ranges and ranges[-1][-1] == epoch - 1:
+            ranges[-1].append(epoch)
+        else:
+            ranges.append([epoch])
+    texts = [f"{part[0]} to {part[-1]}" if len(part) > 1 else str(part[0]) for part in ranges]
+    return ", ".join(texts) or f"none to {found.epochs[-1]}"
+
+
+def _buys(outcomes: Sequence[Outcome]) -> str:
+    texts = [f"{ENTRIES[name].label}, {_needed(outcomes, name)}" for name in ("spectrum", "loss", "none")]
+    full = next(item for item in outcomes if item.point.family == FULL)
+    return (
+        "**What does it buy?** Epochs on candidates until LSH over the grid comes within "
+        f"{100 * WITHIN:.0f} % of the best on average: {'; '.join(texts)}. Training all "
+        f"{full.point.strategy.candidates} to the end: {full.epochs:.0f}."
+    )
+
+
+def _needed(outcomes: Sequence[Outcome], signal: str) -> str:
+    own = [item for item in outcomes if (item.point.family, item.point.signal) == (GRID, signal)]
+    return epochs_text([item for item in own if item.mean.value <= WITHIN])
+
+
+def _verdict(lead: Estimate, yes: str, no: str) -> str:
+    if lead.low > 0:
+        return yes
+    return no if lead.high < 0 else "Not told apart"
+
+
+def _tells(found: Estimate) -> str:
+    if found.low > 0:
+        return "so it tells more than the kind"
+    return "which says less than nothing" if found.high < 0 else "which cannot be told from 0"
+
+
+def _table(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
+    epochs = [item for item in _EPOCHS if item in found.epochs]
+    rows = [
+        [
+            ENTRIES[name].label,
+            *(estimate(found, name, item).text() for item in epochs),
+            estimate(found, name, epoch, "within").text(),
+            _needed(outcomes, name),
+        ]
+        for name in SHOWN
+    ]
+    head = ["signal", *(f"ρ, epoch {item}" for item in epochs), f"within kinds, epoch {epoch}"]
+    return table([*head, f"LSH over the grid: epochs to {100 * WITHIN:.0f} %"], rows)
