@@ -8,12 +8,13 @@ import pytest
 import scipy.stats
 
 import hyperprune as hp
+from hyperprune.cli.studies import evidence
 from hyperprune.errors import InputError
 from hyperprune.experiments.evidence import bootstrap, correlation, paper, prediction, searching, summary
 from hyperprune.experiments.evidence.bootstrap import Sample, spearman
 from hyperprune.experiments.evidence.build import build
 from hyperprune.experiments.evidence.correlation import estimate, measure
-from hyperprune.experiments.evidence.page import template, write_page
+from hyperprune.experiments.evidence.page import places_of, template, write_page
 from hyperprune.experiments.evidence.searching import (
     FULL,
     GRID,
@@ -304,6 +305,11 @@ def test_a_fitted_prediction_finds_the_planted_relation_among_unseen_candidates(
     text = prediction.regression_table(load_worlds(folder)[0], [3])
     row = next(line for line in text.splitlines() if line.startswith("| hidden spectrum − dense's |"))
     assert all(float(cell.split()[0]) > 0.9 for cell in row.split("|")[3:6])
+
+
+def test_the_list_names_every_part_of_the_page():
+    listed = [name for names in evidence.ITEMS for name in names.split(", ")]
+    assert sorted(listed) == sorted(places_of(template()))
 
 
 def test_the_page_keeps_what_was_written_by_hand(tmp_path):

@@ -10,7 +10,11 @@ from hyperprune.cli import options as shared
 
 ABOUT = "docs/evidence.md: every table and picture again, from the committed records (minutes)"
 ITEMS = {
+    "answer": "use the spectrum? from which epoch? what does it buy? a table, and verdicts by rule",
+    "records, world": "what was recorded, and how the candidates end",
+    "calibration": "learning rate, cadence and size tried beforehand (from the records of 'calibrate')",
     "correlation": "which early signal tells the final metric: tables, two pictures (question 1)",
+    "other-worlds": "the main signals in every recorded world",
     "regret": "regret against epochs of every search and signal: tables, picture (question 2)",
     "methods": "LSH paper, table 1: the order of methods (from the records of 'methods')",
     "budgets": "LSH paper, table 2: number of candidates",

@@ -20,7 +20,7 @@ def add_parser(tables: Any) -> None:
         examples=(
             "hyperprune reproduce record --data-dir DATA --workers 2",
             "hyperprune reproduce record --seeds 2 --death-rates 0.8     # the same folder takes more later",
-            "hyperprune reproduce record --scale sparsities --data-dir DATA --workers 2",
+            "hyperprune reproduce record --scale sparsities --out runs/record-small  # with its dense model",
             "hyperprune reproduce record --tables-only     # of what is complete, while it goes on",
         ),
     )

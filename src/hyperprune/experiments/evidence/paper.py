@@ -57,7 +57,7 @@ def methods_table(path: Path, *, sparsity: float = 0.67) -> str:
     rows = [
         [
             f"`{name}`",
-            f"{ours[name]:.1f}",
+            _range_text(values[name]),
             str(len(values[name])),
             f"{paper[name][0]:.1f}" if name in paper else "",
         ]
@@ -68,7 +68,7 @@ def methods_table(path: Path, *, sparsity: float = 0.67) -> str:
         np.array([[ours[name] for name in shared]]), np.array([[paper[name][0] for name in shared]])
     )[0]
     note = f"\n\nRank correlation with the paper's order over {len(shared)} methods: {rho:+.2f}."
-    return table(["method", "test perplexity", "seeds", "paper"], rows) + note
+    return table(["method", "test perplexity (range over seeds)", "seeds", "paper"], rows) + note
 
 
 def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> str:
@@ -91,6 +91,11 @@ def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> s
         rows.append([str(count), str(created), f"{own['loss'].epochs:.0f}", *cells])
     head = ["initial candidates", "created", "epochs", "spectrum: mean regret, %", "loss: mean regret, %"]
     return table(head, rows)
+
+
+def _range_text(values: Sequence[float]) -> str:
+    span = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+    return f"{plain.mean(values):.1f}{span}"
 
 
 @dataclass(frozen=True, kw_only=True)
