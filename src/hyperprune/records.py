@@ -107,7 +107,7 @@ class CandidateRecord:
         best_epoch: the epoch with the best validation metric, which a finalist's checkpoint holds; None
             before the first epoch is trained.
         metric: the metric at `best_epoch`.
-        checkpoint: path relative to the run folder of the weights at `best_epoch`; None once removed.
+        checkpoint: path relative to the run folder of the weights at `best_epoch`; None before it.
     """
 
     key: str
@@ -186,6 +186,11 @@ class RunRecord:
     sparsity_weight: float = 0.0
     audited: tuple[str, ...] = ()
     epochs_audit: int = 0
+
+    @property
+    def is_search(self) -> bool:
+        """Whether candidates were compared; `hyperprune train` has one model and nothing beside it."""
+        return self.strategy.get("name") != "train"
 
     def sparsity_of(self, candidate: CandidateRecord) -> float:
         """The sparsity that a candidate is pruned to; the reference's is 0."""

@@ -172,6 +172,27 @@ def test_a_finished_run_is_audited_later_and_further_and_goes_on_when_interrupte
     assert watch.events == []
 
 
+def test_dropped_candidates_keep_their_best_weights_alone_and_finalists_can_go_on(tmp_path):
+    run = hp.search(TinyTask(), LSH, folder=tmp_path / "run", seed=3, audit=1)
+
+    def files(key: str) -> list[str]:
+        return sorted(path.name for path in (tmp_path / "run" / "candidates" / key).iterdir())
+
+    outcomes = {row.key: row.outcome for row in run.record.candidates}
+    assert set(outcomes.values()) == {"eliminated", "finalist"}
+    for key, outcome in {**outcomes, "dense": "finalist"}.items():
+        kept = ["best.pt"] if outcome == "eliminated" else ["best.pt", "epoch-00003.pt", "epoch-00004.pt"]
+        assert files(key) == kept
+    again = hp.search(TinyTask(), LSH, folder=tmp_path / "run", seed=3, audit=1)
+    assert _facts(again.record) == _facts(run.record)
+    longer = hp.extend(tmp_path / "run", final_epochs=5, task=TinyTask())
+    assert longer.best.epochs[-1].epoch == 5
+    wider = hp.extend(tmp_path / "run", candidates=4, task=TinyTask())
+    dropped = [row.key for row in wider.record.candidates if row.outcome == "eliminated"]
+    assert len(dropped) > len([row for row in outcomes.values() if row == "eliminated"])
+    assert all(files(key) == ["best.pt"] for key in dropped)
+
+
 def test_who_is_audited_depends_on_the_seed_alone(plain):
     state = read_state(plain.folder)
     assert chosen(state, 1) == chosen(state, 3)[:1]

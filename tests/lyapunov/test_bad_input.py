@@ -25,6 +25,10 @@ def lstm(**settings) -> nn.LSTM:
         ({"num_exponents": 13}, "between 1 and the state's size, 12, got 13"),
         ({"warmup": 6}, "shorter than the sequence, 6 steps, got 6; pass more steps"),
         ({"warmup": -1}, "at least 0 and shorter than the sequence, 6 steps, got -1"),
+        # Other types are refused by the tests' own type checks before they come so far.
+        ({"num_exponents": True}, "num_exponents must be a whole number, got True"),
+        ({"warmup": True}, "warmup must be a whole number, got True"),
+        ({"qr_interval": True}, "qr_interval must be a whole number, got True"),
         ({"qr_interval": 0}, "qr_interval must be at least 1, got 0"),
         ({"dtype": torch.float16}, "dtype must be torch.float32 or torch.float64, got torch.float16"),
     ],

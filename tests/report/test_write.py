@@ -163,6 +163,32 @@ def test_a_second_report_removes_pictures_that_it_no_longer_has(
     assert {path.stem for path in files.pictures} == {"metric", "tree", "topology"}
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_one_model_alone_is_not_told_as_a_search(run: RunRecord, finished: bool, tmp_path: Path) -> None:
+    model = replace(run.candidates[0], signals={}, outcome="finalist" if finished else "running")
+    nothing = replace(run.reference, epochs=(), metric=None, best_epoch=None)
+    alone = replace(
+        run,
+        strategy={"name": "train", "final_epochs": 20},
+        reference=nothing,
+        candidates=(model,),
+        rounds=(),
+        epochs_spent=20,
+        epochs_full=20,
+        finished=finished,
+    )
+    files = write_report(alone, tmp_path)
+    assert {path.stem for path in files.pictures} == {"metric", "spectra", "topology"}
+    told = files.markdown.read_text().partition("## How this run was made")[0]
+    assert "Report of a hyperprune training" in told
+    assert f"{'reaches' if finished else 'is at'} validation" in told
+    assert "It was trained for 20 epochs." in told
+    for word in ("search", "winner", "leader", "dense", "round", "candidate", "rank order"):
+        assert word not in told.lower(), word
+    assert files.html is not None
+    assert "dense model" not in files.html.read_text().partition("What the words mean")[0]
+
+
 def test_an_unfinished_run_says_so_and_speaks_of_a_leader(
     make_run: Callable[..., RunRecord], tmp_path: Path
 ) -> None:

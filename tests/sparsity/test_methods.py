@@ -9,6 +9,7 @@ import pytest
 
 from hyperprune.errors import InputError
 from hyperprune.sparsity import DynamicSparse, Method, methods
+from hyperprune.sparsity.method import check_method
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
 
@@ -125,6 +126,20 @@ def test_a_wrong_setting_is_refused_with_rule_value_and_remedy(
         object.__setattr__(method, name, value)
     with pytest.raises(InputError, match=message):
         method.__post_init__()
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("rigl", r"method must be one of hyperprune.methods .*, got 'rigl'; hyperprune.methods.get\("),
+        (methods.rigl, r"method must be made first, got the class RigL; call it: rigl\(\)"),
+    ],
+)
+def test_a_name_or_a_class_in_place_of_a_method_is_refused_with_what_to_write(
+    method: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        check_method(method)
 
 
 def test_methods_cannot_be_changed_after_they_are_made() -> None:

@@ -16,6 +16,7 @@ from hyperprune.hypersearch.run_folder import RunFolder, read_state
 from hyperprune.hypersearch.search import (
     SearchResult,
     check_resources,
+    end_dropped,
     finish,
     header_of,
     running,
@@ -89,7 +90,9 @@ def extend(
         if event is not None:
             arena.record(event)
         finalists = list(run.state.candidates) if strategy is None else strategy.run(arena)
-        return finish(arena, run, strategy, finalists)
+        result = finish(arena, run, strategy, finalists)
+        end_dropped(run)
+        return result
 
 
 def strategy_of(values: Mapping[str, Any]) -> Strategy | None:

@@ -38,7 +38,7 @@ from hyperprune.hypersearch.spaces import get_space
 from hyperprune.hypersearch.strategies import LSH, Strategy
 from hyperprune.records import CandidateRecord, RunRecord, epoch_rows
 from hyperprune.tasks.contract import Task
-from hyperprune.training.segment import Training, check_trainable
+from hyperprune.training.segment import Training, check_trainable, end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +192,7 @@ def search(
             arena.record(event)
         finish(arena, run, strategy, strategy.run(arena))
         run_audit(arena, strategy, audit)
+        end_dropped(run)
         return SearchResult(record=run.state.to_record(), folder=run.path)
 
 
@@ -256,6 +257,13 @@ def finish(
     if not run.state.finished:
         arena.record({"event": "finished", "finalists": finalists})
     return SearchResult(record=run.state.to_record(), folder=run.path)
+
+
+def end_dropped(run: RunFolder) -> None:
+    """Free the disk of what nobody goes on from; an audit later trains a dropped one from the start."""
+    for key, candidate in run.state.candidates.items():
+        if candidate.outcome in ("eliminated", "failed"):
+            end(run.candidate_folder(key))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The settings of a measurement, checked once, and what follows from them."""
 
 import dataclasses
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -40,6 +41,9 @@ class Settings:
                 f"a batch must hold at least 1 sample, got {self.batch_size}; inputs are (time, batch, "
                 "features)"
             )
+        check_whole("qr_interval", self.qr_interval)
+        if self.num_exponents is not None:
+            check_whole("num_exponents", self.num_exponents)
         if self.qr_interval < 1:
             raise InputError(
                 f"qr_interval must be at least 1, got {self.qr_interval}; 1 factorises at every step"
@@ -57,6 +61,12 @@ class Settings:
     def transposed(self) -> bool:
         """Whether frames go through Jᵀ and start from the identity."""
         return self.convention == "lsh"
+
+
+def check_whole(name: str, value: Any) -> None:
+    """`value` must be a whole number, of Python or numpy."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InputError(f"{name} must be a whole number, got {value!r}; round it")
 
 
 def working_dtype(module: Any, state: Any) -> tuple[torch.dtype, tuple[str, ...]]:

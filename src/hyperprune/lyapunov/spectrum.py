@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hyperprune.errors import InputError
 from hyperprune.lyapunov.iteration import LyapunovIteration
+from hyperprune.lyapunov.settings import check_whole
 from hyperprune.spectra import LyapunovSpectrum
 
 
@@ -74,6 +75,7 @@ def lyapunov_spectrum(
             f"inputs must hold at least 1 step and 1 sample, got shape {tuple(inputs.shape)}; the axes are "
             "(time, batch, features)"
         )
+    check_whole("warmup", warmup)
     if not 0 <= warmup < inputs.shape[0]:
         raise InputError(
             f"warmup must be at least 0 and shorter than the sequence, {inputs.shape[0]} steps, got "

@@ -59,6 +59,13 @@ def leader(run: RunRecord) -> CandidateRecord | None:
     return next((c for c in alive if epochs_trained(c)), None)
 
 
+def role(run: RunRecord) -> str:
+    """What the leader of a run is called."""
+    if not run.is_search:
+        return "model"
+    return "winner" if run.finished else "leader"
+
+
 def worst(run: RunRecord) -> CandidateRecord | None:
     """The lowest ranked candidate that was eliminated; None when nobody was."""
     return next((c for c in reversed(run.candidates) if c.outcome == "eliminated"), None)

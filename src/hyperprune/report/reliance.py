@@ -43,7 +43,7 @@ def reliance(run: RunRecord) -> Table | None:
 
 
 def _trust(run: RunRecord) -> Trust | None:
-    return trust(run) if run.finished and run.strategy.get("name") != "train" else None
+    return trust(run) if run.finished and run.is_search else None
 
 
 def _opening(run: RunRecord, found: Trust) -> str:

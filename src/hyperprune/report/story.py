@@ -41,7 +41,7 @@ class Story:
     notices: tuple[str, ...]
     tiles: tuple[tuple[str, str], ...]
     candidates: Table
-    rounds: Table
+    rounds: Table | None
     trust: Table | None
     making: Table
     definitions: tuple[tuple[str, str], ...]
@@ -50,17 +50,18 @@ class Story:
 def tell(run: RunRecord) -> Story:
     """Word everything that the report says about a run."""
     strategy = run.strategy.get("name", "not recorded")
+    what = f"search · strategy {strategy}" if run.is_search else "training · one model"
     return Story(
         title=f"{run.task}: pruned to {_sparsity(run)} sparsity",
-        subtitle=f"Report of a hyperprune search · strategy {strategy} · seed {run.seed}",
+        subtitle=f"Report of a hyperprune {what} · seed {run.seed}",
         headline=_headline(run),
         notices=_notices(run),
         tiles=_tiles(run),
         candidates=_candidates(run),
-        rounds=_rounds(run),
+        rounds=_rounds(run) if run.is_search else None,
         trust=reliance(run),
         making=_making(run),
-        definitions=_definitions(run),
+        definitions=_definitions(run) if run.is_search else _COMMON_WORDS,
     )
 
 
@@ -76,21 +77,29 @@ def _headline(run: RunRecord) -> str:
     dense = _metric_of(run.reference, run)
     first = facts.leader(run)
     if first is None:
+        subject = "candidate" if run.is_search else "model"
         opening = (
-            "No candidate was trained to the end" if run.finished else "No candidate has been trained yet"
+            f"No {subject} was trained to the end" if run.finished else f"No {subject} has been trained yet"
         )
         beside = "" if dense is None else f"; the dense model reaches {run.metric} {number(dense)}"
     else:
         metric = _metric_of(first, run)
-        verb = "wins" if run.finished else "leads so far"
-        opening = f"{words.name(first)} {verb} with validation {run.metric} {number(metric)}"
-        beside = f" at {percent(run.sparsity_of(first))} sparsity; the dense model reaches {number(dense)}"
+        if not run.is_search:
+            verb = "reaches" if run.finished else "is at"
+        else:
+            verb = "wins with" if run.finished else "leads so far with"
+        opening = f"{words.name(first)} {verb} validation {run.metric} {number(metric)}"
+        beside = f" at {percent(run.sparsity_of(first))} sparsity"
+        if run.is_search:
+            beside += f"; the dense model reaches {number(dense)}"
         if (share := facts.ratio(metric, dense)) is not None:
             beside += f" (ratio {share:.3f})"
         if run.baseline is not None:
             beside += f", and the {run.baseline[0]}, which needs no learning, is {number(run.baseline[1])}"
             if (share := facts.ratio(metric, run.baseline[1])) is not None:
                 beside += f" (ratio {share:.3f})"
+    if not run.is_search:
+        return f"{opening}{beside}. It was trained for {plural(run.epochs_spent, 'epoch')}."
     cost = f"The search spent {plural(run.epochs_spent, 'epoch')}"
     factor = facts.saving(run)
     if factor is not None:
@@ -102,11 +111,8 @@ def _headline(run: RunRecord) -> str:
 def _notices(run: RunRecord) -> tuple[str, ...]:
     notices = []
     if not run.finished:
-        done = plural(len(run.rounds), "round")
-        notices.append(
-            f"This run is not finished ({done} done): ranks may still change. "
-            "Running the same command again goes on."
-        )
+        done = f" ({plural(len(run.rounds), 'round')} done): ranks may still change" if run.is_search else ""
+        notices.append(f"This run is not finished{done}. Running the same command again goes on.")
     notices.extend(_learning(run))
     if failed := [c.key for c in run.candidates if c.outcome == "failed"]:
         notices.append(
@@ -121,9 +127,11 @@ def _learning(run: RunRecord) -> list[str]:
     name, value = run.baseline
     limit = f"{facts.LEARNED:g}×" if run.lower_is_better else f"{1 / facts.LEARNED:.2f}×"
     side = "at most" if run.lower_is_better else "at least"
-    models = [("dense model", run.reference)]
+    models = [("dense model", run.reference)] if run.is_search else []
     if (first := facts.leader(run)) is not None:
-        models.append((f"{'winner' if run.finished else 'leader'} {first.key}", first))
+        models.append((f"{facts.role(run)} {first.key}", first))
+    if not models:
+        return []
     clauses = []
     for who, model in models:
         verdict = facts.learned(model, run)
@@ -142,31 +150,34 @@ def _learning(run: RunRecord) -> list[str]:
 def _tiles(run: RunRecord) -> tuple[tuple[str, str], ...]:
     first = facts.leader(run)
     shown = [] if first is None else [(number(_metric_of(first, run)), f"{run.metric}, {first.key}")]
-    shown.append((number(_metric_of(run.reference, run)), f"{run.metric}, dense model"))
+    if run.is_search:
+        shown.append((number(_metric_of(run.reference, run)), f"{run.metric}, dense model"))
     if run.baseline is not None:
         shown.append((number(run.baseline[1]), run.baseline[0]))
     pruned = run.sparsity if first is None else run.sparsity_of(first)
     shown.append((words.NOTHING if pruned is None else percent(pruned), "sparsity"))
-    factor = facts.saving(run)
-    epochs = f"epochs spent of {run.epochs_full:,}"
+    factor = facts.saving(run) if run.is_search else None
+    epochs = f"epochs {'spent' if run.is_search else 'trained'} of {run.epochs_full:,}"
     shown.append((f"{run.epochs_spent:,}", epochs if factor is None else f"{epochs} ({factor:.1f}× fewer)"))
     return tuple(shown)
 
 
 def _candidates(run: RunRecord) -> Table:
     best = facts.leader(run)
-    rows = [_candidate_row("", run.reference, run, "reference")]
-    marks = ["dense"]
+    rows = [_candidate_row("", run.reference, run, "reference")] if run.is_search else []
+    marks = ["dense"] if run.is_search else []
     for rank, candidate in enumerate(run.candidates, start=1):
         audited = ", audited" if candidate.key in run.audited else ""
         rows.append(_candidate_row(str(rank), candidate, run, words.outcome(candidate) + audited))
         marks.append("winner" if candidate is best else candidate.outcome)
     better = "Lower" if run.lower_is_better else "Higher"
-    intro = (
-        f"In rank order: finalists by {run.metric}, then the eliminated, those trained longest first, each "
-        f"by signal, then the failed ones. {better} {run.metric} is better; a smaller signal is better. "
-        "The signal is the one of the last round that the candidate took part in."
-    )
+    intro = f"{better} {run.metric} is better."
+    if run.is_search:
+        intro = (
+            f"In rank order: finalists by {run.metric}, then the eliminated, those trained longest first, "
+            f"each by signal, then the failed ones. {better} {run.metric} is better; a smaller signal is "
+            "better. The signal is the one of the last round that the candidate took part in."
+        )
     if run.sparsity is None:
         intro += (
             " The sparsity is searched: signals, and the metric of finalists in the column “weighed”, are "
@@ -176,7 +187,7 @@ def _candidates(run: RunRecord) -> Table:
         beyond = f"{facts.AT_BASELINE:g}×" if run.lower_is_better else f"{1 / facts.AT_BASELINE:.2f}×"
         intro += f" “at baseline”: even the best epoch is not beyond {beyond} of the {run.baseline[0]}."
     return Table(
-        title="Candidates",
+        title="Candidates" if run.is_search else "The model",
         intro=intro,
         header=(
             "rank",
@@ -248,9 +259,15 @@ def _making(run: RunRecord) -> Table:
         ),
         ("seed", str(run.seed)),
         *((f"strategy: {key}", str(value)) for key, value in run.strategy.items()),
-        (
-            "epochs of the dense reference",
-            f"{facts.epochs_trained(run.reference):,} (not among the epochs spent)",
+        *(
+            [
+                (
+                    "epochs of the dense reference",
+                    f"{facts.epochs_trained(run.reference):,} (not among the epochs spent)",
+                )
+            ]
+            if run.is_search
+            else []
         ),
         *((str(key), str(value)) for key, value in run.provenance.items()),
     ]
@@ -274,29 +291,34 @@ _SIGNALS = {
 }
 
 
+_COMMON_WORDS = (
+    (
+        "Sparsity",
+        "The share of the prunable weights that is zero and stays out of the computation.",
+    ),
+    (
+        "Lyapunov spectrum (LS)",
+        "One exponent per dimension of the network's hidden state: the average rate, in nats per time "
+        "step, at which a tiny difference in that direction grows (positive) or fades (negative) while "
+        "the network reads its input. It says how far and how evenly the network carries information "
+        "through time. −∞ means that a direction is forgotten within one step, as when a unit has lost "
+        "all its recurrent weights.",
+    ),
+    (
+        "LS space",
+        "A plane in which each network at each epoch is one point: the two directions along which the "
+        "spectra in this run differ most (principal components). Near points are networks with similar "
+        f"spectra. Exponents below {FLOOR:g}, −∞ included, count as {FLOOR:g}.",
+    ),
+)
+
+
 def _definitions(run: RunRecord) -> tuple[tuple[str, str], ...]:
     signal = str(run.strategy.get("signal", ""))
     measure = _SIGNALS.get(signal, "the number by which candidates were ranked at the round's epoch")
     kind = f" In this run ({signal}): " if signal else " In this run: "
     return (
-        (
-            "Sparsity",
-            "The share of the prunable weights that is zero and stays out of the computation.",
-        ),
-        (
-            "Lyapunov spectrum (LS)",
-            "One exponent per dimension of the network's hidden state: the average rate, in nats per time "
-            "step, at which a tiny difference in that direction grows (positive) or fades (negative) while "
-            "the network reads its input. It says how far and how evenly the network carries information "
-            "through time. −∞ means that a direction is forgotten within one step, as when a unit has lost "
-            "all its recurrent weights.",
-        ),
-        (
-            "LS space",
-            "A plane in which each network at each epoch is one point: the two directions along which the "
-            "spectra in this run differ most (principal components). Near points are networks with similar "
-            f"spectra. Exponents below {FLOOR:g}, −∞ included, count as {FLOOR:g}.",
-        ),
+        *_COMMON_WORDS,
         ("Signal", f"What candidates are ranked by in a round; smaller is better.{kind}{measure}."),
         (
             "Epochs spent",

@@ -26,8 +26,7 @@ def text_table(run: RunRecord, width: int = 80) -> str:
         Lines of at most `width` characters, without a newline at the end.
     """
     width = max(width, 60)
-    has_reference = run.strategy.get("name") != "train"  # one model alone is compared with nothing
-    rows = [_cells("", run.reference, run, "dense")] if has_reference else []
+    rows = [_cells("", run.reference, run, "dense")] if run.is_search else []
     rows += [_cells(str(rank), c, run, _outcome(c)) for rank, c in enumerate(run.candidates, start=1)]
     table = [(*_HEADER, words.clip(run.metric, 12)), *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]

@@ -252,6 +252,19 @@ def sparsity_of_masks(
     return actual
 
 
+def check_method(method: object) -> None:
+    """`method` must be a method, and not its name or its class."""
+    if isinstance(method, type) and issubclass(method, Method):
+        raise InputError(
+            f"method must be made first, got the class {method.__name__}; call it: {method.name}()"
+        )
+    if not isinstance(method, Method):
+        raise InputError(
+            f"method must be one of hyperprune.methods or a DynamicSparse, got {method!r}; "
+            'hyperprune.methods.get("rigl") finds one by its name'
+        )
+
+
 def check_method_sparsity(method: Method, sparsity: float | None) -> float:
     """A valid sparsity that the method can do something with."""
     sparsity = check_sparsity(sparsity)

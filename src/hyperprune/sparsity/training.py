@@ -26,6 +26,7 @@ from hyperprune.sparsity.history import History, Summary, Update, explored
 from hyperprune.sparsity.method import (
     Method,
     check_flag,
+    check_method,
     check_method_sparsity,
     check_whole,
     sparsity_of_masks,
@@ -77,6 +78,7 @@ class SparseTraining:
         rescale_weights: bool = False,
         steps_per_epoch: int | None = None,
     ) -> None:
+        check_method(method)
         check_whole("total_steps", total_steps, 1, example="epochs times batches per epoch")
         if steps_per_epoch is not None:
             check_whole("steps_per_epoch", steps_per_epoch, 1, example="the number of training batches")

@@ -42,6 +42,7 @@ from hyperprune.training.optimizer import build_optimizer
 from hyperprune.training.starting import starting_masks
 
 BEST_WEIGHTS = "best.pt"
+_CHECKPOINTS = "epoch-*.pt"
 _KEPT_CHECKPOINTS = 2  # the second one is the fallback for a damaged newest one
 
 
@@ -150,6 +151,12 @@ def advance(
             failure=candidate.failure,
             notes=tuple(candidate.notes),
         )
+
+
+def end(folder: Path) -> None:
+    """Remove what training goes on from; the weights of the best epoch stay."""
+    for path in folder.glob(_CHECKPOINTS):
+        path.unlink(missing_ok=True)
 
 
 def identity_of(task: Task, training: Training) -> str:
@@ -444,7 +451,7 @@ class Candidate:
 
     def _checkpoints(self) -> list[Path]:
         """The candidate's checkpoints, newest first."""
-        return sorted(self.folder.glob("epoch-*.pt"), reverse=True)
+        return sorted(self.folder.glob(_CHECKPOINTS), reverse=True)
 
     def restore(self, to_epoch: int) -> None:
         """Go back to the newest whole checkpoint not beyond `to_epoch`; a damaged one is passed over."""

@@ -70,6 +70,8 @@ def draw(run: RunRecord) -> style.Drawing | None:
     reading = (
         f"Each curve lists the Lyapunov exponents of one network after epoch {epoch} ({who}): the closer a "
         "candidate's curve runs to the dense model's, the more alike the two carry information through time."
+        if run.is_search
+        else f"The network's Lyapunov exponents after epoch {epoch}, largest first."
     )
     if lost:
         reading += (

@@ -64,6 +64,8 @@ def draw(run: RunRecord) -> style.Drawing | None:
     reading = (
         f"Each line is one network's validation {run.metric} after every epoch ({direction} is better); "
         "thin lines are the other candidates, and a cross marks the epoch after which one was dropped."
+        if run.is_search
+        else f"Validation {run.metric} after every epoch ({direction} is better)."
     )
     if top is not None:
         reading += f" Values above {words.number(top)} are cut off."

@@ -135,7 +135,7 @@ def legend_names(run: RunRecord) -> dict[str, str]:
     result = {}
     for candidate in run.candidates:
         if candidate is first:
-            role = "winner" if run.finished else "leader"
+            role = facts.role(run)
         elif candidate.outcome == "finalist":
             role = "finalist"
         elif candidate is last:

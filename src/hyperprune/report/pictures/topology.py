@@ -44,7 +44,7 @@ def draw(run: RunRecord) -> style.Drawing | None:
             of_gates = panels["G"].get_legend_handles_labels()
             handles, labels = handles + of_gates[0], labels + of_gates[1]
         figure.legend(handles, labels, loc="outside lower left", ncols=4)
-    role = "winner" if run.finished else "leader"
+    role = facts.role(run)
     reading = (
         f"The {role} is {words.name(candidate)}. Above, the share of live weights in each tensor"
         + (

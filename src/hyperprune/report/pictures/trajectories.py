@@ -12,6 +12,8 @@ from hyperprune.spectra import compared_vector, pca_trajectories
 
 def draw(run: RunRecord) -> style.Drawing | None:
     """One path per network, hollow at its start and filled (or crossed: eliminated) at its end."""
+    if not run.is_search:  # one network's path is near to nothing and far from nothing
+        return None
     models = style.cast(run)
     paths = [list(spectra_by_epoch(model).values()) for model, _, _ in models]
     size = next((path[0].size for path in paths if path), 0)

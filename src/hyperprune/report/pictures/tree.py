@@ -25,7 +25,7 @@ class Stage:
 
 def draw(run: RunRecord) -> style.Drawing | None:
     """One row per candidate in rank order; rounds stand at equal distances, whatever their epochs."""
-    if not run.candidates:
+    if not run.candidates or not run.is_search:
         return None
     stages = _stages(run)
     looks = style.looks(run)
