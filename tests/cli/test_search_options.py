@@ -1,6 +1,7 @@
 """The command line's plan, spaces, references and parts of one's own."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hyperprune.cli.main import main
 from hyperprune.hypersearch.estimate import estimate
 from hyperprune.hypersearch.proposers import PROPOSERS
-from hyperprune.hypersearch.run_folder import read_state
+from hyperprune.hypersearch.run_folder import RunFolder, read_state
 from hyperprune.hypersearch.signals import SIGNALS
 from hyperprune.hypersearch.spaces import SPACES, space_from
 from hyperprune.hypersearch.strategies import LSH, STRATEGIES, Full
@@ -73,6 +74,16 @@ def test_batches_are_timed_without_the_first_and_until_the_budget_is_spent(monke
     assert _time(range(99), 2.5) == (1.5, 2)  # 101 - 100 and 103 - 101; the first took 100
     now = iter([0.0, 4.0])
     assert _time(range(1), 5.0) == (4.0, 1)  # there is no other
+
+
+def test_the_status_of_a_run_that_has_only_been_begun_is_that_it_starts(tmp_path, capsys):
+    with RunFolder(tmp_path / "run"):  # its process is still looking at data, say
+        assert main(["status", str(tmp_path / "run"), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
+            "state": "starting",
+            "pid": os.getpid(),
+        }
+    assert main(["status", str(tmp_path / "run")]) == 2
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.records import EpochRecord
 from hyperprune.report import words
 
+_ROOMY = 100  # columns; with fewer the numbers take the room of the bar
+
 
 class Progress:
     """An observer of a search that writes to standard error.
@@ -26,9 +28,10 @@ class Progress:
         self._console = Console(stderr=True, highlight=False)
         self._live = self._console.is_terminal
         self._folder = folder
+        roomy = self._console.width >= _ROOMY
         self._bar = Bar(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
+            *([BarColumn(bar_width=16)] if roomy else []),
             TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -42,6 +45,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._bar.start()
+        self._say(f"run folder: {self._folder}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,8 +53,6 @@ class Progress:
 
     def event(self, state: RunState, event: Event) -> None:
         match event["event"]:
-            case "run":
-                self._say(f"run folder: {self._folder}")
             case "candidates":
                 when = f"round {event['round']}: new" if event["round"] else "initial"
                 self._say(f"{when} candidates: {', '.join(entry['key'] for entry in event['entries'])}")

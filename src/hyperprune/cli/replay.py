@@ -25,6 +25,10 @@ _NUMBERS = (
 _STRATEGIES = ("lsh", "successive_halving", "hyperband", "full")  # a replay of random is one of full
 _SIGNALS = ("spectrum", "loss", "blend")
 
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b05f8f", "#e69f00")
+_NO_SIGNAL = "#1a1c1e"
+_MARKERS = ("o", "s", "^", "D", "v")
+
 
 def add_parser(commands: Any) -> None:
     parser = shared.add_parser(
@@ -164,24 +168,51 @@ def _text_table(table: CandidateTable, outcomes: Sequence[Replays]) -> str:
 def _draw(table: CandidateTable, outcomes: Sequence[Replays], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
     except ImportError as error:
         raise InputError("--picture needs matplotlib; pip install 'hyperprune[report]'") from error
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    import numpy as np
+
+    rows = [outcome.summary() for outcome in outcomes]
+    signals = list(dict.fromkeys(row["signal"] for row in rows))
+    strategies = list(dict.fromkeys(row["strategy"] for row in rows))
+    colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(filter(None, signals))}
+    colours[None] = _NO_SIGNAL
+    markers = {name: _MARKERS[place % len(_MARKERS)] for place, name in enumerate(strategies)}
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
     axes = figure.subplots()
-    for outcome in outcomes:
-        row = outcome.summary()
-        label = row["strategy"] + (f", {row['signal']}" if row["signal"] else "")
-        spread = [[row["regret_mean"] - min(row["regret_mean"], row["regret_median"])], [0.0]]
-        spread[1][0] = max(row["regret_90"] - row["regret_mean"], 0.0)
-        axes.errorbar([row["epochs"]], [row["regret_mean"]], yerr=spread, marker="o", capsize=3, label=label)
+    for row, outcome, place in zip(rows, outcomes, _beside([row["epochs"] for row in rows]), strict=True):
+        low, middle, high = np.percentile(outcome.regret, (10, 50, 90))
+        colour = colours[row["signal"]]
+        axes.plot([place, place], [low, high], color=colour, linewidth=1.5)
+        axes.plot([place], [middle], "_", color=colour, markersize=8, markeredgewidth=2)
+        axes.plot([place], [row["regret_mean"]], markers[row["strategy"]], color=colour, markersize=7)
     axes.set(
-        xlabel="epochs spent by a search (mean)",
-        ylabel=f"regret, {table.metric}: mean, from the median to the 90th percentile",
-        title=f"{table.task}: {len(outcomes[0].regret)} replays each, {table.num_rows} candidates",
+        xlabel="epochs spent by a search (mean; equal ones are drawn side by side)\n"
+        "marker: mean, dash: median, line: from the 10th to the 90th percentile of the searches",
+        ylabel=f"regret in {table.metric}",
+        title=f"Picks against the best of {table.num_rows} candidates of {table.task}, "
+        f"{len(outcomes[0].regret)} replays each",
     )
     axes.set_ylim(bottom=0)
-    axes.legend()
+    axes.grid(axis="y", color="#dcdfe3")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    shapes = [Line2D([], [], marker=markers[name], color="0.4", ls="", label=name) for name in strategies]
+    lines = [Line2D([], [], color=colours[name], label=name or "no signal") for name in signals]
+    figure.legend(handles=[*shapes, *lines], loc="outside lower center", ncols=4, frameon=False)
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
         raise InputError(f"--picture must be a picture file that can be written: {error}") from error
+
+
+def _beside(epochs: Sequence[float]) -> list[float]:
+    """Places on the axis: those that would hide each other are moved apart a little."""
+    step = 0.02 * ((max(epochs) - min(epochs)) or 1.0)
+    places = list[float]()
+    for value in epochs:
+        alike = [other for other in epochs if abs(other - value) < step]
+        number = sum(1 for other in epochs[: len(places)] if abs(other - value) < step)
+        places.append(value + (number - (len(alike) - 1) / 2) * step)
+    return places

@@ -63,7 +63,13 @@ def _status(folder: Path, *, as_json: bool) -> tuple[str, bool]:
     from hyperprune.report import summary_json, text_table
 
     pid = holder(folder)
-    record = read_run(folder)
+    try:
+        record = read_run(folder)
+    except InputError:
+        if pid is None:
+            raise
+        told = json.dumps({"state": "starting", "pid": pid}) if as_json else ""
+        return f"{folder}: starting\n{told}".rstrip(), True
     runs = pid is not None and not record.finished
     works = f"running (process {pid})" if pid else "starting"
     state = "finished" if record.finished else works if runs else _INTERRUPTED

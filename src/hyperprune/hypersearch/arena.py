@@ -244,8 +244,12 @@ class LiveArena(StateArena):
         return alive
 
     def _lacks(self, key: str, to_epoch: int) -> bool:
-        """Whether the candidate is still to be trained to an epoch."""
-        return self.state[key].outcome != "failed" and not self._has(key, to_epoch)
+        """Whether the candidate is still to be trained to an epoch.
+
+        By the reason of a failure, not by the outcome: a finalist that failed beyond the final epoch, in an
+        extension, stays a finalist.
+        """
+        return self.state[key].reason is None and not self._has(key, to_epoch)
 
     def _has(self, key: str, epoch: int) -> bool:
         return len(self.state[key].epochs) > epoch
