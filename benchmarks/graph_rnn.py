@@ -2,7 +2,7 @@
 
     python benchmarks/graph_rnn.py                       # what is not measured yet, then the table
     python benchmarks/graph_rnn.py --cells gru --again
-    python benchmarks/graph_rnn.py --cells none --docs docs/structure.md   # only write the table
+    python benchmarks/graph_rnn.py --cells none --docs docs/random_structure.md   # only write the table
 
 The setting: 18,750 Reber strings, batches of 128, Adam at 1e-3, gradients clipped at 5, 20 seeded graphs of
 10 to 50 nodes (10 Barabási–Albert, 10 Watts–Strogatz, as the thesis draws them). A part of an epoch is timed
