@@ -26,7 +26,6 @@ from hyperprune.experiments.pruning import matrices_of
 from hyperprune.tasks.registry import load_task
 from hyperprune.training.load import load_model
 
-DOCS = Path(__file__).parents[2] / "docs"
 TINY_TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 STRINGS = {"train_strings": 96, "valid_strings": 20, "test_strings": 50, "max_length": 20}
 TINY = Scale(
@@ -283,10 +282,3 @@ def test_a_missing_strings_folder_is_told_before_anything_is_trained(tmp_path):
     with pytest.raises(InputError, match=r"none/train_data.csv: No such file"):
         run_study(scale, tmp_path, say=silent)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_page_is_made_from_the_committed_records():
-    records = DOCS / "records" / "prune_regain.jsonl"
-    if not records.exists():
-        pytest.skip("the study's records are not committed")
-    assert marked_part(DOCS / "prune_regain.md", "prune-regain") == to_page(read_records(records))

@@ -4,7 +4,7 @@ import networkx as nx
 import pytest
 
 from hyperprune.errors import InputError
-from hyperprune.graphs import FAMILIES, GraphPlan
+from hyperprune.graphs import FAMILIES, GraphPlan, layered
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -13,7 +13,7 @@ def test_the_same_plan_gives_the_same_graph_and_another_seed_another(family):
     edges = set(plan.build().edges)
     assert set(plan.build().edges) == edges
     others = [set(GraphPlan.of(family, 25, seed=seed).build().edges) for seed in range(4, 8)]
-    assert any(other != edges for other in others)
+    assert any(other != edges for other in others) == (family != "stack")
     content = plan.to_json()
     assert GraphPlan.of(content.pop("family"), content.pop("num_nodes"), **content) == plan
 
@@ -35,6 +35,9 @@ def test_numbers_of_edges_are_those_of_the_families():
     graph = GraphPlan.of("watts_strogatz", 40, seed=0).build()
     assert graph.number_of_edges() == 40 * 8 // 2
     assert GraphPlan.of("erdos_renyi", 12, seed=0, probability=1.0).build().number_of_edges() == 66
+    stack = layered(GraphPlan.of("stack", 10, seed=0, layers=4).build())
+    assert [len(layer) for layer in stack.layers] == [2, 3, 3, 2]
+    assert len(stack.edges) == 2 * 3 + 3 * 3 + 3 * 2
     grid = GraphPlan.of("kleinberg", 16, seed=0, shortcuts=0).build()
     assert nx.is_isomorphic(grid, nx.grid_2d_graph(4, 4))
     line = GraphPlan.of("kleinberg", 7, seed=0, shortcuts=0).build()
@@ -78,6 +81,7 @@ def test_the_thesis_samples_sizes_uniformly_from_10_to_50_with_its_own_parameter
         ("erdos_renyi", 20, {"probability": -0.1}, r"probability must lie in \[0, 1\], got -0.1"),
         ("erdos_renyi", 30, {"probability": 0.01}, "erdos_renyi graph must be connected, and none of 1000"),
         ("kleinberg", 20, {"dimensions": 2}, r"side\*\*2 nodes, got 20; take 16, or dimensions = 1"),
+        ("stack", 5, {"layers": 6}, "layers must be a whole number from 2 to 5 for 5 nodes, got 6"),
         ("kleinberg", 16, {"dimensions": 4}, "dimensions must be 1, 2 or 3.*got 4"),
     ],
 )

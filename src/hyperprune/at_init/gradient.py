@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from hyperprune.at_init.criterion import Criterion, Problem, Scores
 from hyperprune.at_init.gamma import check_gamma, divided_by_gamma, gamma
+from hyperprune.at_init.written_out import WrittenOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +46,6 @@ def _mean_gradient(problem: Problem) -> list[Tensor]:
         totals = gradients if totals is None else [a.add_(b) for a, b in zip(totals, gradients, strict=True)]
     assert totals is not None
     return [total / len(problem.batches) for total in totals]
-
-
-@contextmanager
-def _without_onednn() -> Iterator[None]:
-    """Torch's own kernels: oneDNN's recurrent ones have no second derivative."""
-    before = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = False
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.enabled = before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +97,7 @@ class GraSP(_OfLoss):
     def scores(self, problem: Problem) -> Scores:
         gradients = [gradient.detach() for gradient in _mean_gradient(problem)]
         products: list[Tensor] | None = None
-        with _without_onednn():
+        with WrittenOut():
             for loss in problem.losses():
                 first = problem.gradients(loss, twice=True)
                 slope = torch.stack([(a * b).sum() for a, b in zip(first, gradients, strict=True)]).sum()

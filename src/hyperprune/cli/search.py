@@ -69,7 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--space",
         metavar="NAME",
-        help="paper, sparse_to_sparse, wide or one's own (paper); see docs/search.md",
+        help="paper, sparse_to_sparse, wide, graphs or one's own (paper); see docs/search.md",
     )
     parser.add_argument(
         "--reference",

@@ -133,6 +133,7 @@ def run_study(
     *,
     workers: int = 1,
     data_dir: Path | None = None,
+    device: str = "cpu",
     command: str = "",
     say: Callable[[str], None] = print,
 ) -> list[Record]:
@@ -145,7 +146,7 @@ def run_study(
     ]
     for corpus in scale.corpora.values():  # data that are missing are told before a worker starts
         next(iter(_task(corpus, data_dir).batches("valid", 0)))
-    work = partial(_run, scale, data_dir, folder)
+    work = partial(_run, scale, data_dir, folder, device)
     return run_cells(
         work,
         {cell.key: cell for cell in cells},
@@ -161,7 +162,7 @@ def _task(corpus: Corpus, data_dir: Path | None) -> Task:
     return load_task(corpus.task, settings=corpus.settings, data_dir=data_dir)
 
 
-def _run(scale: Scale, data_dir: Path | None, study: Path, cell: Cell) -> Record:
+def _run(scale: Scale, data_dir: Path | None, study: Path, device: str, cell: Cell) -> Record:
     corpus = scale.corpora[cell.corpus]
     task = _task(corpus, data_dir)
     configuration = DENSE
@@ -173,6 +174,7 @@ def _run(scale: Scale, data_dir: Path | None, study: Path, cell: Cell) -> Record
         total_epochs=corpus.epochs,
         seed=cell.seed,
         name=configuration.text,
+        device=device,
         measure_spectrum=False,
     )
     folder = study / "cells" / cell.key

@@ -204,6 +204,7 @@ def run_study(
     parts: Sequence[str] = (),
     workers: int = 1,
     data_dir: Path | None = None,
+    device: str = "cpu",
     command: str = "",
     say: Callable[[str], None] = print,
 ) -> list[Record]:
@@ -217,12 +218,13 @@ def run_study(
         parts: of the study; none means the scale's.
         workers: cells trained at a time.
         data_dir: where data are looked for first.
+        device: trained on "cpu" or "cuda"; judged on the CPU.
         command: recorded with each record.
         say: gets a line per finished cell.
     """
     cells = {cell.key: cell for cell in cells_of(scale, parts)}
     _check_data(load_task(scale.task, data_dir=data_dir))  # told before a worker starts
-    work = partial(_run, scale, data_dir, folder)
+    work = partial(_run, scale, data_dir, folder, device)
     return run_cells(work, cells, folder, workers=workers, command=command, say=say, line=_line)
 
 
@@ -247,7 +249,7 @@ def configuration_of(cell: Cell) -> Configuration:
     return Configuration.of("static", at_init=cell.criterion, allow_empty=True)
 
 
-def _run(scale: Scale, data_dir: Path | None, study: Path, cell: Cell) -> Record:
+def _run(scale: Scale, data_dir: Path | None, study: Path, device: str, cell: Cell) -> Record:
     task = task_of(scale, cell, data_dir)
     if cell.criterion == "time":
         return {"task": task.name, **vars(cell), "seconds": _run_times(task)}
@@ -258,6 +260,7 @@ def _run(scale: Scale, data_dir: Path | None, study: Path, cell: Cell) -> Record
         total_epochs=scale.epochs,
         seed=cell.seed,
         name=configuration.text,
+        device=device,
         measure_spectrum=False,
     )
     folder = study / "cells" / cell.key
@@ -281,24 +284,21 @@ def _run(scale: Scale, data_dir: Path | None, study: Path, cell: Cell) -> Record
 def _judged(task: Task, cell: Cell, checkpoint: Path) -> Record:
     """The last epoch's test error, and the figures of the network before and after training."""
     model = task.model(generator(cell.seed, "weights")).eval()
+    trained = task.model(torch.Generator()).eval()
+    trained.load_state_dict(load_checkpoint(checkpoint)["model"])
     masks = None
-    if cell.criterion not in ("dense", L2):
-        masks = task_masks(
-            task, model, cell.criterion, sparsity=cell.sparsity, seed=cell.seed, allow_empty=True
-        )
-    start = start_figures(task, model, masks, seed=cell.seed)
-    model.load_state_dict(load_checkpoint(checkpoint)["model"])
-    if cell.criterion == L2:
-        names = task.prunable(model)
+    if cell.criterion != "dense":  # dead weights are exactly 0, and no live one is
+        names = task.prunable(trained)
         assert names is not None
-        masks = {name: model.get_parameter(name) != 0 for name in names}
-    accuracy = task.evaluate(model, task.batches("test", 0)).metric
+        masks = {name: trained.get_parameter(name) != 0 for name in names}
+    start = start_figures(task, model, None if cell.criterion == L2 else masks, seed=cell.seed)
+    accuracy = task.evaluate(trained, task.batches("test", 0)).metric
     with_map = cell.seed == 0 and cell.start in ("normal", "glorot")
     return {
         "test_error": round(100 * (1 - accuracy), 3),
         "before": start,
-        "after": network_figures(task, model),
-        "kept": _kept(model, masks, with_map=with_map),
+        "after": network_figures(task, trained),
+        "kept": _kept(trained, masks, with_map=with_map),
     }
 
 

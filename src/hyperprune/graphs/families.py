@@ -1,5 +1,7 @@
 """Random graphs by family: Barabási–Albert, connected Watts–Strogatz, Erdős–Rényi, Kleinberg's small world.
 
+Beside them "stack", the graph of dense layers.
+
 All are undirected, of nodes 0 … n-1 in this order, and all but Kleinberg's are networkx's. A graph is named
 by its family, size, parameters and seed (`GraphPlan`), so it need not be stored to be had again.
 
@@ -140,6 +142,21 @@ def _check_share(name: str, value: float) -> None:
     _check(0 <= value <= 1, f"{name} must lie in [0, 1], got {value}")
 
 
+def _stack(num_nodes: int, source: random.Random, *, layers: int) -> networkx.Graph:
+    import networkx as nx
+
+    _check(
+        isinstance(layers, int) and 1 < layers <= num_nodes,
+        f"layers must be a whole number from 2 to {num_nodes} for {num_nodes} nodes, got {layers}",
+    )
+    ends = [round(layer * num_nodes / layers) for layer in range(layers + 1)]
+    parts = [range(first, last) for first, last in itertools.pairwise(ends)]
+    graph: networkx.Graph = nx.empty_graph(num_nodes)
+    for below, above in itertools.pairwise(parts):
+        graph.add_edges_from(itertools.product(below, above))
+    return graph
+
+
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
@@ -175,6 +192,13 @@ FAMILIES: dict[str, Family] = {
                 "exponent": lambda n: 2.0,
             },
             make=_kleinberg,
+        ),
+        Family(
+            name="stack",
+            summary="not random: `layers` of equal size, each joined to all of the next as dense layers are; "
+            "the reference for the others",
+            defaults={"layers": lambda n: min(3, n)},
+            make=_stack,
         ),
     )
 }

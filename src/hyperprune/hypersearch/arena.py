@@ -356,6 +356,7 @@ class LiveArena(StateArena):
             threads=header["identity"]["threads"],
             measure_spectrum=self._measures_spectra,
             spectrum_state=header["strategy"].get("spectrum_state", "hidden"),
+            model=configuration.model,
         )
         return Job(
             key=key,

@@ -50,7 +50,9 @@ def fitting(task: Task, space: Space, sparsity: float | None, base: Training, no
             for point in branch.cover():
                 for placed in space.at(point):
                     pruned = placed.pruned_to(sparsity)
-                    training = replace(base, method=placed.build(), sparsity=pruned, name=placed.text)
+                    training = replace(
+                        base, method=placed.build(), sparsity=pruned, name=placed.text, model=placed.model
+                    )
                     check_buildable(task, training)
         except InputError as error:
             if not branch.optional:

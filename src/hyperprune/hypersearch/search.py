@@ -226,6 +226,7 @@ def train(
         seed=0,
         name=configuration.text,
         device=_here(device),
+        model=configuration.model,
     )
     measures_spectra = check_trainable(task, training, needs_spectrum=False)
     plan = {"name": "train", "final_epochs": epochs, **configuration.to_json()}

@@ -16,6 +16,8 @@ made (a task file is a good place, as examples/own_parts.py shows):
 
 A run's identity holds the name alone: a function changed under its name takes another run folder.
 
+Networks of other sizes than the reference's are compared by the quantiles of their spectra (`comparable`).
+
 References: the LSH paper, §3 (spectrum, loss); its published code compares raw spectra (spectrum_raw).
 """
 
@@ -30,7 +32,7 @@ import numpy as np
 from hyperprune.errors import InputError, unknown_name
 from hyperprune.hypersearch.ranks import mean_ranks
 from hyperprune.records import EpochRecord
-from hyperprune.spectra import pca_trajectories, spectrum_distance
+from hyperprune.spectra import pca_trajectories, resized, spectrum_distance
 
 Records = Sequence[EpochRecord]
 Signal = Callable[[Records, Mapping[str, Records]], Mapping[str, float]]
@@ -90,7 +92,7 @@ class SpectrumDistance(EachAlone):
         _check_dims(self.dims)
 
     def value(self, reference: Records, records: Records) -> float:
-        return spectrum_distance(spectra_of(reference), spectra_of(records), dims=self.dims)
+        return spectrum_distance(*comparable(spectra_of(reference), spectra_of(records)), dims=self.dims)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,7 @@ class JointSpectrumDistance:
 
     def __call__(self, reference: Records, candidates: Mapping[str, Records]) -> dict[str, float]:
         spectra = [spectra_of(records) for records in (reference, *candidates.values())]
-        dense, *others = pca_trajectories(spectra, dims=self.dims)
+        dense, *others = pca_trajectories(comparable(*spectra), dims=self.dims)
         return {
             key: float(np.linalg.norm(path[-1] - dense[-1]))
             for key, path in zip(candidates, others, strict=True)
@@ -121,7 +123,8 @@ class RawSpectrumDistance(EachAlone):
     """L2 distance of the last epoch's spectra, without a PCA."""
 
     def value(self, reference: Records, records: Records) -> float:
-        return spectrum_distance(spectra_of(reference[-1:]), spectra_of(records[-1:]), embedding="none")
+        ends = comparable(spectra_of(reference[-1:]), spectra_of(records[-1:]))
+        return spectrum_distance(*ends, embedding="none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +235,15 @@ def spectra_of(records: Records) -> list[np.ndarray]:
             "use --signal loss"
         )
     return spectra
+
+
+def comparable(reference: list[np.ndarray], *others: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """Spectra as they are, or, where networks differ in size, all as quantiles, as many as the reference has
+    exponents (`spectra.resized`)."""
+    size, paths = len(reference[-1]), [reference, *others]
+    if all(len(spectrum) == size for path in paths for spectrum in path):
+        return paths
+    return [[resized(spectrum, size) for spectrum in path] for path in paths]
 
 
 def _with_dims(signal: Signal, dims: int) -> Signal | None:

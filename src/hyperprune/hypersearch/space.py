@@ -26,6 +26,7 @@ DEATHS = ["magnitude", "set", "threshold", "global_magnitude"]
 REDISTRIBUTIONS = ["none", "magnitude", "nonzeros"]
 _SHOWN = {"allocation", "death", "redistribution", "death_rate"}
 _MOST_CHECKED = 4096  # combinations of a branch that are built when the space is made
+MODEL = "model."  # begins the names of settings that are the task's, not the method's
 Suggest = Callable[[str, Dimension], Any]
 
 
@@ -35,7 +36,8 @@ class Configuration:
 
     Attributes:
         method: a name of `hyperprune.methods.names()`.
-        settings: (name, value) pairs in alphabetical order.
+        settings: (name, value) pairs in alphabetical order; names that begin with "model." are of the task's
+            table [model], where the network itself is searched.
         sparsity: where it is searched; None is the run's.
     """
 
@@ -85,7 +87,15 @@ class Configuration:
 
     def build(self) -> methods.Method:
         """The method itself; an unknown name or setting is an `InputError`."""
-        return methods.get(self.method, **dict(self.settings))
+        own = {name: value for name, value in self.settings if not name.startswith(MODEL)}
+        return methods.get(self.method, **own)
+
+    @property
+    def model(self) -> tuple[tuple[str, Any], ...]:
+        """The settings of the task's table [model] that it changes."""
+        return tuple(
+            (name.removeprefix(MODEL), value) for name, value in self.settings if name.startswith(MODEL)
+        )
 
 
 DENSE = Configuration.of("dense")
@@ -109,10 +119,17 @@ class Branch:
     def of(cls, method: str, *, optional: bool = False, **settings: Any) -> Branch:
         """A branch whose settings are values, lists of values to choose from, and ranges.
 
+        `model`, a mapping of such settings by name, is of the task's table [model]: it varies the network.
+        The task checks those when the search begins.
+
         Raises:
             InputError: an unknown method or setting, or a value that it does not take.
         """
         where = f"branch {method!r}"
+        model = settings.pop("model", {})
+        if not isinstance(model, Mapping):
+            raise InputError(f"{where}: model must be a table of the task's settings, got {model!r}")
+        settings |= {MODEL + name: value for name, value in model.items()}
         dimensions = [(name, dimension(value, f"{where}, {name}")) for name, value in settings.items()]
         ordered = sorted(dimensions, key=lambda pair: (isinstance(pair[1], Range), pair[0]))
         branch = cls(method=method, settings=tuple(ordered), optional=optional)
@@ -176,10 +193,16 @@ class Branch:
     def to_mapping(self) -> dict[str, Any]:
         """As it is written in TOML."""
         optional = {"optional": True} if self.optional else {}
+        model = {
+            name.removeprefix(MODEL): own.to_toml()
+            for name, own in sorted(self.settings)
+            if name.startswith(MODEL)
+        }
         return {
             "method": self.method,
             **optional,
-            **{name: own.to_toml() for name, own in sorted(self.settings)},
+            **{name: own.to_toml() for name, own in sorted(self.settings) if not name.startswith(MODEL)},
+            **({"model": model} if model else {}),
         }
 
 

@@ -74,6 +74,21 @@ def sparse_to_sparse() -> Space:
     return Space(branches=[branch for branch in wide().branches if not begins_dense(branch.method)])
 
 
+def graphs() -> Space:
+    """Random graphs that wire the network, for a task like `reber-graph`, to be searched at sparsity 0.
+
+    The task's own graph is the reference: family "stack", of as many nodes as every candidate's.
+    """
+    seed = Range(0, 999, digits=0)
+    families: list[dict[str, Any]] = [
+        {"family": "barabasi_albert", "attachments": Range(1, 6, digits=0)},
+        {"family": "watts_strogatz", "neighbours": Range(2, 8, digits=0), "rewiring": Range(0, 1, digits=2)},
+        {"family": "erdos_renyi", "probability": Range(0.2, 0.6, digits=2)},
+        {"family": "kleinberg", "shortcuts": Range(1, 3, digits=0), "exponent": Range(0, 3, digits=1)},
+    ]
+    return Space(branches=[Branch.of("static", model={**model, "graph_seed": seed}) for model in families])
+
+
 def begins_dense(method: str) -> bool:
     """Whether a method of that name trains a dense network first and prunes it on the way."""
     return issubclass(methods.kind(method), GradualMethod)
@@ -84,6 +99,7 @@ def _optional(branch: Branch) -> Branch:
 
 
 SPACES: dict[str, Callable[[], Space]] = {
+    "graphs": graphs,
     "paper": paper,
     "sparse_to_sparse": sparse_to_sparse,
     "wide": wide,

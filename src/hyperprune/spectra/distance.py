@@ -48,6 +48,21 @@ def compared_vector(spectrum: Spectrum) -> Float64[np.ndarray, " C"]:
     return np.maximum(values_C, FLOOR)
 
 
+def resized(spectrum: Spectrum, size: int) -> Float64[np.ndarray, " {size}"]:
+    """A spectrum as so many quantiles, largest first, so that networks of different sizes can be compared.
+
+    All exponents are sorted, layers together, and read at evenly spaced places, between them linearly; as
+    many quantiles as there are exponents are the sorted exponents themselves.
+
+    Args:
+        spectrum: as `compared_vector` takes it.
+        size: at least 1.
+    """
+    values_C = -np.sort(-compared_vector(spectrum))
+    middles_C, middles = ((np.arange(count) + 0.5) / count for count in (len(values_C), size))
+    return np.interp(middles, middles_C, values_C)
+
+
 def spectrum_distance(
     reference: Sequence[Spectrum], candidate: Sequence[Spectrum], *, embedding: str = "pca", dims: int = 2
 ) -> float:

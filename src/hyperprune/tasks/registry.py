@@ -222,7 +222,7 @@ BUILT_IN: dict[str, Row] = {
     ),
     "reber-graph": WiredRow(
         search={"candidates": 8, "first_epochs": 3, "round_epochs": 1, "final_epochs": 15},
-        about="the same strings, judged by a network wired by a random graph or a GraphML file (GRU)",
+        about="the same strings, judged by a network wired by a graph: dense, random or of a file (GRU)",
     ),
 }
 

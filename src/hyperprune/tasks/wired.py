@@ -1,4 +1,7 @@
-"""The task `reber` for a network wired by a graph: a random one, named by family, size and seed, or a file's.
+"""The task `reber` for a network wired by a graph: one of a family, named by size and seed, or a file's.
+
+Its graph may be a point of a search: with dense layers (`family = "stack"`) as the reference, the candidates
+of the space `graphs` have random graphs of as many nodes.
 
 Reference: the sparse-RNN thesis, section 5.3 (batch 128, 15 epochs, Adam at 1e-3, gradients clipped at 5).
 """
@@ -28,6 +31,7 @@ _OF_FAMILY = (
     "dimensions",
     "shortcuts",
     "exponent",
+    "layers",
 )
 
 
@@ -37,11 +41,11 @@ class WiringSettings:
 
     Attributes:
         cell: "rnn" (tanh), "rnn_relu", "gru" or "lstm".
-        family: of random graphs, a key of `hyperprune.graphs.FAMILIES`.
+        family: of graphs, a key of `hyperprune.graphs.FAMILIES`: "stack" is dense, the others are random.
         num_nodes: of the random graph.
         graph_seed: of its draws.
-        attachments, neighbours, rewiring, probability, connected, dimensions, shortcuts, exponent: of the
-            family, see there; None is the family's default.
+        attachments, neighbours, rewiring, probability, connected, dimensions, shortcuts, exponent, layers: of
+            the family, see there; None is the family's default.
         file: a GraphML file with the graph, in place of a random one.
         directed: keep the file's directions; without, edges go from the node that comes earlier.
         read_padding: see `GraphClassifier`.
@@ -51,7 +55,7 @@ class WiringSettings:
     """
 
     cell: Literal["rnn", "rnn_relu", "gru", "lstm"] = "gru"
-    family: str = "watts_strogatz"
+    family: str = "stack"
     num_nodes: int = 30
     graph_seed: int = 0
     attachments: int | None = None
@@ -62,6 +66,7 @@ class WiringSettings:
     dimensions: int | None = None
     shortcuts: int | None = None
     exponent: float | None = None
+    layers: int | None = None
     file: str | None = None
     directed: bool = False
     read_padding: bool = False

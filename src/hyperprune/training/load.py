@@ -13,6 +13,7 @@ from hyperprune.errors import InputError
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import load_task
 from hyperprune.training.checkpoint import load_checkpoint
+from hyperprune.training.variants import with_model
 
 
 def describe_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -33,14 +34,19 @@ def load_model(path: str | Path, task: Task | None = None) -> nn.Module:
         InputError: no such file, a damaged one, or a task that cannot be made again.
     """
     content = _weights(Path(path))
-    return _build(content, task or _task_of(content, Path(path)))
+    return _build(content, _varied(content, task or _task_of(content, Path(path))))
 
 
 def load_task_and_model(path: str | Path) -> tuple[Task, nn.Module]:
     """The task that a file of weights names, and the model."""
     content = _weights(Path(path))
-    task = _task_of(content, Path(path))
+    task = _varied(content, _task_of(content, Path(path)))
     return task, _build(content, task)
+
+
+def _varied(content: dict[str, Any], task: Task) -> Task:
+    """The task with the network that these weights belong to."""
+    return with_model(task, json.loads(content["described"]).get("model_settings", {}))
 
 
 def _build(content: dict[str, Any], task: Task) -> nn.Module:

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -40,6 +40,7 @@ from hyperprune.training.measure import recurrent_spectra
 from hyperprune.training.nested import detached, to_device
 from hyperprune.training.optimizer import build_optimizer
 from hyperprune.training.starting import starting_masks
+from hyperprune.training.variants import with_model
 
 BEST_WEIGHTS = "best.pt"
 _CHECKPOINTS = "epoch-*.pt"
@@ -60,6 +61,7 @@ class Training:
         threads: of the CPU; part of the identity, since sums depend on it.
         measure_spectrum: whether to measure the Lyapunov spectrum at every epoch.
         spectrum_state: of which state, "hidden" (an LSTM's cell state held) or "full".
+        model: (name, value) pairs of the task's table [model] that this candidate changes.
     """
 
     method: Method
@@ -71,6 +73,7 @@ class Training:
     threads: int = 1
     measure_spectrum: bool = True
     spectrum_state: Literal["hidden", "full"] = "hidden"
+    model: tuple[tuple[str, Any], ...] = field(default=(), repr=False)  # the task's identity tells it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +257,7 @@ class Candidate:
         extra: dict[str, Any],
         probe: Probe | None = None,
     ) -> None:
+        task = with_model(task, dict(training.model))
         self.task, self.training, self.folder, self.extra = task, training, folder, extra
         self.probe = probe
         self.device = torch.device(training.device)
@@ -428,6 +432,7 @@ class Candidate:
             "seed": self.training.seed,
             "sparsity": self.training.sparsity,
             "method": self.training.name,
+            "model_settings": dict(self.training.model),
             **self.extra,
         }
         content = {"kind": "weights", "model": self.model.state_dict(), "described": json.dumps(described)}

@@ -27,6 +27,7 @@ def add_parser(tables: Any) -> None:
     parser.add_argument(
         "--part", action="append", metavar="NAME", help="only this part (repeatable): main, time, gamma, …"
     )
+    parser.add_argument("--device", metavar="D", help="train on cpu or cuda (cpu)")
     common.add_page(parser, _PAGE)
     parser.set_defaults(run=run)
 
@@ -42,7 +43,9 @@ def run(options: argparse.Namespace) -> int:
     parts = options.part or ()
     cells_of(scale, parts)  # an unknown part is told first
     page = StudyPage(page=_PAGE, part=_NAME, records="jacobian.jsonl")
-    records = common.records_of(options, page, partial(run_study, scale, parts=parts))
+    records = common.records_of(
+        options, page, partial(run_study, scale, parts=parts, device=options.device or "cpu")
+    )
     common.publish(
         options,
         page,

@@ -21,6 +21,7 @@ def add_parser(tables: Any) -> None:
         about=ABOUT,
         examples=("hyperprune reproduce jacobian-language --data-dir DATA --workers 2",),
     )
+    parser.add_argument("--device", metavar="D", help="train on cpu or cuda (cpu)")
     common.add_page(parser, _PAGE)
     parser.set_defaults(run=run)
 
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     scale = common.scale_of(SCALES, options)
     scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
     page = StudyPage(page=_PAGE, part=_NAME, records="jacobian_language.jsonl")
-    records = common.records_of(options, page, partial(run_study, scale))
+    records = common.records_of(options, page, partial(run_study, scale, device=options.device or "cpu"))
     common.publish(
         options,
         page,
