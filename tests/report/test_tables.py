@@ -147,7 +147,9 @@ def test_the_report_says_whether_dense_model_and_winner_learned(run: RunRecord) 
 
 
 def test_the_rounds_table_counts_entrants_kept_and_inserted(run: RunRecord) -> None:
-    for row, part in zip(tell(run).rounds.rows, run.rounds, strict=True):
+    rounds = tell(run).rounds
+    assert rounds is not None
+    for row, part in zip(rounds.rows, run.rounds, strict=True):
         assert row == (
             str(part.number),
             str(part.epoch),
