@@ -38,7 +38,7 @@ from hyperprune.hypersearch.run_folder import RunFolder
 from hyperprune.hypersearch.run_state import Event, RunState
 from hyperprune.hypersearch.space import Space
 from hyperprune.hypersearch.spaces import wide
-from hyperprune.hypersearch.strategies import Strategy
+from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import EpochRecord
 from hyperprune.training.segment import Advance
 from shared import Results

@@ -18,7 +18,7 @@ from hyperprune.hypersearch.executor import Executor, Job
 from hyperprune.hypersearch.executor.contract import OnEpoch
 from hyperprune.hypersearch.run_folder import FORMAT, RunFolder
 from hyperprune.hypersearch.space import Space
-from hyperprune.hypersearch.strategies import Ahead, Strategy
+from hyperprune.hypersearch.strategy import Ahead, Strategy
 from hyperprune.records import EpochRecord
 from hyperprune.rng import derive_seed
 from hyperprune.tasks.contract import Task

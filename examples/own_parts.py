@@ -20,7 +20,8 @@ from hyperprune.hypersearch.proposers import PROPOSERS, History, distinct
 from hyperprune.hypersearch.signals import SIGNALS, Records
 from hyperprune.hypersearch.space import Branch, Configuration, Space
 from hyperprune.hypersearch.spaces import SPACES
-from hyperprune.hypersearch.strategies import STRATEGIES, Arena, Strategy
+from hyperprune.hypersearch.strategies import STRATEGIES
+from hyperprune.hypersearch.strategy import Arena, Strategy
 
 
 class Gap:
@@ -63,7 +64,7 @@ class OneCut(Strategy):
 
     def run(self, arena: Arena) -> list[str]:
         keys = arena.admit(self.proposer, self.candidates, round_number=0)
-        keys = self._sift(arena, keys, number=1, epoch=self.cut_epoch, keep=self.keep)
+        keys = self.sift(arena, keys, number=1, epoch=self.cut_epoch, keep=self.keep)
         return arena.advance(keys, self.final_epochs)
 
 

@@ -9,7 +9,7 @@ from hyperprune.hypersearch.executor import InProcess
 from hyperprune.hypersearch.proposers import PROPOSERS, Seen
 from hyperprune.hypersearch.run_folder import RunFolder
 from hyperprune.hypersearch.space import Space
-from hyperprune.hypersearch.strategies import EveryCandidateFailed, planned_epochs
+from hyperprune.hypersearch.strategy import EveryCandidateFailed, planned_epochs
 from hyperprune.records import EpochRecord
 from tiny_task import TinyModel, TinyTask
 

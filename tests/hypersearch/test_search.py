@@ -11,7 +11,7 @@ import torch
 import hyperprune as hp
 from hyperprune.errors import HyperpruneError, InputError, WorkerError
 from hyperprune.hypersearch.run_folder import read_run
-from hyperprune.hypersearch.strategies import planned_epochs
+from hyperprune.hypersearch.strategy import planned_epochs
 from hyperprune.training.checkpoint import load_checkpoint
 from tiny_task import TinyTask
 

@@ -7,17 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperprune.errors import InputError
-from hyperprune.hypersearch.strategies import (
-    LSH,
-    STRATEGIES,
-    Ahead,
-    EveryCandidateFailed,
-    Full,
-    Hyperband,
-    Random,
-    SuccessiveHalving,
-    planned_epochs,
-)
+from hyperprune.hypersearch.strategies import LSH, STRATEGIES, Full, Hyperband, Random, SuccessiveHalving
+from hyperprune.hypersearch.strategy import Ahead, EveryCandidateFailed, planned_epochs
 
 
 class Numbers:

@@ -10,7 +10,8 @@ from hyperprune.errors import InputError
 from hyperprune.hypersearch.space import Configuration
 from hyperprune.tasks.registry import load_task
 from hyperprune.training.checkpoint import load_checkpoint
-from hyperprune.training.segment import Training, advance, check_trainable
+from hyperprune.training.checks import check_trainable
+from hyperprune.training.segment import Training, advance
 from hyperprune.training.starting import task_masks
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"

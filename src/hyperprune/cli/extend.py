@@ -72,7 +72,7 @@ def _planned_epochs(state: RunState, final_epochs: int | None, candidates: int |
     from hyperprune.hypersearch.extend import strategy_of
     from hyperprune.hypersearch.extensions import further
     from hyperprune.hypersearch.run_state import REFERENCE_KEY
-    from hyperprune.hypersearch.strategies import planned_epochs
+    from hyperprune.hypersearch.strategy import planned_epochs
 
     done = state.epochs_spent + state.epochs_trained(REFERENCE_KEY)
     if final_epochs is not None:

@@ -14,7 +14,7 @@ from hyperprune.errors import InputError
 
 if TYPE_CHECKING:
     from hyperprune.hypersearch.replay import Replays
-    from hyperprune.hypersearch.strategies import Strategy
+    from hyperprune.hypersearch.strategy import Strategy
     from hyperprune.hypersearch.table import CandidateTable
 
 _NUMBERS = (

@@ -14,7 +14,7 @@ from hyperprune.tasks.tables import SETTING_TABLES
 if TYPE_CHECKING:
     from hyperprune.hypersearch.search import SearchResult
     from hyperprune.hypersearch.space import Space
-    from hyperprune.hypersearch.strategies import Strategy
+    from hyperprune.hypersearch.strategy import Strategy
     from hyperprune.tasks.contract import Task
 
 SIGNAL_HELP = (
@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> int:
 
     from hyperprune.cli.progress import Progress
     from hyperprune.hypersearch.search import search
-    from hyperprune.hypersearch.strategies import planned_epochs
+    from hyperprune.hypersearch.strategy import planned_epochs
 
     planned = planned_epochs(strategy) + _audited_epochs(strategy, checked["audit"])
     planned += strategy.final_epochs  # the dense reference's
@@ -155,7 +155,7 @@ def run(options: argparse.Namespace) -> int:
 def _audited_epochs(strategy: Strategy, audit: int) -> int:
     """Epochs of an audit; of one that draws some, the mean over the draws."""
     from hyperprune.hypersearch.audit import num_eliminated
-    from hyperprune.hypersearch.strategies import planned_epochs
+    from hyperprune.hypersearch.strategy import planned_epochs
 
     left = strategy.created * strategy.final_epochs - planned_epochs(strategy)
     return round(left * audit / max(1, num_eliminated(strategy)))
@@ -235,7 +235,7 @@ def _print_plan(
 ) -> int:
     from hyperprune.hypersearch.estimate import estimate
     from hyperprune.hypersearch.fitting import check_space
-    from hyperprune.hypersearch.strategies import planned_epochs
+    from hyperprune.hypersearch.strategy import planned_epochs
 
     check_space(strategy, space)
     rounds, final = strategy.plan(), strategy.final_epochs

@@ -16,7 +16,7 @@ from hyperprune.hypersearch.run_folder import RunFolder
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.hypersearch.signals import EachAlone, Records, get_signal, measure
 from hyperprune.hypersearch.space import Configuration, Space
-from hyperprune.hypersearch.strategies import Ahead, EveryCandidateFailed
+from hyperprune.hypersearch.strategy import Ahead, EveryCandidateFailed
 from hyperprune.records import EpochRecord
 from hyperprune.rng import derive_seed
 from hyperprune.tasks.contract import Task

@@ -13,7 +13,7 @@ import numpy as np
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.arena import LiveArena
 from hyperprune.hypersearch.run_state import RunState
-from hyperprune.hypersearch.strategies import EveryCandidateFailed, Strategy
+from hyperprune.hypersearch.strategy import EveryCandidateFailed, Strategy
 from hyperprune.rng import derive_seed
 
 

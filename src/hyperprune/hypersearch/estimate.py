@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hyperprune.hypersearch.space import DENSE
-from hyperprune.hypersearch.strategies import Strategy
+from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.tasks.contract import Task
-from hyperprune.training.segment import Training, check_trainable
+from hyperprune.training.checks import check_trainable
+from hyperprune.training.segment import Training
 from hyperprune.training.timing import EpochCost, time_epoch
 
 

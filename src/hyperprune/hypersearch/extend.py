@@ -22,7 +22,8 @@ from hyperprune.hypersearch.search import (
     running,
 )
 from hyperprune.hypersearch.spaces import space_from
-from hyperprune.hypersearch.strategies import STRATEGIES, Strategy
+from hyperprune.hypersearch.strategies import STRATEGIES
+from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import EpochRecord
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import load_task

@@ -20,7 +20,7 @@ from dataclasses import replace
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.arena import LiveArena
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
-from hyperprune.hypersearch.strategies import Ahead, Arena, EveryCandidateFailed, Strategy
+from hyperprune.hypersearch.strategy import Ahead, Arena, EveryCandidateFailed, Strategy
 
 
 def extension_event(

@@ -8,9 +8,10 @@ from dataclasses import replace
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.space import Space
 from hyperprune.hypersearch.spaces import begins_dense
-from hyperprune.hypersearch.strategies import Strategy
+from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.tasks.contract import Task
-from hyperprune.training.segment import Training, check_buildable
+from hyperprune.training.checks import check_buildable
+from hyperprune.training.segment import Training
 
 Note = Callable[[str], None]
 

@@ -23,7 +23,7 @@ from hyperprune.hypersearch.dimensions import Choice, Dimension, Range
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.hypersearch.signals import Epochs, Records, get_signal, needs_spectra
 from hyperprune.hypersearch.space import Branch, Configuration, Space, Suggest
-from hyperprune.hypersearch.strategies import Ahead, Strategy
+from hyperprune.hypersearch.strategy import Ahead, Strategy
 from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import RunRecord
 from hyperprune.rng import derive_seed

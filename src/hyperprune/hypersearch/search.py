@@ -35,10 +35,12 @@ from hyperprune.hypersearch.run_state import Event
 from hyperprune.hypersearch.signals import get_signal, needs_spectra
 from hyperprune.hypersearch.space import DENSE, Configuration, Space
 from hyperprune.hypersearch.spaces import get_space
-from hyperprune.hypersearch.strategies import LSH, Strategy
+from hyperprune.hypersearch.strategies import LSH
+from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import CandidateRecord, RunRecord, epoch_rows
 from hyperprune.tasks.contract import Task
-from hyperprune.training.segment import Training, check_trainable, end
+from hyperprune.training.checks import check_trainable
+from hyperprune.training.segment import Training, end
 
 
 @dataclass(frozen=True, kw_only=True)

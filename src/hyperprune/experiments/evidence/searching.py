@@ -30,16 +30,8 @@ from hyperprune.hypersearch import proposers, strategies
 from hyperprune.hypersearch import replay as replays
 from hyperprune.hypersearch import signals as search_signals
 from hyperprune.hypersearch.replay import replay
-from hyperprune.hypersearch.strategies import (
-    LSH,
-    Arena,
-    Full,
-    Hyperband,
-    Random,
-    Strategy,
-    SuccessiveHalving,
-    planned_epochs,
-)
+from hyperprune.hypersearch.strategies import LSH, Full, Hyperband, Random, SuccessiveHalving
+from hyperprune.hypersearch.strategy import Arena, Strategy, planned_epochs
 from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.processes import leave_with_parent
 
@@ -75,7 +67,7 @@ class TPETrainedFully(Strategy):
             count = min(self.batch, self.candidates - len(finalists))
             keys = arena.admit(self.proposer, count, round_number=number, history="all")
             number += 1
-            finalists += self._sift(arena, keys, number=number, epoch=self.final_epochs, keep=count)
+            finalists += self.sift(arena, keys, number=number, epoch=self.final_epochs, keep=count)
         return finalists
 
 
