@@ -39,7 +39,8 @@ def nodes():
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    return hp.search(hp.load_task(TASK), LSH, folder=tmp_path_factory.mktemp("local"), seed=3)
+    folder = tmp_path_factory.mktemp("local")
+    return hp.search(hp.load_task(TASK), LSH, folder=folder, seed=3, workers=2)
 
 
 def _facts(result):
@@ -110,7 +111,7 @@ def test_ray_client_addresses_are_refused():
         )
 
 
-def test_ray_gives_what_one_process_gives_and_tells_of_every_epoch(nodes, local, tmp_path):
+def test_ray_gives_what_local_workers_give_and_tells_of_every_epoch(nodes, local, tmp_path):
     watcher = Watcher()
     _assert_same(_search(tmp_path, observer=watcher), local)
     assert watcher.epochs == _num_records(local)
