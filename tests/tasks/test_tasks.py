@@ -163,6 +163,19 @@ def test_a_wrong_task_file_says_what_is_wrong(tmp_path, content, name, message):
         load_task(f"{path}:{name}")
 
 
+def test_settings_of_one_loading_do_not_reach_the_next():
+    name = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
+    before = load_task(name).recipe
+    changed = load_task(name, settings={"training": {"learning_rate": 0.125}})
+    again = load_task(name)
+    assert changed.recipe.learning_rate == 0.125
+    assert again.recipe == before
+    assert (changed.source["settings"], again.source["settings"]) == (
+        {"training": {"learning_rate": 0.125}},
+        {},
+    )
+
+
 def test_settings_of_built_in_tasks_are_refused_for_ones_own(tmp_path):
     path = tmp_path / "own.py"
     path.write_text("import tiny_task\ntask = tiny_task.TinyTask()")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import inspect
@@ -250,7 +251,7 @@ def load_task(
     folder = None if data_dir is None else Path(data_dir)
     path, separator, attribute = name.rpartition(":")
     if separator and path.endswith(".py"):
-        task = _from_file(Path(path), attribute)
+        task = copy.copy(_from_file(Path(path), attribute))  # the file's own object stays as it is
         for table in SETTING_TABLES:
             if table != "training" and settings.get(table):
                 raise InputError(f"[{table}] is for built-in tasks, and {name} is your own; set it there")
