@@ -67,6 +67,7 @@ def test_schedules_keep_the_span_that_they_had(tmp_path):
     extended = hp.extend(tmp_path / "short", final_epochs=5, task=TinyTask()).record
     longer = hp.train(TinyTask(), method, epochs=5, folder=tmp_path / "long", seed=0).record
     assert len(extended.candidates[0].epochs) == len(longer.candidates[0].epochs) == 6
+    assert extended.reference.epochs == ()  # a model trained alone has none, extended neither
     assert _facts(extended) != _facts(longer)
     with pytest.raises(InputError, match="'hyperprune train' has one model"):
         hp.extend(tmp_path / "short", candidates=3, task=TinyTask())

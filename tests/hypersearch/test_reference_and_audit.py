@@ -10,6 +10,7 @@ from hyperprune.errors import InputError
 from hyperprune.hypersearch.audit import chosen
 from hyperprune.hypersearch.run_folder import read_run, read_state
 from hyperprune.hypersearch.table import load_table, record_table
+from hyperprune.hypersearch.trust import trust
 from hyperprune.records import weighed
 from hyperprune.report import summary_json, text_table, write_report
 from hyperprune.training.checkpoint import load_checkpoint
@@ -170,6 +171,23 @@ def test_a_finished_run_is_audited_later_and_further_and_goes_on_when_interrupte
     fewer = hp.search(TinyTask(), LSH, folder=tmp_path / "later", seed=3, audit=1, observer=watch)
     assert fewer.record.audited == at_once.record.audited
     assert watch.events == []
+
+
+def test_an_extension_leaves_what_the_audit_told_and_gives_no_reference_to_others(tmp_path):
+    settings = {"folder": tmp_path / "run", "seed": 3}
+    before = trust(hp.search(TinyTask(), LSH, audit=2, **settings).record)
+    assert before is not None
+    assert before.num_audited == 2
+    hp.extend(tmp_path / "run", final_epochs=6, task=TinyTask())
+    extended = read_run(tmp_path / "run")
+    assert {row.best_epoch for row in extended.candidates if row.outcome == "finalist"} == {6}
+    # By the metrics of epoch 4, to which the audited were trained, not of the finalists' longer training.
+    assert trust(extended) == before
+    more = trust(hp.search(TinyTask(), LSH, audit=3, **settings).record)
+    assert more is not None
+    assert more.num_audited == 3
+    with pytest.raises(InputError, match=r"at most this search's 4 epochs, .* was extended to 6"):
+        hp.search(TinyTask(), LSH, folder=tmp_path / "other", seed=3, reference=tmp_path / "run")
 
 
 def test_dropped_candidates_keep_their_best_weights_alone_and_finalists_can_go_on(tmp_path):

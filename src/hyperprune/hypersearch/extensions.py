@@ -88,10 +88,11 @@ def further(strategy: Strategy | None, candidates: int) -> Strategy:
 def carry_out(arena: LiveArena, strategy: Strategy | None, finalists: Sequence[str]) -> list[str]:
     """Do what the run was extended by, one extension after the other; the finalists of all."""
     finalists, final_epochs = list(finalists), arena.state.header["strategy"]["final_epochs"]
+    lead = [] if strategy is None else [REFERENCE_KEY]  # a model trained alone has no reference
     for extension in arena.state.extensions:
         if extension.final_epochs is not None:
             final_epochs = extension.final_epochs
-            _train_on(arena, [REFERENCE_KEY, *finalists], final_epochs)
+            _train_on(arena, [*lead, *finalists], final_epochs)
         elif extension.candidates is not None:
             try:
                 new = further(strategy, extension.candidates).run(_Bracket(arena, extension.after_round))
