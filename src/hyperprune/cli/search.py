@@ -173,9 +173,16 @@ def _audit_of_all(strategy: Strategy, space: Space, audit: int, table: Path) -> 
             "a table is of one sparsity, and the space searches it; leave --record out, or sparsity out of "
             "[space]"
         )
-    if table.is_dir():
-        raise InputError(f"--record must be a file that can be written, and {table} is a folder")
+    check_table_path(table, "--record")
     return num_eliminated(strategy)
+
+
+def check_table_path(table: Path, option: str) -> None:
+    """Whether a table can be written there, asked before anything is trained for it."""
+    from hyperprune.errors import InputError
+
+    if table.is_dir():
+        raise InputError(f"{option} must be a file that can be written, and {table} is a folder")
 
 
 def print_result(result: SearchResult, *, as_json: bool, recorded: Path | None = None) -> None:
