@@ -67,8 +67,8 @@ def run(options: argparse.Namespace) -> int:
         options.runs = [options.out]
     elif training := [name for name, value in shared.given(options, _TRAINING).items() if value is not False]:
         raise InputError(
-            f"--from takes finished runs and trains nothing, and {training[0]} is for training; leave out one "
-            "of the two"
+            f"--from takes finished runs and trains nothing, and {training[0]} is for training; "
+            "leave out one of the two"
         )
 
     from hyperprune.hypersearch.table import record_table

@@ -241,10 +241,14 @@ def _print_plan(
     task: Task, strategy: Strategy, space: Space, values: Mapping[str, Any], *, as_json: bool
 ) -> int:
     from hyperprune.hypersearch.estimate import estimate
-    from hyperprune.hypersearch.fitting import check_space
+    from hyperprune.hypersearch.executor import Execution, num_places
+    from hyperprune.hypersearch.search import check_search
     from hyperprune.hypersearch.strategy import planned_epochs
 
-    check_space(strategy, space)
+    execution = Execution(**{name: values[name] for name in shared.EXECUTOR_OPTIONS})
+    where = {"threads": values["threads"], "device": values["device"]}
+    given = {"sparsity": values["sparsity"], "audit": values["audit"]}
+    check_search(task, strategy, space, execution=execution, **given, **where)
     rounds, final = strategy.plan(), strategy.final_epochs
     total, created = planned_epochs(strategy), strategy.created
     print(f"{strategy.name}: {strategy.candidates} candidates, {final} final epochs")
@@ -260,12 +264,13 @@ def _print_plan(
     full = created * final
     print(f"{total} epochs in all, against {full} for training all {created} candidates to the end;")
     print(f"the dense reference takes {final} more")
-    workers = values["workers"] or shared.usable_cores()  # a cluster is asked when the search begins
-    places = {"workers": workers, "threads": values["threads"], "device": values["device"]}
-    guess = estimate(task, strategy, **places)
+    workers = (
+        num_places(execution, values["device"]) or shared.usable_cores()
+    )  # of a cluster nothing is known
+    guess = estimate(task, strategy, workers=workers, **where)
     cost = guess.cost
     print(
-        f"estimated time: {_duration(guess.seconds)} with {places['workers']} workers, without the audit: "
+        f"estimated time: {_duration(guess.seconds)} with {workers} workers, without the audit: "
         f"{guess.epochs_in_turn} epochs in turn\n"
         f"at {cost.seconds:.2g} s (training {cost.train:.2g}, evaluation {cost.evaluate:.2g}, spectrum "
         f"{cost.spectrum:.2g}), scaled up from {cost.num_timed} of {cost.num_batches}\n"

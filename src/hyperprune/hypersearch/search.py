@@ -152,13 +152,19 @@ def search(
     strategy = strategy if strategy is not None else LSH(**dict[str, Any](task.search_defaults))
     space = space if isinstance(space, Space) else get_space(space or "paper")
     observer = observer or SilentObserver()
-    sparsity = _sparsity(task, sparsity, space)
     execution = Execution(
         executor=executor, workers=workers, ray_address=ray_address, gpus_per_candidate=gpus_per_candidate
     )
-    check_resources(task, sparsity, execution, threads, device)
-    check_audit(strategy, audit)
-    check_space(strategy, space)
+    sparsity = check_search(
+        task,
+        strategy,
+        space,
+        sparsity=sparsity,
+        audit=audit,
+        execution=execution,
+        threads=threads,
+        device=device,
+    )
     base = Training(
         method=DENSE.build(),
         sparsity=0.0,
@@ -286,6 +292,28 @@ def running(
             observer.note(note)
         run.begin(header)
         yield run, executor
+
+
+def check_search(
+    task: Task,
+    strategy: Strategy,
+    space: Space,
+    *,
+    sparsity: float | None,
+    audit: int,
+    execution: Execution,
+    threads: int,
+    device: str,
+) -> float | None:
+    """Refuse what no search can be told, before anything is built; the sparsity, None if it is searched.
+
+    Args and Raises: those of `search`.
+    """
+    sparsity = _sparsity(task, sparsity, space)
+    check_resources(task, sparsity, execution, threads, device)
+    check_audit(strategy, audit)
+    check_space(strategy, space)
+    return sparsity
 
 
 def _sparsity(task: Task, sparsity: float | None, space: Space) -> float | None:
