@@ -8,6 +8,7 @@ from hyperprune.hypersearch.arena import SilentObserver
 from hyperprune.hypersearch.proposers import PROPOSERS
 from hyperprune.hypersearch.run_folder import read_run, read_state
 from hyperprune.hypersearch.strategy import planned_epochs
+from hyperprune.hypersearch.table import record_table
 from tiny_task import TinyTask
 
 LSH = hp.LSH(candidates=4, first_epochs=1, round_epochs=1, final_epochs=4, proposer="random")
@@ -102,6 +103,14 @@ def test_more_candidates_are_told_of_all_before_and_sifted_among_themselves(tmp_
     assert len({str(row.configuration) for row in after.candidates}) == len(after.candidates)
 
 
+def test_a_run_with_further_candidates_can_be_audited_whole_and_makes_a_table(tmp_path):
+    hp.search(TinyTask(), LSH, folder=tmp_path, seed=3)
+    hp.extend(tmp_path, candidates=4, task=TinyTask())
+    record = hp.search(TinyTask(), LSH, folder=tmp_path, seed=3, audit=None).record
+    assert len(record.audited) == sum(row.outcome == "eliminated" for row in record.candidates) > 3
+    assert record_table([tmp_path]).num_rows == len(record.candidates)
+
+
 def test_further_candidates_of_a_longer_run_are_sifted_as_before_and_trained_as_long(tmp_path):
     full = hp.Full(candidates=2, final_epochs=2)
     hp.search(TinyTask(), full, folder=tmp_path, seed=3)
@@ -167,7 +176,7 @@ def band(tmp_path_factory):
         ({"final_epochs": 9, "candidates": 2}, "either final_epochs or candidates"),
         ({"final_epochs": 2}, "final_epochs must be more than the run's 2, got 2"),
         ({"final_epochs": 1}, "final_epochs must be more than the run's 2, got 1"),
-        ({"candidates": -3}, "how many more, at least 1, got -3"),
+        ({"candidates": -3}, "how many more, at least 2, got -3"),
         ({"candidates": 3}, "candidates of hyperband follow from its epochs"),
         ({"final_epochs": 9, "executor": "dask"}, "unknown executor 'dask'"),
         ({"final_epochs": 9, "task": None}, "was made by a program; call hyperprune.extend"),
@@ -186,7 +195,7 @@ def test_a_run_that_is_not_finished_or_at_another_extension_is_not_extended(tmp_
     with pytest.raises(InputError, match="must be finished to be extended"):
         hp.extend(tmp_path, final_epochs=9, task=TinyTask())
     hp.search(TinyTask(), LSH, folder=tmp_path, seed=3)
-    with pytest.raises(InputError, match="candidates must be at least 2, got 1"):
+    with pytest.raises(InputError, match="how many more, at least 2, got 1"):
         hp.extend(tmp_path, candidates=1, task=TinyTask())
     with pytest.raises(KeyboardInterrupt):
         hp.extend(tmp_path, final_epochs=9, task=TinyTask(), observer=StopsAfter(1))

@@ -124,7 +124,8 @@ def run(options: argparse.Namespace) -> int:
     strategy = _strategy(task.search_defaults, config.get("search", {}), options)
     space = _space(config.get("space", {}), options.space)
     if options.record is not None:
-        checked["audit"] = _audit_of_all(strategy, space, checked["audit"], options.record)
+        _check_record(space, checked["audit"], options.record)
+        checked["audit"] = None  # all of them
     if options.plan:
         return _print_plan(task, strategy, space, checked, as_json=options.json)
 
@@ -152,19 +153,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _audited_epochs(strategy: Strategy, audit: int) -> int:
-    """Epochs of an audit; of one that draws some, the mean over the draws."""
+def _audited_epochs(strategy: Strategy, audit: int | None) -> int:
+    """Epochs of an audit, None is of all; of one that draws some, the mean over the draws."""
     from hyperprune.hypersearch.audit import num_eliminated
     from hyperprune.hypersearch.strategy import planned_epochs
 
     left = strategy.created * strategy.final_epochs - planned_epochs(strategy)
-    return round(left * audit / max(1, num_eliminated(strategy)))
+    return left if audit is None else round(left * audit / max(1, num_eliminated(strategy)))
 
 
-def _audit_of_all(strategy: Strategy, space: Space, audit: int, table: Path) -> int:
-    """How many candidates to train on so that the run makes a table; refused before anything is trained."""
+def _check_record(space: Space, audit: int, table: Path) -> None:
+    """Whether the run can make a table, asked before anything is trained."""
     from hyperprune.errors import InputError
-    from hyperprune.hypersearch.audit import num_eliminated
 
     if audit:
         raise InputError(f"--record audits all of the eliminated, got --audit {audit} too; leave it out")
@@ -174,7 +174,6 @@ def _audit_of_all(strategy: Strategy, space: Space, audit: int, table: Path) -> 
             "[space]"
         )
     check_table_path(table, "--record")
-    return num_eliminated(strategy)
 
 
 def check_table_path(table: Path, option: str) -> None:

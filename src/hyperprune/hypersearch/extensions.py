@@ -20,7 +20,7 @@ from dataclasses import replace
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.arena import LiveArena
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
-from hyperprune.hypersearch.strategy import Ahead, Arena, EveryCandidateFailed, Strategy
+from hyperprune.hypersearch.strategy import NUM_FINALISTS, Ahead, Arena, EveryCandidateFailed, Strategy
 
 
 def extension_event(
@@ -72,8 +72,10 @@ def further(strategy: Strategy | None, candidates: int) -> Strategy:
     """
     if strategy is None:
         raise InputError("a run of 'hyperprune train' has one model; search for more candidates")
-    if candidates < 1:
-        raise InputError(f"candidates must be how many more, at least 1, got {candidates}; try +10")
+    if candidates < NUM_FINALISTS:
+        raise InputError(
+            f"candidates must be how many more, at least {NUM_FINALISTS}, got {candidates}; try +10"
+        )
     try:
         return replace(strategy, candidates=candidates)
     except ValueError as error:

@@ -101,7 +101,7 @@ def search(
     sparsity: float | None = None,
     space: Space | str | None = None,
     reference: str | Path | None = None,
-    audit: int = 0,
+    audit: int | None = 0,
     folder: str | Path,
     seed: int = 0,
     workers: int | None = None,
@@ -129,7 +129,8 @@ def search(
         reference: the run folder of another search of the same task, seed and length (or of 'hyperprune train
             --method dense'), whose dense model is taken instead of training it again.
         audit: how many eliminated candidates, drawn at random, are trained to the end after the search, to
-            judge the signal. No part of the run's identity: a finished run can be audited later.
+            judge the signal; None is all of them. No part of the run's identity: a finished run can be
+            audited later.
         folder: the run folder; created if missing.
         seed: of everything random.
         workers: candidates trained side by side. None is 1, in this process; on "cuda" as many as the GPUs
@@ -300,7 +301,7 @@ def check_search(
     space: Space,
     *,
     sparsity: float | None,
-    audit: int,
+    audit: int | None,
     execution: Execution,
     threads: int,
     device: str,
