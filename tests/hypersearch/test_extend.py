@@ -3,6 +3,7 @@
 import pytest
 
 import hyperprune as hp
+from hyperprune.cli.extend import _planned_epochs
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.arena import SilentObserver
 from hyperprune.hypersearch.proposers import PROPOSERS
@@ -65,7 +66,9 @@ def test_schedules_keep_the_span_that_they_had(tmp_path):
     # As a single training: the same checkpoints go on, whose schedules span the first final epochs.
     method = hp.Configuration.of("selfish_rnn", death_rate=0.5)
     hp.train(TinyTask(), method, epochs=2, folder=tmp_path / "short", seed=0)
+    planned = _planned_epochs(read_state(tmp_path / "short"), 5, None)  # of the progress bar
     extended = hp.extend(tmp_path / "short", final_epochs=5, task=TinyTask()).record
+    assert planned == extended.epochs_spent == 5
     longer = hp.train(TinyTask(), method, epochs=5, folder=tmp_path / "long", seed=0).record
     assert len(extended.candidates[0].epochs) == len(longer.candidates[0].epochs) == 6
     assert extended.reference.epochs == ()  # a model trained alone has none, extended neither

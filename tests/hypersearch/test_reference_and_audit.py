@@ -8,7 +8,8 @@ import torch
 import hyperprune as hp
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.audit import chosen
-from hyperprune.hypersearch.run_folder import read_run, read_state
+from hyperprune.hypersearch.proposers import PROPOSERS
+from hyperprune.hypersearch.run_folder import RunFolder, read_run, read_state
 from hyperprune.hypersearch.table import load_table, record_table
 from hyperprune.hypersearch.trust import trust
 from hyperprune.records import weighed
@@ -242,6 +243,27 @@ def test_an_audited_candidate_that_fails_is_told_and_left_out(tmp_path, monkeypa
     assert row.outcome == "failed"
     assert audited.best.metric == done.best.metric
     assert "1 audited candidate failed" in write_report(audited.record, tmp_path).markdown.read_text()
+
+
+def test_an_audit_that_failed_changes_nothing_that_an_extension_proposes(tmp_path, monkeypatch):
+    told = []
+
+    def listening(space, count, history, known, seed):
+        told.append(history)
+        return PROPOSERS["random"](space, count, history, known, seed)
+
+    monkeypatch.setitem(PROPOSERS, "listening", listening)
+    lsh = replace(LSH, proposer="listening")
+    hp.search(TinyTask(), lsh, folder=tmp_path, seed=3)
+    state = read_state(tmp_path)
+    dropped = next(key for key, item in state.candidates.items() if item.eliminated_in is not None)
+    told.clear()
+    with RunFolder(tmp_path) as run:
+        run.record({"event": "audit", "keys": [dropped]})
+        failed = {"epochs": [], "best_epoch": None, "checkpoint": None, "failure": "it diverged"}
+        run.record({"event": "segment", "key": dropped, **failed})
+    hp.extend(tmp_path, candidates=2, task=TinyTask())
+    assert len(told[0]) == sum(bool(item.signals) for item in state.candidates.values())
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,8 @@ class StateArena(ABC):
         others = [
             self._seen(item.key, None if item.eliminated_in is None else epochs[item.eliminated_in])
             for item in ranked
-            if item.outcome != "failed"
+            # One that failed in an audit was eliminated all the same: an audit changes no proposal.
+            if item.eliminated_in is not None or item.outcome != "failed"
         ]
         return survivors + others
 
