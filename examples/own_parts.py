@@ -64,7 +64,7 @@ class OneCut(Strategy):
 
     def run(self, arena: Arena) -> list[str]:
         keys = arena.admit(self.proposer, self.candidates, round_number=0)
-        keys = self.sift(arena, keys, number=1, epoch=self.cut_epoch, keep=self.keep)
+        keys = self.sift(arena, keys, number=1, epoch=self.cut_epoch, keep=self.keep, later=())
         return arena.advance(keys, self.final_epochs)
 
 

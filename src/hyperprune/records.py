@@ -167,6 +167,8 @@ class RunRecord:
         sparsity_weight: w of the trade-off where the sparsity is searched; see `weighed`.
         audited: keys of eliminated candidates that were trained to the end afterwards, to judge the signal.
         epochs_audit: epochs that this took.
+        schedule_epochs: the finalists' epochs before any extension, which schedules span and audited
+            candidates are trained to; None where that is `strategy["final_epochs"]`.
     """
 
     task: str
@@ -186,6 +188,7 @@ class RunRecord:
     sparsity_weight: float = 0.0
     audited: tuple[str, ...] = ()
     epochs_audit: int = 0
+    schedule_epochs: int | None = None
 
     @property
     def is_search(self) -> bool:

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from hyperprune.cli.main import main
+from hyperprune.hypersearch.arena import SilentObserver
 from hyperprune.hypersearch.estimate import estimate
+from hyperprune.hypersearch.executor import Execution, num_places
 from hyperprune.hypersearch.proposers import PROPOSERS
 from hyperprune.hypersearch.run_folder import RunFolder, read_state
+from hyperprune.hypersearch.search import search
 from hyperprune.hypersearch.signals import SIGNALS
 from hyperprune.hypersearch.spaces import SPACES, space_from
 from hyperprune.hypersearch.strategies import LSH, STRATEGIES, Full
@@ -68,6 +71,14 @@ def test_epochs_in_turn_are_those_of_the_busiest_worker_round_by_round():
     assert one.epochs / 2 <= two.epochs_in_turn < one.epochs
 
 
+def test_a_plan_counts_the_workers_that_the_search_will_have(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert num_places(Execution(gpus_per_candidate=0.25), "cuda") == 8
+    assert num_places(Execution(), "cuda:1") == 1
+    assert num_places(Execution(workers=3), "cpu") == 3
+    assert num_places(Execution(executor="ray"), "cpu") is None
+
+
 def test_batches_are_timed_without_the_first_and_until_the_budget_is_spent(monkeypatch):
     now = iter([0.0, 100.0, 101.0, 103.0, 109.0, 110.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(now))
@@ -86,9 +97,30 @@ def test_the_status_of_a_run_that_has_only_been_begun_is_that_it_starts(tmp_path
     assert main(["status", str(tmp_path / "run")]) == 2
 
 
+def test_the_status_of_a_finished_run_that_is_audited_is_that_somebody_works_on_it(tmp_path, capsys):
+    class Looks(SilentObserver):
+        def epoch(self, state, key, record):
+            if state.finished and not state.audited:
+                raise AssertionError("trained after the end without an audit")
+            if state.finished and record.epoch == 3:
+                assert main(["status", str(tmp_path), "--json"]) == 0
+
+    lsh = LSH(candidates=3, first_epochs=1, round_epochs=1, final_epochs=3, signal="loss")
+    search(TinyTask(), lsh, folder=tmp_path, audit=1, observer=Looks())
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert json.loads(last)["pid"] == os.getpid()
+    assert first == f"{tmp_path}: finished; process {os.getpid()} still works on it"
+    assert main(["status", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path}: finished\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--plan", "--sparsity", "1.5"], r"sparsity must lie in [0, 1), got 1.5"),
+        (["--plan", "--gpus-per-candidate", "0.5"], "gpus_per_candidate needs a GPU"),
+        (["--plan", "--audit", "9"], "audit must be at most the number of eliminated candidates, 3"),
+        (["--plan", "--executor", "rey"], "unknown executor 'rey'; did you mean 'ray'"),
         (["--space", "wyde"], "unknown space 'wyde'; did you mean 'wide'"),
         (["--spectrum-dims", "0"], "spectrum_dims must be at least 1, got 0"),
         (["--signal", "loss", "--spectrum-dims", "2"], "spectrum_dims means nothing to the signal 'loss'"),

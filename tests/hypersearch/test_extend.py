@@ -3,11 +3,13 @@
 import pytest
 
 import hyperprune as hp
+from hyperprune.cli.extend import _planned_epochs
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.arena import SilentObserver
 from hyperprune.hypersearch.proposers import PROPOSERS
 from hyperprune.hypersearch.run_folder import read_run, read_state
 from hyperprune.hypersearch.strategy import planned_epochs
+from hyperprune.hypersearch.table import record_table
 from tiny_task import TinyTask
 
 LSH = hp.LSH(candidates=4, first_epochs=1, round_epochs=1, final_epochs=4, proposer="random")
@@ -64,9 +66,12 @@ def test_schedules_keep_the_span_that_they_had(tmp_path):
     # As a single training: the same checkpoints go on, whose schedules span the first final epochs.
     method = hp.Configuration.of("selfish_rnn", death_rate=0.5)
     hp.train(TinyTask(), method, epochs=2, folder=tmp_path / "short", seed=0)
+    planned = _planned_epochs(read_state(tmp_path / "short"), 5, None)  # of the progress bar
     extended = hp.extend(tmp_path / "short", final_epochs=5, task=TinyTask()).record
+    assert planned == extended.epochs_spent == 5
     longer = hp.train(TinyTask(), method, epochs=5, folder=tmp_path / "long", seed=0).record
     assert len(extended.candidates[0].epochs) == len(longer.candidates[0].epochs) == 6
+    assert extended.reference.epochs == ()  # a model trained alone has none, extended neither
     assert _facts(extended) != _facts(longer)
     with pytest.raises(InputError, match="'hyperprune train' has one model"):
         hp.extend(tmp_path / "short", candidates=3, task=TinyTask())
@@ -99,6 +104,14 @@ def test_more_candidates_are_told_of_all_before_and_sifted_among_themselves(tmp_
     more = hp.LSH(candidates=3, first_epochs=1, round_epochs=1, final_epochs=4)
     assert after.epochs_spent == before.epochs_spent + planned_epochs(more)
     assert len({str(row.configuration) for row in after.candidates}) == len(after.candidates)
+
+
+def test_a_run_with_further_candidates_can_be_audited_whole_and_makes_a_table(tmp_path):
+    hp.search(TinyTask(), LSH, folder=tmp_path, seed=3)
+    hp.extend(tmp_path, candidates=4, task=TinyTask())
+    record = hp.search(TinyTask(), LSH, folder=tmp_path, seed=3, audit=None).record
+    assert len(record.audited) == sum(row.outcome == "eliminated" for row in record.candidates) > 3
+    assert record_table([tmp_path]).num_rows == len(record.candidates)
 
 
 def test_further_candidates_of_a_longer_run_are_sifted_as_before_and_trained_as_long(tmp_path):
@@ -166,7 +179,7 @@ def band(tmp_path_factory):
         ({"final_epochs": 9, "candidates": 2}, "either final_epochs or candidates"),
         ({"final_epochs": 2}, "final_epochs must be more than the run's 2, got 2"),
         ({"final_epochs": 1}, "final_epochs must be more than the run's 2, got 1"),
-        ({"candidates": -3}, "how many more, at least 1, got -3"),
+        ({"candidates": -3}, "how many more, at least 2, got -3"),
         ({"candidates": 3}, "candidates of hyperband follow from its epochs"),
         ({"final_epochs": 9, "executor": "dask"}, "unknown executor 'dask'"),
         ({"final_epochs": 9, "task": None}, "was made by a program; call hyperprune.extend"),
@@ -185,7 +198,7 @@ def test_a_run_that_is_not_finished_or_at_another_extension_is_not_extended(tmp_
     with pytest.raises(InputError, match="must be finished to be extended"):
         hp.extend(tmp_path, final_epochs=9, task=TinyTask())
     hp.search(TinyTask(), LSH, folder=tmp_path, seed=3)
-    with pytest.raises(InputError, match="candidates must be at least 2, got 1"):
+    with pytest.raises(InputError, match="how many more, at least 2, got 1"):
         hp.extend(tmp_path, candidates=1, task=TinyTask())
     with pytest.raises(KeyboardInterrupt):
         hp.extend(tmp_path, final_epochs=9, task=TinyTask(), observer=StopsAfter(1))

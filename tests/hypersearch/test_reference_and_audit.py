@@ -8,8 +8,10 @@ import torch
 import hyperprune as hp
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.audit import chosen
-from hyperprune.hypersearch.run_folder import read_run, read_state
+from hyperprune.hypersearch.proposers import PROPOSERS
+from hyperprune.hypersearch.run_folder import RunFolder, read_run, read_state
 from hyperprune.hypersearch.table import load_table, record_table
+from hyperprune.hypersearch.trust import trust
 from hyperprune.records import weighed
 from hyperprune.report import summary_json, text_table, write_report
 from hyperprune.training.checkpoint import load_checkpoint
@@ -172,6 +174,23 @@ def test_a_finished_run_is_audited_later_and_further_and_goes_on_when_interrupte
     assert watch.events == []
 
 
+def test_an_extension_leaves_what_the_audit_told_and_gives_no_reference_to_others(tmp_path):
+    settings = {"folder": tmp_path / "run", "seed": 3}
+    before = trust(hp.search(TinyTask(), LSH, audit=2, **settings).record)
+    assert before is not None
+    assert before.num_audited == 2
+    hp.extend(tmp_path / "run", final_epochs=6, task=TinyTask())
+    extended = read_run(tmp_path / "run")
+    assert {row.best_epoch for row in extended.candidates if row.outcome == "finalist"} == {6}
+    # By the metrics of epoch 4, to which the audited were trained, not of the finalists' longer training.
+    assert trust(extended) == before
+    more = trust(hp.search(TinyTask(), LSH, audit=3, **settings).record)
+    assert more is not None
+    assert more.num_audited == 3
+    with pytest.raises(InputError, match=r"at most this search's 4 epochs, .* was extended to 6"):
+        hp.search(TinyTask(), LSH, folder=tmp_path / "other", seed=3, reference=tmp_path / "run")
+
+
 def test_dropped_candidates_keep_their_best_weights_alone_and_finalists_can_go_on(tmp_path):
     run = hp.search(TinyTask(), LSH, folder=tmp_path / "run", seed=3, audit=1)
 
@@ -224,6 +243,27 @@ def test_an_audited_candidate_that_fails_is_told_and_left_out(tmp_path, monkeypa
     assert row.outcome == "failed"
     assert audited.best.metric == done.best.metric
     assert "1 audited candidate failed" in write_report(audited.record, tmp_path).markdown.read_text()
+
+
+def test_an_audit_that_failed_changes_nothing_that_an_extension_proposes(tmp_path, monkeypatch):
+    told = []
+
+    def listening(space, count, history, known, seed):
+        told.append(history)
+        return PROPOSERS["random"](space, count, history, known, seed)
+
+    monkeypatch.setitem(PROPOSERS, "listening", listening)
+    lsh = replace(LSH, proposer="listening")
+    hp.search(TinyTask(), lsh, folder=tmp_path, seed=3)
+    state = read_state(tmp_path)
+    dropped = next(key for key, item in state.candidates.items() if item.eliminated_in is not None)
+    told.clear()
+    with RunFolder(tmp_path) as run:
+        run.record({"event": "audit", "keys": [dropped]})
+        failed = {"epochs": [], "best_epoch": None, "checkpoint": None, "failure": "it diverged"}
+        run.record({"event": "segment", "key": dropped, **failed})
+    hp.extend(tmp_path, candidates=2, task=TinyTask())
+    assert len(told[0]) == sum(bool(item.signals) for item in state.candidates.values())
 
 
 @pytest.mark.parametrize(

@@ -293,6 +293,13 @@ def test_a_table_with_missing_epochs_or_nan_is_refused(rows, message):
         _table(rows)
 
 
+def test_a_candidate_that_never_is_at_its_sparsity_is_refused():
+    table = _table([[1, 1, 1]] * 2)
+    early = tuple(replace(record, at_sparsity=False) for record in table.runs[0].candidates[1])
+    with pytest.raises(InputError, match="an epoch at the final sparsity of every candidate"):
+        replace(table, runs=(replace(table.runs[0], candidates=(table.runs[0].candidates[0], early)),))
+
+
 def test_a_nan_in_a_spectrum_is_refused():
     table = _table([[1, 1, 1]] * 2)
     last = replace(table.runs[0].candidates[1][-1], spectrum=np.array([np.nan, 0.0]))

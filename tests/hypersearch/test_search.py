@@ -1,5 +1,6 @@
 """A whole search on a task of milliseconds."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -12,7 +13,7 @@ import hyperprune as hp
 from hyperprune.errors import HyperpruneError, InputError, WorkerError
 from hyperprune.hypersearch.run_folder import read_run
 from hyperprune.hypersearch.strategy import planned_epochs
-from hyperprune.training.checkpoint import load_checkpoint
+from hyperprune.training.checkpoint import load_checkpoint, save_checkpoint
 from tiny_task import TinyTask
 
 LSH = hp.LSH(candidates=5, first_epochs=1, round_epochs=1, final_epochs=6)
@@ -290,6 +291,18 @@ def test_damaged_weights_of_a_finished_run_are_made_again(tmp_path):
     assert any("is trained again" in note for note in notes)
     assert _same_weights(_weights(again), load_checkpoint(first.checkpoint)["model"])
     assert len(hp.load_model(again.checkpoint, TinyTask()).state_dict()) > 0
+
+
+def test_a_finalists_weights_of_another_epoch_than_its_best_are_made_again(tmp_path):
+    first = hp.search(TinyTask(), SHORT, folder=tmp_path)
+    whole = load_checkpoint(first.checkpoint)
+    described = {**json.loads(whole["described"]), "epoch": 1}
+    save_checkpoint(first.checkpoint, {**whole, "described": json.dumps(described)})
+    assert first.best.best_epoch != 1
+    notes = []
+    again = hp.search(TinyTask(), SHORT, folder=tmp_path, observer=StopsAfter(-1, notes))
+    assert any("is trained again: its best weights must be of epoch" in note for note in notes)
+    assert load_checkpoint(again.checkpoint)["described"] == whole["described"]
 
 
 class DiesInWorkers(TinyTask):

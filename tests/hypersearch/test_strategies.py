@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.strategies import LSH, STRATEGIES, Full, Hyperband, Random, SuccessiveHalving
-from hyperprune.hypersearch.strategy import Ahead, EveryCandidateFailed, planned_epochs
+from hyperprune.hypersearch.strategy import Ahead, Arena, EveryCandidateFailed, Strategy, planned_epochs
 
 
 class Numbers:
@@ -95,6 +95,34 @@ def test_when_one_candidate_is_left_it_is_trained_to_the_end():
     arena = Numbers(fails=[1, 2])
     assert LSH(candidates=3, final_epochs=50).run(arena) == ["c000"]
     assert arena.epochs["c000"] == 50
+
+
+class TwoCuts(Strategy):
+    """A strategy of one's own that does not tell which epochs follow."""
+
+    name = "two_cuts"
+
+    def run(self, arena: Arena) -> list[str]:
+        keys = arena.admit("random", self.candidates, round_number=0)
+        for number in (1, 2):
+            keys = self.sift(arena, keys, number=number, epoch=number, keep=self.candidates - 2 * number)
+        return arena.advance(keys, self.final_epochs)
+
+
+def test_nothing_is_begun_ahead_where_the_epochs_that_follow_are_not_told():
+    # Else whoever is certain to be kept would be trained to the end on idle workers, past the second cut.
+    told: list[Ahead | None] = []
+
+    class Listens(Numbers):
+        def advance(self, keys: Sequence[str], to_epoch: int, *, ahead: Ahead | None = None) -> list[str]:
+            told.append(ahead)
+            return super().advance(keys, to_epoch, ahead=ahead)
+
+    TwoCuts(candidates=6, final_epochs=9, signal="loss").run(Listens())
+    assert told == [None, None, None]
+    told.clear()
+    SuccessiveHalving(candidates=9, first_epochs=1, final_epochs=9).run(Listens())
+    assert [ahead and ahead.epochs for ahead in told] == [(3, 9), (9,), None]
 
 
 def test_full_trains_everything_to_the_end():

@@ -13,7 +13,7 @@ from hyperprune.records import EpochRecord
 from hyperprune.rng import generator
 from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from hyperprune.training.nested import detached, map_tensors
-from hyperprune.training.segment import Training, advance
+from hyperprune.training.segment import Training, advance, epoch_of_best
 from tiny_task import TinyTask
 
 
@@ -155,6 +155,31 @@ def test_a_checkpoint_with_one_byte_changed_is_not_loaded(tmp_path):
     path.write_bytes(data[:-1])
     with pytest.raises(DamagedCheckpointError, match="damaged"):
         load_checkpoint(path)
+
+
+def test_best_weights_of_another_epoch_than_the_checkpoint_tells_are_made_again(tmp_path):
+    whole = advance(TinyTask(), _training(), tmp_path, 5)
+    assert whole.best_epoch is not None
+    assert whole.best_epoch > 1
+    (tmp_path / "best.pt").write_bytes(b"damaged")
+
+    def stop(record):
+        if record.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # begun again from the start, for want of the best weights
+        advance(TinyTask(), _training(), tmp_path, 5, on_epoch=stop)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "epoch-00000.pt", "epoch-00001.pt"]
+    again = advance(TinyTask(), _training(), tmp_path, 5)
+    assert again.best_epoch == whole.best_epoch == epoch_of_best(tmp_path)
+
+
+def test_best_weights_beyond_the_epoch_asked_for_are_made_again(tmp_path):
+    for epoch in (4, 5):
+        result = advance(TinyTask(), _training(), tmp_path, epoch)
+    assert result.best_epoch == epoch_of_best(tmp_path) == 5
+    result = advance(TinyTask(), _training(), tmp_path, 4)
+    assert result.best_epoch == epoch_of_best(tmp_path)
 
 
 def test_a_missing_cuda_device_is_refused(tmp_path):

@@ -74,10 +74,12 @@ def _planned_epochs(state: RunState, final_epochs: int | None, candidates: int |
     from hyperprune.hypersearch.run_state import REFERENCE_KEY
     from hyperprune.hypersearch.strategy import planned_epochs
 
-    done = state.epochs_spent + state.epochs_trained(REFERENCE_KEY)
+    strategy = strategy_of(state.header["strategy"])
+    done = state.epochs_spent + state.epochs_audit + state.epochs_trained(REFERENCE_KEY)
     if final_epochs is not None:
-        finalists = sum(candidate.outcome == "finalist" for candidate in state.candidates.values())
-        return done + max(0, final_epochs - state.final_epochs) * (finalists + 1)
+        networks = sum(candidate.outcome == "finalist" for candidate in state.candidates.values())
+        networks += strategy is not None  # the reference, which a model trained alone has not
+        return done + max(0, final_epochs - state.final_epochs) * networks
     if candidates is not None:
-        return done + planned_epochs(further(strategy_of(state.header["strategy"]), candidates))
+        return done + planned_epochs(further(strategy, candidates))
     return done

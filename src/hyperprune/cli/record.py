@@ -11,7 +11,10 @@ from hyperprune.cli import options as shared
 from hyperprune.cli import search
 from hyperprune.errors import InputError
 
-_TRAINING = ("task", *search.STRATEGY_OPTIONS, *search.RUN_OPTIONS, "strategy", "config", "data_dir", "out")
+_TRAINING = (
+    *("task", *search.STRATEGY_OPTIONS, *search.RUN_OPTIONS),
+    *("strategy", "space", "config", "data_dir", "out", "overwrite", "plan"),
+)
 _EPILOG = """examples:
   hyperprune record pydoc --candidates 24 --final-epochs 12 --out pydoc.npz
   hyperprune record --from runs/seed0 runs/seed1 --out pydoc.npz
@@ -47,6 +50,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    search.check_table_path(options.table, "--out")
     if options.runs is None:
         if options.strategy not in (None, "full", "random"):
             raise InputError(
@@ -61,9 +65,9 @@ def run(options: argparse.Namespace) -> int:
         if code or options.plan:
             return code
         options.runs = [options.out]
-    elif training := shared.given(options, _TRAINING):
+    elif training := [name for name, value in shared.given(options, _TRAINING).items() if value is not False]:
         raise InputError(
-            f"--from takes finished runs and trains nothing, and {next(iter(training))} is for training; "
+            f"--from takes finished runs and trains nothing, and {training[0]} is for training; "
             "leave out one of the two"
         )
 

@@ -124,7 +124,8 @@ def run(options: argparse.Namespace) -> int:
     strategy = _strategy(task.search_defaults, config.get("search", {}), options)
     space = _space(config.get("space", {}), options.space)
     if options.record is not None:
-        checked["audit"] = _audit_of_all(strategy, space, checked["audit"], options.record)
+        _check_record(space, checked["audit"], options.record)
+        checked["audit"] = None  # all of them
     if options.plan:
         return _print_plan(task, strategy, space, checked, as_json=options.json)
 
@@ -152,19 +153,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _audited_epochs(strategy: Strategy, audit: int) -> int:
-    """Epochs of an audit; of one that draws some, the mean over the draws."""
+def _audited_epochs(strategy: Strategy, audit: int | None) -> int:
+    """Epochs of an audit, None is of all; of one that draws some, the mean over the draws."""
     from hyperprune.hypersearch.audit import num_eliminated
     from hyperprune.hypersearch.strategy import planned_epochs
 
     left = strategy.created * strategy.final_epochs - planned_epochs(strategy)
-    return round(left * audit / max(1, num_eliminated(strategy)))
+    return left if audit is None else round(left * audit / max(1, num_eliminated(strategy)))
 
 
-def _audit_of_all(strategy: Strategy, space: Space, audit: int, table: Path) -> int:
-    """How many candidates to train on so that the run makes a table; refused before anything is trained."""
+def _check_record(space: Space, audit: int, table: Path) -> None:
+    """Whether the run can make a table, asked before anything is trained."""
     from hyperprune.errors import InputError
-    from hyperprune.hypersearch.audit import num_eliminated
 
     if audit:
         raise InputError(f"--record audits all of the eliminated, got --audit {audit} too; leave it out")
@@ -173,9 +173,15 @@ def _audit_of_all(strategy: Strategy, space: Space, audit: int, table: Path) -> 
             "a table is of one sparsity, and the space searches it; leave --record out, or sparsity out of "
             "[space]"
         )
+    check_table_path(table, "--record")
+
+
+def check_table_path(table: Path, option: str) -> None:
+    """Whether a table can be written there, asked before anything is trained for it."""
+    from hyperprune.errors import InputError
+
     if table.is_dir():
-        raise InputError(f"--record must be a file that can be written, and {table} is a folder")
-    return num_eliminated(strategy)
+        raise InputError(f"{option} must be a file that can be written, and {table} is a folder")
 
 
 def print_result(result: SearchResult, *, as_json: bool, recorded: Path | None = None) -> None:
@@ -234,10 +240,14 @@ def _print_plan(
     task: Task, strategy: Strategy, space: Space, values: Mapping[str, Any], *, as_json: bool
 ) -> int:
     from hyperprune.hypersearch.estimate import estimate
-    from hyperprune.hypersearch.fitting import check_space
+    from hyperprune.hypersearch.executor import Execution, num_places
+    from hyperprune.hypersearch.search import check_search
     from hyperprune.hypersearch.strategy import planned_epochs
 
-    check_space(strategy, space)
+    execution = Execution(**{name: values[name] for name in shared.EXECUTOR_OPTIONS})
+    where = {"threads": values["threads"], "device": values["device"]}
+    given = {"sparsity": values["sparsity"], "audit": values["audit"]}
+    check_search(task, strategy, space, execution=execution, **given, **where)
     rounds, final = strategy.plan(), strategy.final_epochs
     total, created = planned_epochs(strategy), strategy.created
     print(f"{strategy.name}: {strategy.candidates} candidates, {final} final epochs")
@@ -253,12 +263,13 @@ def _print_plan(
     full = created * final
     print(f"{total} epochs in all, against {full} for training all {created} candidates to the end;")
     print(f"the dense reference takes {final} more")
-    workers = values["workers"] or shared.usable_cores()  # a cluster is asked when the search begins
-    places = {"workers": workers, "threads": values["threads"], "device": values["device"]}
-    guess = estimate(task, strategy, **places)
+    workers = (
+        num_places(execution, values["device"]) or shared.usable_cores()
+    )  # of a cluster nothing is known
+    guess = estimate(task, strategy, workers=workers, **where)
     cost = guess.cost
     print(
-        f"estimated time: {_duration(guess.seconds)} with {places['workers']} workers, without the audit: "
+        f"estimated time: {_duration(guess.seconds)} with {workers} workers, without the audit: "
         f"{guess.epochs_in_turn} epochs in turn\n"
         f"at {cost.seconds:.2g} s (training {cost.train:.2g}, evaluation {cost.evaluate:.2g}, spectrum "
         f"{cost.spectrum:.2g}), scaled up from {cost.num_timed} of {cost.num_batches}\n"

@@ -70,9 +70,11 @@ def _status(folder: Path, *, as_json: bool) -> tuple[str, bool]:
             raise
         told = json.dumps({"state": "starting", "pid": pid}) if as_json else ""
         return f"{folder}: starting\n{told}".rstrip(), True
-    runs = pid is not None and not record.finished
-    works = f"running (process {pid})" if pid else "starting"
-    state = "finished" if record.finished else works if runs else _INTERRUPTED
+    runs = pid is not None
+    if record.finished:  # an audit goes on after that, and an extension begins there
+        state = f"finished; process {pid} still works on it" if runs else "finished"
+    else:
+        state = _INTERRUPTED if not runs else f"running (process {pid})" if pid else "starting"
     training = epochs_in_training(folder) if runs else {}
     lines = [f"{folder}: {state}", text_table(record)]
     if training:

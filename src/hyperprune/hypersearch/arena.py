@@ -20,8 +20,7 @@ from hyperprune.hypersearch.strategy import Ahead, EveryCandidateFailed
 from hyperprune.records import EpochRecord
 from hyperprune.rng import derive_seed
 from hyperprune.tasks.contract import Task
-from hyperprune.training.checkpoint import load_checkpoint
-from hyperprune.training.segment import BEST_WEIGHTS, Advance, Training
+from hyperprune.training.segment import BEST_WEIGHTS, Advance, Training, epoch_of_best
 
 
 @runtime_checkable
@@ -145,7 +144,8 @@ class StateArena(ABC):
         others = [
             self._seen(item.key, None if item.eliminated_in is None else epochs[item.eliminated_in])
             for item in ranked
-            if item.outcome != "failed"
+            # One that failed in an audit was eliminated all the same: an audit changes no proposal.
+            if item.eliminated_in is not None or item.outcome != "failed"
         ]
         return survivors + others
 
@@ -368,14 +368,17 @@ class LiveArena(StateArena):
         )
 
     def mend(self, keys: Sequence[str]) -> None:
-        """Train again those whose weights on the disk are damaged; the result is what it was."""
+        """Train again those whose best weights are damaged or another epoch's; the result is what it was."""
         damaged = []
         for key in keys:
-            path = self._run.candidate_folder(key) / BEST_WEIGHTS
+            best = self.state[key].best_epoch
             try:
-                load_checkpoint(path)
+                saved = epoch_of_best(self._run.candidate_folder(key))
+                problem = f"its best weights must be of epoch {best}, got those of epoch {saved}"
             except InputError as error:
-                self._observer.note(f"{key} is trained again: {error}")
+                saved, problem = None, str(error)
+            if saved != best:
+                self._observer.note(f"{key} is trained again: {problem}")
                 damaged.append(self._job(key, self.state.epochs_trained(key)))
         for job in damaged:
             self._executor.submit(job)

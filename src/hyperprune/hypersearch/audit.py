@@ -17,12 +17,14 @@ from hyperprune.hypersearch.strategy import EveryCandidateFailed, Strategy
 from hyperprune.rng import derive_seed
 
 
-def check_audit(strategy: Strategy, count: int) -> None:
-    """Whether the strategy will eliminate as many candidates as are to be audited.
+def check_audit(strategy: Strategy, count: int | None) -> None:
+    """Whether the strategy will eliminate as many candidates as are to be audited; None is all of them.
 
     Raises:
         InputError: it will not, or the count is negative.
     """
+    if count is None:
+        return
     if count < 0:
         raise InputError(f"audit must be at least 0, got {count}")
     eliminated = num_eliminated(strategy)
@@ -38,16 +40,20 @@ def num_eliminated(strategy: Strategy) -> int:
     return sum(planned.entrants - planned.kept for planned in strategy.plan())
 
 
-def chosen(state: RunState, count: int) -> tuple[str, ...]:
-    """The keys to audit: those that were before, then others in a seeded order; at most all eliminated."""
+def chosen(state: RunState, count: int | None) -> tuple[str, ...]:
+    """The keys to audit: those that were before, then others in a seeded order; at most all eliminated.
+
+    None is all, those of extensions among them.
+    """
     pool = [key for key, candidate in state.candidates.items() if candidate.eliminated_in is not None]
     order = np.random.default_rng(derive_seed(state.header["seed"], "audit")).permutation(len(pool))
     shuffled = [pool[index] for index in order]
     further = [key for key in shuffled if key not in state.audited]
-    return state.audited + tuple(further[: max(0, count - len(state.audited))])
+    missing = len(further) if count is None else max(0, count - len(state.audited))
+    return state.audited + tuple(further[:missing])
 
 
-def audit(arena: LiveArena, strategy: Strategy, count: int) -> None:
+def audit(arena: LiveArena, strategy: Strategy, count: int | None) -> None:
     """Train `count` eliminated candidates of a finished search to the end, those before among them."""
     keys = chosen(arena.state, count)
     if keys != arena.state.audited:

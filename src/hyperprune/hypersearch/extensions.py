@@ -20,7 +20,7 @@ from dataclasses import replace
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.arena import LiveArena
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
-from hyperprune.hypersearch.strategy import Ahead, Arena, EveryCandidateFailed, Strategy
+from hyperprune.hypersearch.strategy import NUM_FINALISTS, Ahead, Arena, EveryCandidateFailed, Strategy
 
 
 def extension_event(
@@ -72,8 +72,10 @@ def further(strategy: Strategy | None, candidates: int) -> Strategy:
     """
     if strategy is None:
         raise InputError("a run of 'hyperprune train' has one model; search for more candidates")
-    if candidates < 1:
-        raise InputError(f"candidates must be how many more, at least 1, got {candidates}; try +10")
+    if candidates < NUM_FINALISTS:
+        raise InputError(
+            f"candidates must be how many more, at least {NUM_FINALISTS}, got {candidates}; try +10"
+        )
     try:
         return replace(strategy, candidates=candidates)
     except ValueError as error:
@@ -88,10 +90,11 @@ def further(strategy: Strategy | None, candidates: int) -> Strategy:
 def carry_out(arena: LiveArena, strategy: Strategy | None, finalists: Sequence[str]) -> list[str]:
     """Do what the run was extended by, one extension after the other; the finalists of all."""
     finalists, final_epochs = list(finalists), arena.state.header["strategy"]["final_epochs"]
+    lead = [] if strategy is None else [REFERENCE_KEY]  # a model trained alone has no reference
     for extension in arena.state.extensions:
         if extension.final_epochs is not None:
             final_epochs = extension.final_epochs
-            _train_on(arena, [REFERENCE_KEY, *finalists], final_epochs)
+            _train_on(arena, [*lead, *finalists], final_epochs)
         elif extension.candidates is not None:
             try:
                 new = further(strategy, extension.candidates).run(_Bracket(arena, extension.after_round))

@@ -63,8 +63,9 @@ def read_reference(source: Path, header: Event, *, needs_spectra: bool) -> Given
         needs_spectra: whether that run measures spectra.
 
     Raises:
-        InputError: no run, no dense model in it, one that failed or lacks spectra, or one that another task,
-            seed, length or machine setting made; the message lists the differences.
+        InputError: no run, no dense model in it, one that failed, lacks spectra or was extended beyond the
+            run's end, or one that another task, seed, length or machine setting made; the message lists the
+            differences.
     """
     state = read_state(source)
     differences = differences_of(_deciding(state.header), _deciding(header))
@@ -77,6 +78,12 @@ def read_reference(source: Path, header: Event, *, needs_spectra: bool) -> Given
     key, candidate = _dense(state, source)
     if candidate.outcome == "failed":
         raise InputError(f"the dense model of {source} failed ({candidate.reason}); leave --reference out")
+    last, trained = header["strategy"]["final_epochs"], candidate.epochs[-1].epoch
+    if trained > last:
+        raise InputError(
+            f"a reference must be trained for at most this search's {last} epochs, and that of {source} was "
+            f"extended to {trained}; leave --reference out"
+        )
     if needs_spectra and any(record.spectrum is None for record in candidate.epochs):
         raise InputError(
             f"a reference needs a spectrum at every epoch, and that of {source} was trained without; leave "

@@ -5,7 +5,7 @@ status.json            the run at a glance, rewritten after each event
 candidates/KEY/        a candidate's checkpoints; best.pt holds the weights of its best epoch, and is all that
                        stays of a candidate that was dropped once the search is over
 report.md, report.html, pictures/
-lock                   held (flock) by the process that writes here, with its pid and a token inside
+.hyperprune.lock       held (flock) by the process that writes here, with its pid and a token inside
 """
 
 from __future__ import annotations

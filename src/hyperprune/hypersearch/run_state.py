@@ -241,4 +241,5 @@ class RunState:
             sparsity_weight=header.get("sparsity_weight") or 0.0,
             audited=self.audited,
             epochs_audit=self.epochs_audit,
+            schedule_epochs=header["strategy"]["final_epochs"],
         )

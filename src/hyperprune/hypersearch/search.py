@@ -101,7 +101,7 @@ def search(
     sparsity: float | None = None,
     space: Space | str | None = None,
     reference: str | Path | None = None,
-    audit: int = 0,
+    audit: int | None = 0,
     folder: str | Path,
     seed: int = 0,
     workers: int | None = None,
@@ -129,7 +129,8 @@ def search(
         reference: the run folder of another search of the same task, seed and length (or of 'hyperprune train
             --method dense'), whose dense model is taken instead of training it again.
         audit: how many eliminated candidates, drawn at random, are trained to the end after the search, to
-            judge the signal. No part of the run's identity: a finished run can be audited later.
+            judge the signal; None is all of them. No part of the run's identity: a finished run can be
+            audited later.
         folder: the run folder; created if missing.
         seed: of everything random.
         workers: candidates trained side by side. None is 1, in this process; on "cuda" as many as the GPUs
@@ -152,13 +153,19 @@ def search(
     strategy = strategy if strategy is not None else LSH(**dict[str, Any](task.search_defaults))
     space = space if isinstance(space, Space) else get_space(space or "paper")
     observer = observer or SilentObserver()
-    sparsity = _sparsity(task, sparsity, space)
     execution = Execution(
         executor=executor, workers=workers, ray_address=ray_address, gpus_per_candidate=gpus_per_candidate
     )
-    check_resources(task, sparsity, execution, threads, device)
-    check_audit(strategy, audit)
-    check_space(strategy, space)
+    sparsity = check_search(
+        task,
+        strategy,
+        space,
+        sparsity=sparsity,
+        audit=audit,
+        execution=execution,
+        threads=threads,
+        device=device,
+    )
     base = Training(
         method=DENSE.build(),
         sparsity=0.0,
@@ -286,6 +293,28 @@ def running(
             observer.note(note)
         run.begin(header)
         yield run, executor
+
+
+def check_search(
+    task: Task,
+    strategy: Strategy,
+    space: Space,
+    *,
+    sparsity: float | None,
+    audit: int | None,
+    execution: Execution,
+    threads: int,
+    device: str,
+) -> float | None:
+    """Refuse what no search can be told, before anything is built; the sparsity, None if it is searched.
+
+    Args and Raises: those of `search`.
+    """
+    sparsity = _sparsity(task, sparsity, space)
+    check_resources(task, sparsity, execution, threads, device)
+    check_audit(strategy, audit)
+    check_space(strategy, space)
+    return sparsity
 
 
 def _sparsity(task: Task, sparsity: float | None, space: Space) -> float | None:

@@ -171,13 +171,15 @@ class Strategy(ABC):
         number: int,
         epoch: int,
         keep: int,
-        later: Sequence[int] = (),
+        later: Sequence[int] | None = None,
     ) -> list[str]:
         """Train to `epoch` and keep the `keep` smallest signals, best first; ties by key.
 
-        `later` are the epochs of the eliminations that follow; the finalists' are added.
+        `later` are the epochs of the eliminations that follow, none if the finalists' training does; its end
+        is added. Whoever is kept may be trained ahead to the first of these. None begins nothing ahead.
         """
-        alive = arena.advance(keys, epoch, ahead=Ahead(self.signal, keep, (*later, self.final_epochs)))
+        ahead = None if later is None else Ahead(self.signal, keep, (*later, self.final_epochs))
+        alive = arena.advance(keys, epoch, ahead=ahead)
         signals = arena.signals(alive, self.signal, epoch)
         kept = sorted(alive, key=lambda key: (signals[key], key))[:keep]
         return arena.eliminate(number, epoch, signals, kept)

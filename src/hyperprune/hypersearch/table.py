@@ -113,6 +113,11 @@ class CandidateTable:
                 f"a table must hold the epochs 0 to {self.final_epochs} of every candidate, and {where} has "
                 f"{len(epochs)} (missing: {missing}); train all to the end with --strategy full"
             )
+        if not any(record.at_sparsity for record in records[1:]):
+            raise InputError(
+                f"a table must hold an epoch at the final sparsity of every candidate, and {where} has none; "
+                "leave that candidate out, or record it again"
+            )
         for record in records:
             values = {"valid_loss": record.valid_loss, "metric": record.metric}
             bad = [name for name, value in values.items() if not np.isfinite(value)]

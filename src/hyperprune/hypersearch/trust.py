@@ -3,13 +3,14 @@
 Over the candidates that were trained to the end: the finalists, and eliminated ones that were audited. The
 signal is computed again from their records at each round's epoch, alike for all, whatever their rounds were.
 Finalists alone were selected by a small signal, which hides what the signal can do (restriction of range);
-audited ones are drawn at random from the rest.
+audited ones are drawn at random from the rest. In an extended run the final metric is that of the epoch
+before the extension, to which the audited were trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -92,7 +93,7 @@ def rank_correlation(record: RunRecord, signal_values: Mapping[str, float]) -> R
     pairs = [
         (signal_values[row.key], score if record.lower_is_better else -score)
         for row in trained_to_the_end(record)
-        if (score := record.score(row)) is not None and row.key in signal_values
+        if (score := record.score(_as_ended(record, row))) is not None and row.key in signal_values
     ]
     points_N2 = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     rho = spearman(*points_N2.T)
@@ -101,7 +102,7 @@ def rank_correlation(record: RunRecord, signal_values: Mapping[str, float]) -> R
 
 def trained_to_the_end(record: RunRecord) -> list[CandidateRecord]:
     """Finalists, and audited candidates that did not fail and have come to the end."""
-    last = record.strategy.get("final_epochs", 0)
+    last = _last_epoch(record)
     return [
         row
         for row in record.candidates
@@ -139,11 +140,26 @@ def trust(record: RunRecord) -> Trust | None:
     )
 
 
+def _last_epoch(record: RunRecord) -> int:
+    """The end of the search, extensions apart; 0 of a strategy that does not tell."""
+    return record.schedule_epochs or record.strategy.get("final_epochs", 0)
+
+
+def _as_ended(record: RunRecord, row: CandidateRecord) -> CandidateRecord:
+    """The candidate with the metric that it had at the end of the search, whatever followed."""
+    last = _last_epoch(record)
+    if not 0 < last < len(row.epochs) - 1:
+        return row
+    metrics = [entry.metric for entry in row.epochs[1 : last + 1] if entry.at_sparsity]
+    best = min if record.lower_is_better else max
+    return replace(row, metric=best(metrics, default=None))
+
+
 def _epochs(record: RunRecord) -> list[int]:
     """The rounds' epochs, at most so many, the first and last among them."""
     epochs = sorted({entry.epoch for entry in record.rounds})
-    if not epochs and "final_epochs" in record.strategy:
-        epochs = [max(1, record.strategy["final_epochs"] // 4)]
+    if not epochs and (last := _last_epoch(record)):
+        epochs = [max(1, last // 4)]
     if len(epochs) <= _MOST_EPOCHS:
         return epochs
     places = np.linspace(0, len(epochs) - 1, _MOST_EPOCHS).round().astype(int)

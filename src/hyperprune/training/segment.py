@@ -161,6 +161,19 @@ def end(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def epoch_of_best(folder: Path) -> int:
+    """The epoch whose weights a candidate's `best.pt` holds.
+
+    Raises:
+        InputError: there are none, or they are damaged.
+    """
+    return json.loads(load_checkpoint(folder / BEST_WEIGHTS)["described"])["epoch"]
+
+
+def _epoch_of(checkpoint: Path) -> int:
+    return int(checkpoint.stem.removeprefix("epoch-"))
+
+
 def identity_of(task: Task, training: Training) -> str:
     """A checksum of all that decides a candidate's weights; a checkpoint of another one is never used."""
     text = json.dumps([task.identity(), repr(training)], sort_keys=True)
@@ -371,9 +384,11 @@ class Candidate:
             "records": json.dumps([record.to_json() for record in self.records]),
             "best_epoch": self.best_epoch,
         }
-        save_checkpoint(self.folder / f"epoch-{self.records[-1].epoch:05d}.pt", content)
-        for old in self._checkpoints()[_KEPT_CHECKPOINTS:]:
-            old.unlink(missing_ok=True)
+        now = self.records[-1].epoch
+        save_checkpoint(self.folder / f"epoch-{now:05d}.pt", content)
+        for path in self._checkpoints():  # one beyond this epoch was passed over, or is damaged
+            if not now - _KEPT_CHECKPOINTS < _epoch_of(path) <= now:
+                path.unlink(missing_ok=True)
 
     def _checkpoints(self) -> list[Path]:
         """The candidate's checkpoints, newest first."""
@@ -382,14 +397,21 @@ class Candidate:
     def restore(self, to_epoch: int) -> None:
         """Go back to the newest whole checkpoint not beyond `to_epoch`; a damaged one is passed over."""
         for path in self._checkpoints():
-            if int(path.stem.removeprefix("epoch-")) > to_epoch:
+            epoch = _epoch_of(path)
+            if epoch > to_epoch:
                 continue
             try:
                 content = load_checkpoint(path)
                 if content.get("identity") != self.identity:
                     raise InputError(f"{path} belongs to another run")
                 if content["best_epoch"] is not None:
-                    load_checkpoint(self.folder / BEST_WEIGHTS)
+                    saved = epoch_of_best(self.folder)
+                    # Those of an epoch that is still to be trained will be saved again.
+                    if saved != content["best_epoch"] and not epoch < saved <= to_epoch:
+                        raise InputError(
+                            f"{self.folder / BEST_WEIGHTS} must hold the weights of epoch "
+                            f"{content['best_epoch']}, got those of epoch {saved}"
+                        )
             except InputError as error:
                 kind = "damaged" if isinstance(error, DamagedCheckpointError) else "unreadable"
                 self.notes.append(f"left a {kind} checkpoint aside and train again from before it: {error}")

@@ -4,7 +4,13 @@ Every executor calls the same segment function, `training.segment.advance`, and 
 workers that die: their segment begins again, from its last checkpoint, twice; then it is reported lost.
 """
 
-from hyperprune.hypersearch.executor.choose import EXECUTORS, Execution, check_execution, make_executor
+from hyperprune.hypersearch.executor.choose import (
+    EXECUTORS,
+    Execution,
+    check_execution,
+    make_executor,
+    num_places,
+)
 from hyperprune.hypersearch.executor.contract import MAX_RETRIES, Executor, InProcess, Job, Lost
 from hyperprune.hypersearch.executor.local import Workers
 
@@ -19,4 +25,5 @@ __all__ = [
     "Workers",
     "check_execution",
     "make_executor",
+    "num_places",
 ]

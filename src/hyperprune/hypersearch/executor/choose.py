@@ -104,6 +104,11 @@ def make_executor(task: Task, execution: Execution, *, device: str, threads: int
     return InProcess(task) if len(places) == 1 else Workers(task, places)
 
 
+def num_places(execution: Execution, device: str) -> int | None:
+    """How many candidates are trained at a time; None on Ray, where the cluster decides."""
+    return execution.workers if execution.executor == "ray" else len(_places(execution, device))
+
+
 def _places(execution: Execution, device: str) -> list[int | None]:
     """One entry per worker of this machine: the GPU it is bound to; None where there is nothing to choose."""
     place = torch.device(device)
