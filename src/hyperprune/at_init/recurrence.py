@@ -287,8 +287,13 @@ def _open_function(
         and all(isinstance(part, Tensor) and part.shape[:1] == inputs.shape[1:2] for part in parts)
     )
     if not is_state:
+        unknown = (
+            f"; {type(function).__name__} is taken for one, being no nn.RNN, nn.LSTM, nn.GRU, PeepholeLSTM or "
+            "RHN; snip, grasp, magnitude and random score any weights"
+        )
         raise InputError(
             f"a step function needs a state: a tensor or tuple of tensors with {inputs.shape[1]} samples "
             "first; its shape cannot be known otherwise"
+            + (unknown if isinstance(function, nn.Module) else "")
         )
     return [_FunctionLayer(function, state)], [tuple(parts)]
