@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,6 +183,18 @@ def test_predictions_find_what_is_there_and_nothing_where_nothing_is():
     assert ridge.importances["nodes"] == pytest.approx(0.01 * spread, rel=0.1)
     with pytest.raises(InputError, match="a prediction needs at least 10 networks, got 9"):
         predict(rising[:9], "AdaBoost")
+
+
+def test_what_cannot_be_predicted_is_told_by_a_dash():
+    same = [replace(one, accuracy=0.1) for one in outcomes_of(number=10)]
+    for regressor in REGRESSORS:
+        assert math.isnan(predict(same, regressor).cross_validated)
+    row = next(line for line in to_markdown(same, source="").splitlines() if "| AdaBoost | all |" in line)
+    assert row == "| GRU | AdaBoost | all | – | – | – | 0.78 |"
+    # Of two graphs held out some have equal accuracies, which leaves the other splits their range.
+    some = [replace(one, accuracy=float(place < 3)) for place, one in enumerate(outcomes_of(number=12))]
+    low, high = predict(some, "Bayesian ridge").holdout_range
+    assert low <= high
 
 
 def test_the_four_sets_of_features_are_the_appendixs():

@@ -77,7 +77,7 @@ def test_a_network_wired_by_a_graph_is_told_which_criteria_score_it():
     strings = {"train_strings": 40, "valid_strings": 10, "test_strings": 10}
     task = load_task("reber-graph", settings={"model": {"num_nodes": 6}, "strings": strings})
     model = task.model(hp_generator(0))
-    with pytest.raises(InputError, match="GraphRNN is taken for one.* snip, grasp, magnitude and random"):
+    with pytest.raises(InputError, match=r"GraphRNN is taken for one.* snip, grasp, magnitude and random"):
         task_masks(task, model, "jacobian", sparsity=0.5, seed=0)
     masks = task_masks(task, model, "snip", sparsity=0.5, seed=0, allow_empty=True)
     assert sum(int(mask.sum()) for mask in masks.values()) == sum(m.numel() for m in masks.values()) // 2
