@@ -189,8 +189,9 @@ def test_what_cannot_be_predicted_is_told_by_a_dash():
     same = [replace(one, accuracy=0.1) for one in outcomes_of(number=10)]
     for regressor in REGRESSORS:
         assert math.isnan(predict(same, regressor).cross_validated)
-    row = next(line for line in to_markdown(same, source="").splitlines() if "| AdaBoost | all |" in line)
-    assert row == "| GRU | AdaBoost | all | – | – | – | 0.78 |"
+    text = to_markdown(same, source="")
+    assert "| GRU | AdaBoost | all | – | – | – | 0.78 |" in text
+    assert "nan" not in text
     # Of two graphs held out some have equal accuracies, which leaves the other splits their range.
     some = [replace(one, accuracy=float(place < 3)) for place, one in enumerate(outcomes_of(number=12))]
     low, high = predict(some, "Bayesian ridge").holdout_range

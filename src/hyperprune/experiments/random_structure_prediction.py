@@ -106,7 +106,8 @@ def predict(outcomes: Sequence[Outcome], regressor: str, features: Sequence[str]
     others = [_holdout(regressor, x_NF, y_N, 100 + split) for split in range(_SPLITS)]
     others = [value for value in others if not math.isnan(value)]
     fitted = _model(regressor).fit(x_NF, y_N)[-1]
-    weights = fitted.coef_ if regressor == "Bayesian ridge" else fitted.feature_importances_
+    with np.errstate(invalid="ignore"):  # where nothing is learned, AdaBoost divides 0 by 0
+        weights = fitted.coef_ if regressor == "Bayesian ridge" else fitted.feature_importances_
     return Prediction(
         regressor=regressor,
         features=tuple(features),

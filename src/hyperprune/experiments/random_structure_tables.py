@@ -150,7 +150,7 @@ def importance_table(found: Mapping[tuple[str, str, str], Prediction]) -> str:
     head = " | ".join(f"{CELL_NAMES[cell]}: {regressor}" for cell, regressor in columns)
     lines = [f"| property | {head} |", "|---" * (1 + len(columns)) + "|"]
     for feature in FEATURES:
-        row = [f"{found[cell, regressor, 'all'].importances[feature]:.2f}" for cell, regressor in columns]
+        row = [_number(found[cell, regressor, "all"].importances[feature]) for cell, regressor in columns]
         lines.append(f"| {words_of(feature)} | {' | '.join(row)} |")
     return _minus("\n".join(lines))
 
