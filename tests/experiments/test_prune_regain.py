@@ -114,6 +114,9 @@ def test_a_training_that_fails_is_told_and_counts_as_never(tmp_path, monkeypatch
     assert point["retrained"] == {"test": [], "loss": [], "spectrum": None}
     points = Points([base, {**point, "pruned": {**point["pruned"], "test": 0.0}}])
     assert points.epochs_to_regain(points.points[0]) is None
+    assert "%, seed 0: the training loss became nan in epoch 3; it counts as never." in to_markdown(
+        [base, point]
+    )
 
 
 def _base(cell="lstm", seed=0, test=1.0, lower=False, largest=-0.5):
