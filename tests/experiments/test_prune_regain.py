@@ -249,6 +249,9 @@ def test_the_command_prints_tables_draws_pictures_and_fills_the_page(tmp_path, m
     again = ["reproduce", "prune-regain", "--from", "docs/records/prune_regain.jsonl"]
     assert main(again) == 0
     assert capsys.readouterr().out.startswith(to_markdown(records))
+    assert main([*again, "--tolerance", "0"]) == 0
+    assert capsys.readouterr().out.startswith(to_markdown(records, 0.0))
+    assert main([*again, "--base-epochs", "0"]) == 2
     assert main([*again, "--cell", "gru"]) == 2
     assert "--cell is for what is trained, got it with --from" in capsys.readouterr().err
     for folder in ("docs/pictures", "runs/prune-regain-small/pictures"):
