@@ -174,6 +174,14 @@ def test_packed_sequences_bidirectional_modules_and_modules_not_run_are_refused(
         prune(loss=lambda model, pair: model.readout(pair[0][-1]).sum())
 
 
+@pytest.mark.parametrize("kind", ["lstm", "peephole"])
+@pytest.mark.parametrize("state", [torch.zeros(1, BATCH, HIDDEN), 3, (torch.zeros(1), torch.zeros(1))])
+def test_a_state_of_another_form_is_refused(kind, state):
+    model, data = net(kind), batch()
+    with pytest.raises(InputError, match=r"the state must have shapes \[\(1, .*pass None to start from zero"):
+        hp.prune_at_init(model, batches=[data], recurrent=lambda m, b: [(m.rnn, b[0], state)])
+
+
 def test_a_step_function_needs_a_state_of_its_form():
     model, data = net("gru"), batch()
     cell = nn.GRUCell(2, HIDDEN).double()

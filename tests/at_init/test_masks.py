@@ -72,6 +72,23 @@ def test_ranking_by_tensor_keeps_the_same_share_of_each():
     assert counts(masks) == {"rnn.weight_ih_l0": 3, "rnn.weight_hh_l0": 3}
 
 
+@pytest.mark.parametrize(("ranking", "parameters"), [("tensor", ["rnn.*"]), ("global", ["*.weight*"])])
+def test_rounds_never_give_back_what_an_earlier_one_took(ranking, parameters):
+    model = nn.ModuleDict({"rnn": nn.GRU(1, 3, 2, bias=False), "a": nn.Linear(4, 5), "b": nn.Linear(7, 3)})
+    for sparsity in (0.9, 0.95, 0.98):  # shares of 9, 27, 27 and 27 weights round up in turn
+        masks = hp.prune_at_init(
+            model,
+            criterion=at_init.synflow(rounds=40),
+            sparsity=sparsity,
+            ranking=ranking,
+            parameters=parameters,
+            elsewhere="random",
+            allow_empty=True,
+        )
+        total = sum(mask.numel() for mask in masks.values())
+        assert sum(counts(masks).values()) == total - round(sparsity * total)
+
+
 def test_any_parameters_can_be_scored_by_the_loss():
     model, data = net("gru"), batch()
     masks = hp.prune_at_init(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hyperprune.errors import InputError, WorkerError
-from hyperprune.experiments.cells import commit_of_source, read_records, run_cells
+from hyperprune.experiments.cells import commit_of_source, in_order, read_records, run_cells
 
 CELLS = {"one": 1, "two": 2, "three": 3}
 
@@ -100,3 +100,8 @@ def test_a_study_stopped_in_any_way_leaves_no_process_behind(tmp_path, how):
         assert process.stdout.read() == ""  # ends when the last process has let go of the pipe
         assert process.wait(timeout=30) != 0
     assert [record["key"] for record in read_records(Path(tmp_path) / "records.jsonl")] == ["a"]
+
+
+def test_records_come_in_the_order_of_the_keys():
+    records = [{"key": "b"}, {"key": "other"}, {"key": "a"}]
+    assert in_order(records, ["a", "missing", "b"]) == [{"key": "a"}, {"key": "b"}]

@@ -99,6 +99,23 @@ def test_tables_and_pictures_come_from_committed_records_alone(records, tmp_path
     assert draw(records[:1], TINY, tmp_path / "few") == []  # one dense network is in no picture
 
 
+def test_records_of_another_scale_are_refused(records, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(SCALES, "tiny", TINY)
+    write_records(tmp_path / "records.jsonl", records)
+    longer = replace(TINY, epochs=2)
+    with pytest.raises(
+        InputError, match=r"'digits' and 2 epochs, gru.* is of 'digits' and 1; name its --scale"
+    ):
+        run_study(longer, tmp_path, parts=["main"], say=lambda _: None)
+    arguments = ["--scale", "small", "--from", str(tmp_path / "records.jsonl")]
+    assert main(["reproduce", "jacobian", *arguments]) == 2
+    assert "of the scale's task 'mnist10k'" in capsys.readouterr().err
+
+
+def test_the_seeds_told_are_those_of_the_records(records):
+    assert "over seeds 0; task" in jacobian_tables.report(records, replace(TINY, seeds=(0, 1, 2)))
+
+
 def record(criterion, seed, error, **more):
     cell = {"cell": "gru", "units": 4, "start": "normal", "sparsity": 0.95}
     return {"criterion": criterion, "seed": seed, "test_error": error, **cell, **more}

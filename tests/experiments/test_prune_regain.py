@@ -114,6 +114,9 @@ def test_a_training_that_fails_is_told_and_counts_as_never(tmp_path, monkeypatch
     assert point["retrained"] == {"test": [], "loss": [], "spectrum": None}
     points = Points([base, {**point, "pruned": {**point["pruned"], "test": 0.0}}])
     assert points.epochs_to_regain(points.points[0]) is None
+    assert "%, seed 0: the training loss became nan in epoch 3; it counts as never." in to_markdown(
+        [base, point]
+    )
 
 
 def _base(cell="lstm", seed=0, test=1.0, lower=False, largest=-0.5):
@@ -246,6 +249,9 @@ def test_the_command_prints_tables_draws_pictures_and_fills_the_page(tmp_path, m
     again = ["reproduce", "prune-regain", "--from", "docs/records/prune_regain.jsonl"]
     assert main(again) == 0
     assert capsys.readouterr().out.startswith(to_markdown(records))
+    assert main([*again, "--tolerance", "0"]) == 0
+    assert capsys.readouterr().out.startswith(to_markdown(records, 0.0))
+    assert main([*again, "--base-epochs", "0"]) == 2
     assert main([*again, "--cell", "gru"]) == 2
     assert "--cell is for what is trained, got it with --from" in capsys.readouterr().err
     for folder in ("docs/pictures", "runs/prune-regain-small/pictures"):

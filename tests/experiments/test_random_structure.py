@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,10 @@ def test_every_network_is_trained_once_and_a_study_goes_on_where_it_stopped(tmp_
         assert record["strings"] == "drawn"
         assert round(record["test"] * 40, 6) % 1 == 0  # a share of the 40 test strings
     assert "4 networks of 4 graphs, 2 epochs on 60 of drawn strings, tested on 40" in describe(records)
+    # Workers end in any order, which no bootstrap and no fold may depend on.
+    path = tmp_path / "records.jsonl"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    assert run_study(FEW, tmp_path, say=lines.append) == records
     # Other settings are other networks, not resumed ones.
     again = run_study(Scale(**{**small.__dict__, "read_padding": True}), tmp_path, say=silent)
     assert len(again) == 2
@@ -178,6 +183,19 @@ def test_predictions_find_what_is_there_and_nothing_where_nothing_is():
     assert ridge.importances["nodes"] == pytest.approx(0.01 * spread, rel=0.1)
     with pytest.raises(InputError, match="a prediction needs at least 10 networks, got 9"):
         predict(rising[:9], "AdaBoost")
+
+
+def test_what_cannot_be_predicted_is_told_by_a_dash():
+    same = [replace(one, accuracy=0.1) for one in outcomes_of(number=10)]
+    for regressor in REGRESSORS:
+        assert math.isnan(predict(same, regressor).cross_validated)
+    text = to_markdown(same, source="")
+    assert "| GRU | AdaBoost | all | – | – | – | 0.78 |" in text
+    assert "nan" not in text
+    # Of two graphs held out some have equal accuracies, which leaves the other splits their range.
+    some = [replace(one, accuracy=float(place < 3)) for place, one in enumerate(outcomes_of(number=12))]
+    low, high = predict(some, "Bayesian ridge").holdout_range
+    assert low <= high
 
 
 def test_the_four_sets_of_features_are_the_appendixs():

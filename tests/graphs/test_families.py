@@ -90,6 +90,10 @@ def test_wrong_parameters_are_named(family, num_nodes, parameters, message):
         GraphPlan.of(family, num_nodes, seed=0, **parameters).build()
 
 
+def test_two_nodes_have_an_edge_by_default():
+    assert set(GraphPlan.of("erdos_renyi", 2, seed=0).build().edges) == {(0, 1)}
+
+
 def test_an_erdos_renyi_graph_need_not_be_connected_if_told_so():
     graph = GraphPlan.of("erdos_renyi", 30, seed=0, probability=0.01, connected=False).build()
     assert not nx.is_connected(graph)

@@ -51,6 +51,9 @@ def test_a_list_of_densities_stops_at_the_final_one() -> None:
     rounds = (0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01)  # JSE's schedule
     seen = [stepped_density(0.3, rounds, index / 4) for index in range(5)]
     assert seen == [1.0, 0.8, 0.6, 0.4, 0.3]
+    final = 1 - 0.9  # 0.0999…98, below the last density of the list by round-off alone
+    seen = [stepped_density(final, (0.4, 0.1, 0.05), index / 2) for index in range(3)]
+    assert seen == [1.0, 0.4, final]
 
 
 def test_narangs_threshold_has_two_slopes_and_ends_at_one() -> None:

@@ -59,6 +59,30 @@ def test_what_the_criterion_cannot_score_keeps_its_share_at_random():
     assert int(masks["output.weight"].sum()) == 8
 
 
+def test_padding_has_no_part_in_the_choice():
+    strings = {"train_strings": 40, "valid_strings": 10, "test_strings": 10, "batch_size": 8}
+    task = load_task("reber", settings={"model": {"hidden_size": 6}, "strings": strings})
+    model = task.model(hp_generator(0))
+    masks = task_masks(task, model, "jacobian", sparsity=0.5, seed=0)
+    with torch.no_grad():
+        model.embedding.weight[0] = 9.0  # of code 0, which pads
+    again = task_masks(task, model, "jacobian", sparsity=0.5, seed=0)
+    assert all(torch.equal(masks[name], again[name]) for name in masks)
+    batch = next(iter(task.batches("train", 1)))
+    (run,) = task.recurrent(model, batch)
+    assert run.inputs.shape[0] == int(batch.lengths.min()) < int(batch.lengths.max())
+
+
+def test_a_network_wired_by_a_graph_is_told_which_criteria_score_it():
+    strings = {"train_strings": 40, "valid_strings": 10, "test_strings": 10}
+    task = load_task("reber-graph", settings={"model": {"num_nodes": 6}, "strings": strings})
+    model = task.model(hp_generator(0))
+    with pytest.raises(InputError, match=r"GraphRNN is taken for one.* snip, grasp, magnitude and random"):
+        task_masks(task, model, "jacobian", sparsity=0.5, seed=0)
+    masks = task_masks(task, model, "snip", sparsity=0.5, seed=0, allow_empty=True)
+    assert sum(int(mask.sum()) for mask in masks.values()) == sum(m.numel() for m in masks.values()) // 2
+
+
 def test_an_unknown_criterion_is_refused_before_training():
     method = hp.methods.static(at_init="jacobien")
     wrong = Training(method=method, sparsity=0.5, total_epochs=1, seed=0, name="wrong")

@@ -76,18 +76,22 @@ def prune_at_init(
     chosen = _criterion(criterion)
     problem, others = _problem(model, loss_fn, batches, chosen, generator, parameters, recurrent, elsewhere)
     scored, rest = ([tensor.numel() for tensor in group.values()] for group in (problem.parameters, others))
-    _, *random_counts = _shares(sparsity, [sum(scored), *rest])  # a wrong sparsity is told before the work
+    # A wrong sparsity is told before the work.
+    final, *random_counts = _shares(sparsity, [sum(scored), *rest])
     masks: dict[str, Tensor] | None = None
+    live = scored  # of each tensor
     with evaluation(problem.model, _seed(problem.generator)):
         for number in range(1, chosen.num_rounds + 1):
             # In rounds the density falls by the same factor each time.
+            share = (1 - sparsity) ** (number / chosen.num_rounds)
             is_last = number == chosen.num_rounds
-            part = sparsity if is_last else 1 - (1 - sparsity) ** (number / chosen.num_rounds)
-            count = _shares(part, [sum(scored), *rest])[0]
+            count = final if is_last else max(final, min(sum(live), round(share * sum(scored))))
             found = chosen.scores(replace(problem, live=masks))
             ranks.check_finite(found, chosen.name)
-            by_tensor = apportion(count, scored, scored) if ranking == "tensor" else count
+            # Rounded, a smaller total may give one tensor more than before: no more than it has.
+            by_tensor = apportion(count, scored, live) if ranking == "tensor" else count
             masks = ranks.best(found, by_tensor, masks)
+            live = [int(mask.count_nonzero()) for mask in masks.values()]
     assert masks is not None
     for (name, tensor), share in zip(others.items(), random_counts, strict=True):
         draws = torch.rand(tensor.shape, generator=problem.generator, dtype=torch.float64)

@@ -231,8 +231,9 @@ def open_recurrence(module: Any, inputs: Any, state: Any = None) -> Recurrence:
         layers, carries = _open_torch(module, inputs, state)
     elif isinstance(module, PeepholeLSTM):
         layers = [_PeepholeLayer(module, layer) for layer in range(module.num_layers)]
-        given = module.initial_state(inputs.shape[1]) if state is None else state
-        carries = list(zip(*(part.unbind(0) for part in given), strict=True))
+        zeros = module.initial_state(inputs.shape[1])
+        parts = zeros if state is None else _checked(state, [tuple(part.shape) for part in zeros])
+        carries = list(zip(*(part.unbind(0) for part in parts), strict=True))
     elif isinstance(module, RHN):
         layers = [_RHNLayer(module)]
         carries = [(module.initial_state(inputs.shape[1]) if state is None else state,)]
@@ -266,15 +267,18 @@ def _open_torch(
     shapes = [(module.num_layers, inputs.shape[1], size) for size in sizes]
     if not isinstance(module, nn.LSTM):
         shapes = shapes[:1]
-    if state is None:
-        parts = [inputs.new_zeros(shape) for shape in shapes]
-    else:
-        parts = [state] if isinstance(state, Tensor) else list(state)
-    got = [tuple(part.shape) for part in parts]
-    if got != shapes:
-        raise InputError(f"the state must have shapes {shapes}, got {got}; pass None to start from zero")
+    parts = [inputs.new_zeros(shape) for shape in shapes] if state is None else _checked(state, shapes)
     layers = [kind(module, layer) for layer in range(module.num_layers)]
     return layers, list(zip(*(part.unbind(0) for part in parts), strict=True))
+
+
+def _checked(state: Any, shapes: list[tuple[int, ...]]) -> list[Tensor]:
+    """The parts of a state that must have these shapes."""
+    parts = list(state) if isinstance(state, tuple | list) else [state]
+    got = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts]
+    if got != shapes:
+        raise InputError(f"the state must have shapes {shapes}, got {got}; pass None to start from zero")
+    return parts
 
 
 def _open_function(
@@ -287,8 +291,13 @@ def _open_function(
         and all(isinstance(part, Tensor) and part.shape[:1] == inputs.shape[1:2] for part in parts)
     )
     if not is_state:
+        unknown = (
+            f"; {type(function).__name__} is taken for one, being no nn.RNN, nn.LSTM, nn.GRU, PeepholeLSTM "
+            "or RHN; snip, grasp, magnitude and random score any weights"
+        )
         raise InputError(
             f"a step function needs a state: a tensor or tuple of tensors with {inputs.shape[1]} samples "
             "first; its shape cannot be known otherwise"
+            + (unknown if isinstance(function, nn.Module) else "")
         )
     return [_FunctionLayer(function, state)], [tuple(parts)]

@@ -71,6 +71,15 @@ def run_cells(
     return records
 
 
+def in_order(records: Iterable[Record], keys: Iterable[str]) -> list[Record]:
+    """The records of these keys in their order, whichever cell was done first; those not there left out.
+
+    What is resampled or dealt into folds depends on the order of the records.
+    """
+    by_key = {record["key"]: record for record in records}
+    return [by_key[key] for key in keys if key in by_key]
+
+
 def _results(
     work: Callable[[Cell], Record], cells: Mapping[str, Cell], workers: int
 ) -> Iterator[tuple[str, Record]]:

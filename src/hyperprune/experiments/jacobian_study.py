@@ -25,7 +25,7 @@ import torch
 from hyperprune import at_init
 from hyperprune.at_init.picture import coarse
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.experiments.cells import Record, run_cells
+from hyperprune.experiments.cells import RECORDS, Record, read_records, run_cells
 from hyperprune.experiments.jacobian_figures import network_figures, start_figures
 from hyperprune.hypersearch.space import DENSE, Configuration
 from hyperprune.rng import generator
@@ -222,10 +222,27 @@ def run_study(
         command: recorded with each record.
         say: gets a line per finished cell.
     """
+    check_records(read_records(folder / RECORDS), scale)  # keys do not name the task and the epochs
     cells = {cell.key: cell for cell in cells_of(scale, parts)}
     _check_data(load_task(scale.task, data_dir=data_dir))  # told before a worker starts
     work = partial(_run, scale, data_dir, folder, device)
     return run_cells(work, cells, folder, workers=workers, command=command, say=say, line=_line)
+
+
+def check_records(records: Sequence[Record], scale: Scale) -> None:
+    """Refuse records of another scale, which would pass for this one's.
+
+    Raises:
+        InputError: a record of another task or of other epochs.
+    """
+    task = load_task(scale.task).name
+    for record in records:
+        found = record["task"], record.get("epochs", scale.epochs)  # run times have no epochs
+        if found != (task, scale.epochs):
+            raise InputError(
+                f"records must be of the scale's task {task!r} and {scale.epochs} epochs, "
+                f"{record['key']} is of {found[0]!r} and {found[1]}; name its --scale, or another --out"
+            )
 
 
 def _check_data(task: Task) -> None:

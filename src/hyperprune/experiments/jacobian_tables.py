@@ -317,9 +317,10 @@ def _recurrent(record: Record) -> float:
 
 def report(records: Sequence[Record], scale: Scale) -> str:
     """All tables with their headings."""
+    seeds = sorted({record["seed"] for record in Errors(records).records})
     intro = (
         "Test error in percent, mean ± standard deviation over seeds "
-        f"{', '.join(map(str, scale.seeds))}; task `{scale.task}`, {scale.epochs} epochs "
+        f"{', '.join(map(str, seeds))}; task `{scale.task}`, {scale.epochs} epochs "
         "(the paper: MNIST, 50 epochs, validation error)."
     )
     parts = [

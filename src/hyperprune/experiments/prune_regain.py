@@ -30,7 +30,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from hyperprune.errors import InputError, NumericsError
-from hyperprune.experiments.cells import Record, run_cells
+from hyperprune.experiments.cells import Record, in_order, run_cells
 from hyperprune.experiments.pruning import PARTS, SCOPES, lowest_masks, matrices_of, prune_and_hold
 from hyperprune.hypersearch.space import DENSE
 from hyperprune.spectra import LyapunovSpectrum, spectrum_distance
@@ -172,8 +172,7 @@ def run_study(
         for percent in scale.percents
     ]
     records = run(partial(_run_point, scale, data_dir, folder), {point.key(scale): point for point in points})
-    wanted = {item.key(scale) for item in (*bases, *points)}
-    return [record for record in records if record["key"] in wanted]
+    return in_order(records, [item.key(scale) for item in (*bases, *points)])
 
 
 _tasks: dict[str, Task] = {}

@@ -314,6 +314,12 @@ def to_markdown(records: Sequence[Record], tolerance: float = TOLERANCE) -> str:
         ]
     for base in points.failed:
         blocks.append(f"The base model {base['cell']}, seed {base['seed']}, failed: {base['failure']}.")
+    for point in points.points:
+        if point["failure"]:
+            blocks.append(
+                f"{CELL_NAMES.get(point['cell'], point['cell'])}, {PART_NAMES[point['part']]}, "
+                f"{point['percent']} %, seed {point['seed']}: {point['failure']}; it counts as never."
+            )
     return "\n\n".join(blocks)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from hyperprune.data.store import data_folders
 from hyperprune.data.strings import LabelledStrings
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.experiments.cells import Record, run_cells
+from hyperprune.experiments.cells import Record, in_order, run_cells
 from hyperprune.graphs import GraphPlan, family, layered, properties
 from hyperprune.hypersearch.space import DENSE
 from hyperprune.models.graph_rnn import CELLS
@@ -178,7 +178,7 @@ def run_study(
         work, {key: (key, network) for key, network in keys.items()}, folder, workers=workers,
         command=command, say=say, line=_line,
     )  # fmt: skip
-    return [record for record in records if record["key"] in keys]
+    return in_order(records, keys)
 
 
 def _digest(scale: Scale, checksums: dict[str, str]) -> str:

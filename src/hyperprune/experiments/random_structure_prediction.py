@@ -46,7 +46,8 @@ class Prediction:
         cross_validated: R² of the pooled predictions of five folds, the mean over three shufflings; its
             spread is their standard deviation. 0 is as good as the mean accuracy, below 0 is worse.
         holdout: the thesis's R², on the tenth that its split holds out.
-        holdout_range: the lowest and highest R² of 20 other tenths.
+        holdout_range: the lowest and highest R² of 20 other tenths. This and the others are NaN where the
+            accuracies to be predicted do not vary.
         importances: by feature, of a model of all networks; coefficients of the ridge, whose features are
             scaled to [0, 1].
     """
@@ -103,15 +104,17 @@ def predict(outcomes: Sequence[Outcome], regressor: str, features: Sequence[str]
     y_N = np.array([outcome.accuracy for outcome in outcomes])
     repeated = [_cross_validated(regressor, x_NF, y_N, seed) for seed in range(_REPEATS)]
     others = [_holdout(regressor, x_NF, y_N, 100 + split) for split in range(_SPLITS)]
+    others = [value for value in others if not math.isnan(value)]
     fitted = _model(regressor).fit(x_NF, y_N)[-1]
-    weights = fitted.coef_ if regressor == "Bayesian ridge" else fitted.feature_importances_
+    with np.errstate(invalid="ignore"):  # where nothing is learned, AdaBoost divides 0 by 0
+        weights = fitted.coef_ if regressor == "Bayesian ridge" else fitted.feature_importances_
     return Prediction(
         regressor=regressor,
         features=tuple(features),
         cross_validated=statistics.fmean(repeated),
-        spread=statistics.stdev(repeated),
+        spread=float(np.std(repeated, ddof=1)),
         holdout=_holdout(regressor, x_NF, y_N, 7),
-        holdout_range=(min(others), max(others)),
+        holdout_range=(min(others, default=math.nan), max(others, default=math.nan)),
         importances=dict(zip(features, map(float, weights), strict=True)),
     )
 
@@ -135,5 +138,6 @@ def _holdout(regressor: str, x_NF: np.ndarray, y_N: np.ndarray, seed: int) -> fl
 
 def _r2(y_N: np.ndarray, predicted_N: np.ndarray) -> float:
     """1 − the share of variance left; NaN where there is none."""
-    variance = float(((y_N - y_N.mean()) ** 2).sum())
-    return 1 - float(((y_N - predicted_N) ** 2).sum()) / variance if variance > 0 else math.nan
+    if np.ptp(y_N) == 0:  # their mean may be off by round-off
+        return math.nan
+    return 1 - float(((y_N - predicted_N) ** 2).sum() / ((y_N - y_N.mean()) ** 2).sum())

@@ -123,10 +123,14 @@ def prediction_table(found: Mapping[tuple[str, str, str], Prediction]) -> str:
     ]
     for (cell, regressor, name), entry in found.items():
         low, high = entry.holdout_range
+        trusted = _number(entry.cross_validated)
+        if trusted != "–":
+            trusted += f" ± {entry.spread:.2f}"
+        others = "–" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
         quoted = _published_r2(cell, regressor, name)
         lines.append(
-            f"| {CELL_NAMES[cell]} | {regressor} | {name} | {entry.cross_validated:.2f} ± {entry.spread:.2f} "
-            f"| {entry.holdout:.2f} | {low:.2f} to {high:.2f} | {'' if quoted is None else f'{quoted:.2f}'} |"
+            f"| {CELL_NAMES[cell]} | {regressor} | {name} | {trusted} | {_number(entry.holdout)} | {others} "
+            f"| {'' if quoted is None else f'{quoted:.2f}'} |"
         )
     return _minus("\n".join(lines))
 
@@ -146,7 +150,7 @@ def importance_table(found: Mapping[tuple[str, str, str], Prediction]) -> str:
     head = " | ".join(f"{CELL_NAMES[cell]}: {regressor}" for cell, regressor in columns)
     lines = [f"| property | {head} |", "|---" * (1 + len(columns)) + "|"]
     for feature in FEATURES:
-        row = [f"{found[cell, regressor, 'all'].importances[feature]:.2f}" for cell, regressor in columns]
+        row = [_number(found[cell, regressor, "all"].importances[feature]) for cell, regressor in columns]
         lines.append(f"| {words_of(feature)} | {' | '.join(row)} |")
     return _minus("\n".join(lines))
 
@@ -263,6 +267,10 @@ def _interval(value: float, low: float, high: float, *, digits: int = 2) -> str:
     if math.isnan(low):
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
 
 
 def _minus(text: str) -> str:

@@ -177,7 +177,9 @@ FAMILIES: dict[str, Family] = {
             name="erdos_renyi",
             summary="every edge with the chance `probability`; drawn until connected if `connected`",
             defaults={
-                "probability": lambda n: max(2, n // 5) / (n - 1),  # the mean degree of watts_strogatz
+                "probability": lambda n: min(
+                    1.0, max(2, n // 5) / (n - 1)
+                ),  # the mean degree of watts_strogatz
                 "connected": lambda n: True,
             },
             make=_erdos_renyi,

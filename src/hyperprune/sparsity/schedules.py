@@ -48,7 +48,8 @@ def stepped_density(final: float, rounds: Sequence[float], progress: float) -> f
             `final` is appended.
         progress: of the pruning phase; 0 is before the first pruning.
     """
-    densities = [density for density in rounds if density > final] + [final]
+    # 1 - 0.9 is a little below 0.1, which is no round of its own.
+    densities = [density for density in rounds if density - final > 1e-9] + [final]
     if progress >= 1.0:
         return final
     num_done = math.floor(max(progress, 0.0) * len(densities) + 1e-9)

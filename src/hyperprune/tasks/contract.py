@@ -117,6 +117,7 @@ class Task(ABC):
         sparsity: the share of prunable weights removed unless the search says otherwise.
         recipe: how weights are trained.
         spectrum_warmup: steps of `recurrent`'s inputs that only align the tangent frame.
+        padded: batches are padded behind their sequences' ends, and `recurrent` leaves the padding out.
         search_defaults: settings of `LSH` for a search of this task that names none.
         source: how `hyperprune.tasks.registry` can make this task again, as JSON; stored beside weights.
             None for a task that a program made itself.
@@ -128,6 +129,7 @@ class Task(ABC):
     sparsity: float = 0.67
     recipe: Recipe = Recipe()
     spectrum_warmup: int = 10
+    padded: bool = False
     search_defaults: Mapping[str, int] = MappingProxyType({})
     source: Mapping[str, Any] | None = None
 

@@ -117,6 +117,7 @@ class ReberTask(Task):
     name = "reber"
     metric = "accuracy"  # a share in [0, 1]
     lower_is_better = False
+    padded = True
 
     def __init__(
         self,
@@ -195,7 +196,9 @@ class ReberTask(Task):
         return padded_batch(self._measured, [False] * NUM_SAMPLES)
 
     def recurrent(self, model: nn.Module, batch: PaddedBatch) -> list[RecurrentRun]:
-        return [RecurrentRun(*run) for run in model.recurrent_runs(batch.codes)]  # pyright: ignore[reportCallIssue]
+        """The strings' beginnings, cut to the shortest of the batch: no padding."""
+        codes = batch.codes[: int(batch.lengths.min())]
+        return [RecurrentRun(*run) for run in model.recurrent_runs(codes)]  # pyright: ignore[reportCallIssue]
 
     def baseline(self) -> tuple[str, float]:
         share = sum(self.data["valid"].valid) / len(self.data["valid"])

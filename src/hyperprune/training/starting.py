@@ -67,8 +67,9 @@ def task_masks(
         sparsity=sparsity,
         generator=generator(seed, "at_init"),
         parameters=list(select_parameters(model, task.prunable(model))),
-        # What the loss drives is the whole sequence; a task's own runs are those of its spectra.
-        recurrent=None if recurrent_modules(model) else task.recurrent,
+        # What the loss drives is the whole sequence; a task's own runs are those of its spectra. But of a
+        # padded batch's last steps most are padding, which no loss depends on.
+        recurrent=task.recurrent if task.padded or not recurrent_modules(model) else None,
         elsewhere="random",
         **options,
     )

@@ -90,9 +90,15 @@ def _folder(options: argparse.Namespace) -> Path:
 
 
 def records_of(
-    options: argparse.Namespace, page: StudyPage, run: Callable[..., list[Record]]
+    options: argparse.Namespace,
+    page: StudyPage,
+    run: Callable[..., list[Record]],
+    *,
+    of_analysis: Sequence[str] = (),
 ) -> list[Record]:
     """The records of a study with a page: those of --from, else of `run`, called with what `running` gives.
+
+    Options `of_analysis` go with --from.
 
     Raises:
         InputError: the page of --docs cannot be filled, told before anything is trained; --from is no file
@@ -104,7 +110,7 @@ def records_of(
         page.check(options.docs)
     if options.source is None:
         return run(data_dir=options.data_dir, **running(options))
-    refuse_training_options(options, "source", "--from", ())
+    refuse_training_options(options, "source", "--from", of_analysis)
     records = read_records(existing(options.source))
     if not records:
         raise InputError(f"{options.source} must hold records, it is empty; run the study first")
@@ -117,7 +123,7 @@ def refuse_training_options(
     """Refuse every option given that has no meaning beside `flag`, with which nothing is trained."""
     allowed = {name, "scale", "docs", "study", "run", "command", *also_allowed}
     for other, value in vars(options).items():
-        if other not in allowed and value not in (None, False):
+        if other not in allowed and value is not None and value is not False:
             raise InputError(
                 f"--{other.replace('_', '-')} is for what is trained, got it with {flag}; leave one out"
             )

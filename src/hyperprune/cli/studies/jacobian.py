@@ -35,7 +35,7 @@ def add_parser(tables: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from hyperprune.experiments.documents import StudyPage
     from hyperprune.experiments.jacobian_pictures import draw
-    from hyperprune.experiments.jacobian_study import SCALES, cells_of, compact, run_study
+    from hyperprune.experiments.jacobian_study import SCALES, cells_of, check_records, compact, run_study
     from hyperprune.experiments.jacobian_tables import report, to_page
 
     scale = common.scale_of(SCALES, options)
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     records = common.records_of(
         options, page, partial(run_study, scale, parts=parts, device=options.device or "cpu")
     )
+    check_records(records, scale)
     common.publish(
         options,
         page,

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     if options.docs is not None and options.tolerance is not None:
         raise InputError("--docs writes the page at the tolerance that it names; leave --tolerance out")
     page = StudyPage(page=_PAGE, part=_NAME, records="prune_regain.jsonl")
-    records = common.records_of(options, page, partial(run_study, scale))
+    records = common.records_of(options, page, partial(run_study, scale), of_analysis=("tolerance",))
     points = Points(records, tolerance)
     common.publish(
         options,
