@@ -341,6 +341,10 @@ def test_tables_of_a_world_are_put_together_by_seed_and_candidates(folder, tmp_p
     assert [len(run.candidates) for run in both.runs] == [48, 24]
     with pytest.raises(InputError, match="tables of one world must agree, and b differs from a"):
         joined([("a", made_up(0)), ("b", made_up(0, sparsity=0.5))])
+    half = made_up(0, rate=0.5)
+    failing = replace(half.runs[0], provenance={"failed": "er-set"})
+    (run,) = joined([("a", made_up(0)), ("b", replace(half, runs=(failing,)))]).runs
+    assert run.provenance == {"command": "made up", "commit": "abc", "failed": "er-set"}
     other = made_up(0, rate=0.5)
     changed = replace(other.runs[0].reference[0], metric=1.0)
     run = replace(other.runs[0], reference=(changed, *other.runs[0].reference[1:]))

@@ -332,6 +332,7 @@ def test_a_table_holds_what_was_recorded_and_searches_replay_on_it(recorded):
         assert kept.spectrum is not None
         assert whole.spectrum is not None
         np.testing.assert_allclose(kept.spectrum, whole.spectrum, rtol=1e-3)  # half precision
+        assert kept.probes["spectrum_seconds"] == np.float32(whole.spectrum_seconds) > 0
         np.testing.assert_allclose(kept.probes["spectrum_full"], whole.probes["spectrum_full"], rtol=1e-3)
     totals = np.cumsum([float(r.probes["turnover"]) for r in run.candidates[index]])
     np.testing.assert_allclose(totals, [float(r.probes["turnover_so_far"]) for r in own.epochs], rtol=1e-5)

@@ -266,8 +266,8 @@ def _spread_table(world: World) -> str:
                 *(f"{np.mean(found[count]):+.2f}" for count in SAMPLE_COUNTS),
             ]
         )
-    head = ["epoch", "between samples", "between models", *(f"ρ, {count} samples" for count in SAMPLE_COUNTS)]
-    return table(head, rows)
+    head = ["epoch", "L2, a sample to its model's mean", "L2, a model to the models' mean"]
+    return table([*head, *(f"ρ of the distance (L2), {count} samples" for count in SAMPLE_COUNTS)], rows)
 
 
 def _sampled_epochs(world: World) -> list[int]:

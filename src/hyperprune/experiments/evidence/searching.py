@@ -233,6 +233,13 @@ def search_outcomes(world: World, *, repeats: int, cache: Path, workers: int) ->
     return outcomes(data, points, repeats=repeats, cache=cache, workers=workers)
 
 
+def replayed_on(world: World) -> str:
+    """Which of a world's seeds `search_outcomes` replays."""
+    runs = widest(world.table).runs
+    seeds = ", ".join(str(run.seed) for run in runs)
+    return f"Replayed on the seeds with most candidates: {seeds}, with {len(runs[0].candidates)} each."
+
+
 def regret_table(found: Sequence[Outcome]) -> str:
     """One row per search: epochs, mean regret with its interval, median, share within 1 %."""
     ordered = sorted(found, key=lambda item: (item.point.family, item.point.signal or "", item.epochs))
