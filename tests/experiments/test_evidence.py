@@ -10,6 +10,7 @@ import scipy.stats
 import hyperprune as hp
 from hyperprune.cli.studies import evidence
 from hyperprune.errors import InputError
+from hyperprune.experiments.cells import write_records
 from hyperprune.experiments.evidence import bootstrap, correlation, paper, prediction, searching, summary
 from hyperprune.experiments.evidence.bootstrap import Sample, spearman
 from hyperprune.experiments.evidence.build import build
@@ -18,8 +19,8 @@ from hyperprune.experiments.evidence.page import places_of, template, write_page
 from hyperprune.experiments.evidence.searching import (
     FULL,
     GRID,
+    TPE_FULL,
     Point,
-    TPETrainedFully,
     outcomes,
     points_of,
     selection_epochs,
@@ -153,7 +154,7 @@ def test_rank_correlation_is_scipys_with_ties_and_without():
 
 
 def _samples(signal, final, groups, seeds=2):
-    return [Sample(np.array(signal), np.array(final), np.array(groups))] * seeds
+    return [Sample(np.array(signal), np.array(final), np.array(groups), np.arange(len(final)))] * seeds
 
 
 def test_a_signal_that_only_tells_groups_apart_is_seen_through():
@@ -185,10 +186,42 @@ def test_a_perfect_signal_and_its_opposite_and_noise():
 
 
 def test_too_few_candidates_have_no_correlation():
-    nobody = [Sample(np.array([]), np.array([]), np.array([]))]
+    nobody = [Sample(*(np.array([]) for _ in range(4)))]
     found = bootstrap.estimate(nobody, bootstrap.overall)
     assert np.isnan(found.value)
     assert found.text() == "–"
+
+
+@pytest.mark.parametrize("statistic", [bootstrap.overall, bootstrap.within, bootstrap.between])
+def test_candidates_of_one_unit_are_not_so_many_observations(statistic):
+    random = np.random.default_rng(0)
+    one = Sample(random.random(24), random.random(24), np.repeat(["a", "b", "c", "d"], 6), np.arange(24))
+    thrice = Sample(*(np.tile(column, 3) for column in one))  # as three death rates that change nothing
+    once, again = (bootstrap.estimate([sample], statistic) for sample in (one, thrice))
+    np.testing.assert_allclose(again.draws, once.draws)
+    assert again[:3] == pytest.approx(once[:3])
+
+
+def test_a_unit_with_fewer_members_than_others_counts_by_those_it_has():
+    random = np.random.default_rng(0)
+    units = np.array([0, 0, 1, 2, 2, 3, 4])
+    sample = Sample(random.random(7), random.random(7), np.array(["a"] * 3 + ["b"] * 4), units)
+    index_DN, groups = bootstrap._drawn(sample, np.random.default_rng(1), by_group=True)
+    found = bootstrap.within(sample.signal_N[index_DN], sample.final_N[index_DN], index_DN >= 0, groups)
+    for draw in range(20):
+        kept = index_DN[draw][index_DN[draw] >= 0]
+        expected: list[float] = [
+            scipy.stats.spearmanr(sample.signal_N[own], sample.final_N[own]).statistic  # pyright: ignore
+            for group in "ab"
+            if len(set(own := kept[sample.group_N[kept] == group])) > 1 and len(own) > 2
+        ]
+        assert found[draw] == pytest.approx(np.mean(expected) if expected else np.nan, nan_ok=True)
+
+
+def test_one_seed_has_no_interval_of_its_regret():
+    alone, pair = bootstrap.mean_of([np.array([0.1, 0.3])]), bootstrap.mean_of([np.array([0.1, 0.3])] * 2)
+    assert alone.percent() == "20.0"
+    assert pair.percent().startswith("20.0 (")
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
@@ -197,7 +230,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     for _ in range(repeats):
         x = random.normal(size=60)
         y = x + random.normal(size=60)
-        found = bootstrap.estimate([Sample(x, y, np.zeros(60))], bootstrap.overall)
+        found = bootstrap.estimate(_samples(x, y, np.zeros(60), seeds=1), bootstrap.overall)
         hits += found.low < 0.69 < found.high  # rho of a normal correlation of sqrt(1/2): 6/pi asin(r/2)
     assert hits / repeats > 0.8  # 95 % nominal; a percentile interval is a little narrow
 
@@ -215,7 +248,16 @@ def test_signals_of_the_search_are_those_that_are_tested(folder):
 def test_every_distance_is_zero_for_the_dense_model_itself(folder):
     run = load_worlds(folder)[0].table.runs[0]
     # those that look at the candidate alone
-    alone = ("loss", "training_losses", "blend", "none", "turnover", "update_change", "mean_exponent")
+    alone = (
+        "loss",
+        "best_loss",
+        "training_losses",
+        "blend",
+        "none",
+        "turnover",
+        "update_change",
+        "mean_exponent",
+    )
     alone += ("gradient_norm", "live", "live_gates", "chi_alone", "weights")
     for name, entry in ENTRIES.items():
         if name in alone or name.startswith("last"):
@@ -230,6 +272,13 @@ def test_the_change_over_an_update_and_the_raw_weights_are_read_where_they_are_k
     np.testing.assert_allclose(change, 0.1 * EXPONENTS**0.5, rtol=0.02)  # half precision
     raw = values_of(ENTRIES["weights_raw"], run.reference, list(run.candidates), 5)  # while averaging
     assert np.isfinite(raw).all()
+
+
+def test_the_best_loss_so_far_is_of_trained_epochs(folder):
+    run = load_worlds(folder)[0].table.runs[0]
+    found = values_of(ENTRIES["best_loss"], run.reference, list(run.candidates), 3)
+    assert found.tolist() == [min(item.valid_loss for item in own[1:4]) for own in run.candidates]
+    assert np.isnan(values_of(ENTRIES["best_loss"], run.reference, list(run.candidates), 0)).all()
 
 
 def test_a_planted_relation_is_found_and_a_search_by_it_loses_nothing(folder, tmp_path):
@@ -263,8 +312,10 @@ def test_a_planted_relation_is_found_and_a_search_by_it_loses_nothing(folder, tm
 
 def test_tpe_without_early_stopping_is_told_final_metrics_and_ends_with_the_best_of_all(folder):
     table = load_worlds(folder)[0].table
-    full = TPETrainedFully(candidates=24, final_epochs=FINAL, signal="loss")
-    found = hp.replay(table, full, repeats=2)
+    with known_to_the_search():
+        searches = [point.strategy for point in points_of(table) if point.family == TPE_FULL]
+        assert {strategy.signal for strategy in searches} == {"best_loss"}
+        found = hp.replay(table, replace(searches[0], candidates=24), repeats=2)
     assert found.regret.tolist() == [0, 0]
     assert found.epochs_spent.tolist() == [24 * FINAL] * 2
 
@@ -290,6 +341,10 @@ def test_tables_of_a_world_are_put_together_by_seed_and_candidates(folder, tmp_p
     assert [len(run.candidates) for run in both.runs] == [48, 24]
     with pytest.raises(InputError, match="tables of one world must agree, and b differs from a"):
         joined([("a", made_up(0)), ("b", made_up(0, sparsity=0.5))])
+    half = made_up(0, rate=0.5)
+    failing = replace(half.runs[0], provenance={"failed": "er-set"})
+    (run,) = joined([("a", made_up(0)), ("b", replace(half, runs=(failing,)))]).runs
+    assert run.provenance == {"command": "made up", "commit": "abc", "failed": "er-set"}
     other = made_up(0, rate=0.5)
     changed = replace(other.runs[0].reference[0], metric=1.0)
     run = replace(other.runs[0], reference=(changed, *other.runs[0].reference[1:]))
@@ -305,6 +360,32 @@ def test_a_fitted_prediction_finds_the_planted_relation_among_unseen_candidates(
     text = prediction.regression_table(load_worlds(folder)[0], [3])
     row = next(line for line in text.splitlines() if line.startswith("| hidden spectrum − dense's |"))
     assert all(float(cell.split()[0]) > 0.9 for cell in row.split("|")[3:6])
+
+
+def test_a_spectrum_that_was_not_measured_leaves_its_features_out(folder, monkeypatch):
+    monkeypatch.setattr(prediction, "_SPLITS", 2)
+    world = load_worlds(folder)[0]
+    run = world.table.runs[0]
+    unknown = replace(run.candidates[0][3], probes={})
+    candidates = ((*run.candidates[0][:3], unknown, *run.candidates[0][4:]), *run.candidates[1:])
+    runs = (replace(run, candidates=candidates), *world.table.runs[1:])
+    text = prediction.regression_table(replace(world, table=replace(world.table, runs=runs)), [3])
+    assert "| losses | 3 |" in text
+    assert "full-state" not in text
+
+
+def test_the_table_of_methods_is_that_of_the_study_and_says_who_failed(tmp_path):
+    path = tmp_path / "methods.jsonl"
+    tests = {("rigl", 0): 80.0, ("rigl", 1): None, ("set_", 0): 85.0, ("set_", 1): 87.0}
+    records = [
+        {"task": "made-up", "epochs": 2, "method": name, "sparsity": 0.67, "seed": seed, "test": test}
+        for (name, seed), test in tests.items()
+    ]
+    write_records(path, records)
+    text = paper.methods_table(path)
+    assert text.startswith("Test perplexity on `made-up` after 2 epochs")
+    assert "| `set_` | 86.0 (±1.0), n = 2 | 85.8 |" in text
+    assert "| `rigl` | failed | 75.9 |" in text
 
 
 def test_the_list_names_every_part_of_the_page():

@@ -25,7 +25,7 @@ from hyperprune.experiments.recording.study import record
 from hyperprune.experiments.recording.tables import write_tables
 from hyperprune.rng import generator
 from hyperprune.training.checkpoint import load_checkpoint
-from hyperprune.training.segment import Training, advance
+from hyperprune.training.segment import Advance, Training, advance
 from tiny_task import TinyTask
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
@@ -279,6 +279,15 @@ def test_a_cell_goes_on_from_its_checkpoint_and_is_not_trained_twice(tmp_path, m
     assert cells.train_cell(TINY, None, tmp_path / "pieces", "cpu", "abc", candidate) == record_
 
 
+def test_a_model_that_fails_before_training_is_recorded_as_failed(tmp_path, monkeypatch):
+    failed = Advance(epochs=(), best_epoch=None, failure="validation gave the loss nan in epoch 0")
+    monkeypatch.setattr(cells, "advance", lambda *_, **__: failed)
+    cell = candidate_cells(TINY, 0)[0]
+    found = cells.train_cell(TINY, None, tmp_path, "cpu", "abc", cell)
+    assert found["failure"] == failed.failure
+    assert cells.read_cell(cells.cell_folder(tmp_path, cell)).epochs == ()
+
+
 def _few(scale, seed):
     """Six candidates and two controls instead of all."""
     found = candidate_cells(scale, seed)
@@ -323,6 +332,7 @@ def test_a_table_holds_what_was_recorded_and_searches_replay_on_it(recorded):
         assert kept.spectrum is not None
         assert whole.spectrum is not None
         np.testing.assert_allclose(kept.spectrum, whole.spectrum, rtol=1e-3)  # half precision
+        assert kept.probes["spectrum_seconds"] == np.float32(whole.spectrum_seconds) > 0
         np.testing.assert_allclose(kept.probes["spectrum_full"], whole.probes["spectrum_full"], rtol=1e-3)
     totals = np.cumsum([float(r.probes["turnover"]) for r in run.candidates[index]])
     np.testing.assert_allclose(totals, [float(r.probes["turnover_so_far"]) for r in own.epochs], rtol=1e-5)

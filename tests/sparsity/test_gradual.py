@@ -47,6 +47,7 @@ def test_gmp_prunes_the_smallest_of_each_tensor_and_never_revives() -> None:
     [
         methods.gmp(update_every=7),
         methods.gmp(update_every="epoch"),
+        methods.gmp(update_every="2 epochs"),
         methods.narang(update_every=4),
         methods.iterative_magnitude(),
         methods.iterative_magnitude(scope="network", num_rounds=3),

@@ -500,6 +500,20 @@ def test_history_of_many_updates_is_summed_up_without_losing_any() -> None:
     assert sum(update.num_killed for update in history) == sum(update.num_killed for update in every_step) > 0
 
 
+def test_with_given_masks_nothing_else_has_ever_been_live() -> None:
+    model = nn.Linear(10, 10, bias=False)
+    live = torch.arange(100).view(10, 10) < 30
+    sparse = SparseTraining(
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        methods.static(),
+        total_steps=1,
+        generator=torch.Generator(),
+        masks={"weight": live},
+    )
+    assert sparse.explored == 0.3
+
+
 def test_history_tells_density_turnover_and_what_was_ever_live() -> None:
     run = Run(methods.set_(death_rate=0.4))
     ever = run.sparse.masks

@@ -141,6 +141,19 @@ def test_a_loss_that_is_not_finite_stops_the_candidate_with_the_reason(tmp_path)
     assert again.failure == result.failure
 
 
+def test_a_gradient_that_is_not_finite_fails_the_candidate_and_not_the_search(tmp_path):
+    class Steep(TinyTask):
+        def loss(self, model, batch, state):
+            outcome = super().loss(model, batch, state)
+            flat = (0 * model.rnn.weight_hh_l0.sum()).sqrt()  # 0, with a gradient that is not a number
+            return hp.BatchLoss(outcome.loss + flat, outcome.num_items, outcome.state)
+
+    result = advance(Steep(), _training(method=hp.methods.rigl(update_every=1)), tmp_path, 2)
+    assert result.failure is not None
+    assert "training failed in epoch 1: the gradient of rnn.weight_hh_l0 must be finite" in result.failure
+    assert [record.epoch for record in result.epochs] == [0]
+
+
 def test_a_checkpoint_with_one_byte_changed_is_not_loaded(tmp_path):
     path = tmp_path / "weights.pt"
     save_checkpoint(path, {"weights": torch.arange(5.0), "text": "x"})

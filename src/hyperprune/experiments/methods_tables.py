@@ -102,10 +102,17 @@ def to_page(records: Sequence[Record], scale: Scale) -> str:
     wanted = f"{scale.task} with {scale.epochs} epochs"
     if outcomes.world != wanted:
         raise InputError(f"records must be of the scale, {wanted}, got {outcomes.world}; see --scale")
-    parts = [_what_was_run(records), _missing(records, scale), to_markdown(records)]
+    parts = [_what_was_run(records), _missing(records, scale), to_tables(records)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def to_tables(records: Sequence[Record]) -> str:
+    """The table of `to_markdown`, and the published comparisons where their sparsity was run."""
+    outcomes = Outcomes(records)
+    parts = [to_markdown(records)]
     if PUBLISHED_SPARSITY in outcomes.sparsities:
         parts.append(_beside_published(outcomes))
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(parts)
 
 
 def _what_was_run(records: Sequence[Record]) -> str:

@@ -73,7 +73,7 @@ class SetDeath:
         for block in blocks:
             weight, live = block.weight, block.live()
             positive = live & (weight >= 0)  # a weight grown and not yet moved counts as positive
-            negative = live & (weight < 0)
+            negative = live & ~positive  # NaN with them, so that ranking finds it
             count = rounded_share(rate, int(live.count_nonzero()))
             room_positive, room_negative = int(positive.count_nonzero()), int(negative.count_nonzero())
             from_positive = min((count + 1) // 2, room_positive)

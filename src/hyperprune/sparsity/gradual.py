@@ -76,13 +76,15 @@ class GradualRule(Rule):
 
     def due_after_step(self, clock: Clock) -> bool:
         assert self.cadence is not None
-        if self._finished or self.cadence.by_epoch:
-            return False
-        # The end may fall between two prunings: what is planned must be met there.
-        return self.settings.advance(clock) >= 1.0 or super().due_after_step(clock)
+        return not self.cadence.by_epoch and self._due(clock, super().due_after_step(clock))
 
     def due_after_epoch(self, clock: Clock) -> bool:
-        return not self._finished and super().due_after_epoch(clock)
+        assert self.cadence is not None
+        return self.cadence.by_epoch and self._due(clock, super().due_after_epoch(clock))
+
+    def _due(self, clock: Clock, by_cadence: bool) -> bool:
+        # The end may fall between two prunings: what is planned must be met there.
+        return not self._finished and (by_cadence or self.settings.advance(clock) >= 1.0)
 
     def death_rate(self, clock: Clock) -> float:
         density = self.network.num_live() / self.network.total

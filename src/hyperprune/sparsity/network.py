@@ -226,7 +226,9 @@ class SparseNetwork:
     # Masks
 
     def set_masks(self, masks: Mapping[str, Bool[Tensor, "..."]]) -> None:
+        """Begin with these masks: nothing else has ever been live."""
         for tensor in self.tensors:
+            tensor.status.zero_()
             tensor.set_live(masks[tensor.name])
 
     def masks(self) -> dict[str, Bool[Tensor, "..."]]:

@@ -226,7 +226,11 @@ class Candidate:
         started = time.perf_counter()
         train_loss = None
         if epoch > 0:
-            train_loss = self._train(epoch)
+            try:
+                train_loss = self._train(epoch)
+            except NumericsError as error:  # of a topology update between steps
+                self.failure = f"training failed in epoch {epoch}: {error}"
+                return None
             if not math.isfinite(train_loss):
                 self.failure = f"the training loss became {train_loss} in epoch {epoch}"
                 return None

@@ -1,9 +1,10 @@
 """Rank correlations with intervals, over configurations and seeds at once.
 
-References: Spearman 1904; percentile bootstrap of Efron 1979, here with seeds as clusters: a draw resamples
-seeds, and the candidates within each (the same candidates for every seed, where seeds have the same).
+References: Spearman 1904; percentile bootstrap of Efron 1979, with seeds crossed with units: a draw resamples
+seeds, and the units within each (the same units for every seed, where seeds have the same). A unit is a grid
+point with all its death rates, which end too much alike to count as so many observations.
 
-Axes: D bootstrap draws, N candidates.
+Axes: D bootstrap draws, N candidates, U units, M members of a unit.
 """
 
 from __future__ import annotations
@@ -33,49 +34,72 @@ class Estimate(NamedTuple):
             return f"{self.value:.{digits}f}"
         return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
+    def percent(self) -> str:
+        """The same of a share, in percent."""
+        return Estimate(100 * self.value, 100 * self.low, 100 * self.high, self.draws).text(1)
+
 
 class Sample(NamedTuple):
-    """One seed's candidates: a signal, the final metric (smaller is better), and the group of each."""
+    """One seed's candidates: a signal, the final metric (smaller is better), the group and the unit of each.
+
+    Candidates of one unit are resampled together; units lie within groups.
+    """
 
     signal_N: np.ndarray
     final_N: np.ndarray
     group_N: np.ndarray
+    unit_N: np.ndarray
 
 
-def spearman(one_DN: np.ndarray, other_DN: np.ndarray) -> np.ndarray:
-    """(D,) Spearman's rho of each row; NaN for fewer than 3 candidates, or without any difference."""
+def spearman(one_DN: np.ndarray, other_DN: np.ndarray, present_DN: np.ndarray | None = None) -> np.ndarray:
+    """(D,) Spearman's rho of each row; NaN for fewer than 3 candidates, or without any difference.
+
+    Where `present_DN` is False there is no candidate.
+    """
     if one_DN.shape[-1] < _FEWEST:
         return np.full(one_DN.shape[:-1], np.nan)
-    ranks = [rankdata(values, axis=-1, nan_policy="propagate") for values in (one_DN, other_DN)]
-    one, other = (rank - rank.mean(axis=-1, keepdims=True) for rank in ranks)
+    present_DN = np.ones(one_DN.shape, dtype=bool) if present_DN is None else present_DN
+    count_D1 = present_DN.sum(axis=-1, keepdims=True)
+    one, other = (_centred_ranks(values_DN, present_DN, count_D1) for values_DN in (one_DN, other_DN))
     norms = np.sqrt((one**2).sum(axis=-1) * (other**2).sum(axis=-1))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(norms > 0, (one * other).sum(axis=-1) / norms, np.nan)
+        known = (norms > 0) & (count_D1[..., 0] >= _FEWEST)
+        return np.where(known, (one * other).sum(axis=-1) / norms, np.nan)
 
 
-Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""Of a seed's signals (D, N), finals (D, N) and groups (N,): a number for each draw, (D,)."""
+def _centred_ranks(values_DN: np.ndarray, present_DN: np.ndarray, count_D1: np.ndarray) -> np.ndarray:
+    """Ranks among those present minus their mean; 0 for the others, which infinity ranks behind all."""
+    ranks_DN = rankdata(np.where(present_DN, values_DN, np.inf), axis=-1, nan_policy="propagate")
+    mean_D1 = (ranks_DN * present_DN).sum(axis=-1, keepdims=True) / np.maximum(count_D1, 1)
+    return (ranks_DN - mean_D1) * present_DN
 
 
-def overall(signal_DN: np.ndarray, final_DN: np.ndarray, group_N: np.ndarray) -> np.ndarray:
+Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""Of a seed's signals, finals and who is present, (D, N) each, and groups, (N,): a number per draw, (D,)."""
+
+
+def overall(
+    signal_DN: np.ndarray, final_DN: np.ndarray, present_DN: np.ndarray, group_N: np.ndarray
+) -> np.ndarray:
     """Rank correlation among all candidates."""
-    return spearman(signal_DN, final_DN)
+    return spearman(signal_DN, final_DN, present_DN)
 
 
-def within(signal_DN: np.ndarray, final_DN: np.ndarray, group_N: np.ndarray) -> np.ndarray:
+def within(
+    signal_DN: np.ndarray, final_DN: np.ndarray, present_DN: np.ndarray, group_N: np.ndarray
+) -> np.ndarray:
     """Mean over groups of the rank correlation among the candidates of one group."""
-    return _mean(
-        [
-            spearman(signal_DN[:, group_N == group], final_DN[:, group_N == group])
-            for group in np.unique(group_N)
-        ]
-    )
+    members = [group_N == group for group in np.unique(group_N)]
+    return _mean([spearman(signal_DN[:, own], final_DN[:, own], present_DN[:, own]) for own in members])
 
 
-def between(signal_DN: np.ndarray, final_DN: np.ndarray, group_N: np.ndarray) -> np.ndarray:
+def between(
+    signal_DN: np.ndarray, final_DN: np.ndarray, present_DN: np.ndarray, group_N: np.ndarray
+) -> np.ndarray:
     """Rank correlation of the groups' means."""
+    members = [group_N == group for group in np.unique(group_N)]
     means = [
-        np.stack([values[:, group_N == group].mean(axis=1) for group in np.unique(group_N)], axis=1)
+        np.stack([values[:, own].mean(axis=1, where=present_DN[:, own]) for own in members], axis=1)
         for values in (signal_DN, final_DN)
     ]
     return spearman(*means)
@@ -83,35 +107,54 @@ def between(signal_DN: np.ndarray, final_DN: np.ndarray, group_N: np.ndarray) ->
 
 def point(samples: Sequence[Sample], statistic: Statistic) -> float:
     """The mean of a statistic over seeds, without an interval."""
-    values = [statistic(sample.signal_N[None], sample.final_N[None], sample.group_N) for sample in samples]
-    return float(_mean(values)[0])
+    return float(np.mean(_mean([_as_is(sample, statistic) for sample in samples])))
+
+
+def _as_is(sample: Sample, statistic: Statistic) -> np.ndarray:
+    """(1,) the statistic of all candidates."""
+    signal_N, final_N, group_N, _ = sample
+    if len(final_N) < _FEWEST:
+        return np.full(1, np.nan)
+    return statistic(signal_N[None], final_N[None], np.ones((1, len(final_N)), dtype=bool), group_N)
+
+
+def _drawn(sample: Sample, random: np.random.Generator, *, by_group: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(D, UM) candidates of drawn units, -1 where a unit has fewer than others, and (UM,) their groups.
+
+    Args:
+        sample: with at least one candidate.
+        random: of the draws.
+        by_group: draw as many units of each group as it has; else as many as there are of all.
+    """
+    strata = sample.group_N if by_group else np.zeros(len(sample.unit_N), dtype=int)
+    units = [np.flatnonzero(sample.unit_N == unit) for unit in dict.fromkeys(sample.unit_N.tolist())]
+    most = max(map(len, units))
+    members_UM = np.array([np.pad(own, (0, most - len(own)), constant_values=-1) for own in units])
+    stratum_U = strata[members_UM[:, 0]]
+    columns, groups = [], []
+    for stratum in np.unique(stratum_U):
+        own = np.flatnonzero(stratum_U == stratum)
+        columns.append(own[random.integers(len(own), size=(DRAWS, len(own)))])
+        groups += [stratum] * (len(own) * most)
+    index_DN = members_UM[np.concatenate(columns, axis=1)].reshape(DRAWS, -1)
+    return index_DN, np.array(groups)
 
 
 def estimate(samples: Sequence[Sample], statistic: Statistic, *, seed: int = 0) -> Estimate:
-    """The mean of a statistic over seeds, with seeds and candidates resampled.
+    """The mean of a statistic over seeds, with seeds and units resampled.
 
-    With `within` and `between` every group keeps its size in every draw.
+    With `within` and `between` every group keeps its units' number in every draw.
     """
     values, columns = [], []
     for sample in samples:
-        size = len(sample.final_N)
-        if size < _FEWEST:
-            values.append(np.nan)
+        values.append(_as_is(sample, statistic)[0])
+        if len(sample.final_N) < _FEWEST:
             columns.append(np.full(DRAWS, np.nan))
             continue
-        # The same numbers for samples of the same size: their candidates are the same configurations.
-        random = np.random.default_rng((seed, size))
-        if statistic is overall:
-            order, index_DN = np.arange(size), random.integers(size, size=(DRAWS, size))
-        else:
-            order = np.argsort(sample.group_N, kind="stable")
-            counts = [int((sample.group_N == group).sum()) for group in np.unique(sample.group_N)]
-            parts = np.split(order, np.cumsum(counts)[:-1])
-            drawn = [part[random.integers(len(part), size=(DRAWS, len(part)))] for part in parts]
-            index_DN = np.concatenate(drawn, axis=1)
-        groups_N = sample.group_N[order]
-        values.append(statistic(sample.signal_N[order][None], sample.final_N[order][None], groups_N)[0])
-        columns.append(statistic(sample.signal_N[index_DN], sample.final_N[index_DN], groups_N))
+        # The same numbers for samples with as many units: theirs are the same.
+        random = np.random.default_rng((seed, len(np.unique(sample.unit_N))))
+        index_DN, group_N = _drawn(sample, random, by_group=statistic is not overall)
+        columns.append(statistic(sample.signal_N[index_DN], sample.final_N[index_DN], index_DN >= 0, group_N))
     picks_DS = np.random.default_rng((seed, len(samples), 1)).integers(
         len(samples), size=(DRAWS, len(samples))
     )
@@ -126,7 +169,7 @@ def by_chance(samples: Sequence[Sample], statistic: Statistic, *, seed: int = 0)
     for sample in samples:
         noise_DN = random.random((DRAWS, len(sample.final_N)))
         final_DN = np.broadcast_to(sample.final_N, noise_DN.shape)
-        columns.append(statistic(noise_DN, final_DN, sample.group_N))
+        columns.append(statistic(noise_DN, final_DN, np.ones(noise_DN.shape, dtype=bool), sample.group_N))
     draws = _mean(columns)
     return _estimate(float("nan") if np.isnan(draws).all() else 0.0, draws)
 
@@ -137,7 +180,13 @@ def difference(one: Estimate, other: Estimate) -> Estimate:
 
 
 def mean_of(groups: Sequence[np.ndarray], *, seed: int = 0) -> Estimate:
-    """The mean over groups (seeds) of their values' means, groups and values resampled."""
+    """The mean over groups (seeds) of their values' means, groups and values resampled.
+
+    A single group has no interval: how its own values vary says nothing about another seed.
+    """
+    value = float(np.mean([values.mean() for values in groups]))
+    if len(groups) < 2:
+        return Estimate(value, np.nan, np.nan, np.full(DRAWS, value))
     random = np.random.default_rng(seed)
     means_DG = np.stack(
         [values[random.integers(len(values), size=(DRAWS, len(values)))].mean(axis=1) for values in groups],
@@ -145,7 +194,7 @@ def mean_of(groups: Sequence[np.ndarray], *, seed: int = 0) -> Estimate:
     )
     picks_DG = random.integers(len(groups), size=means_DG.shape)
     draws = np.take_along_axis(means_DG, picks_DG, axis=1).mean(axis=1)
-    return _estimate(float(np.mean([values.mean() for values in groups])), draws)
+    return _estimate(value, draws)
 
 
 def _estimate(value: float, draws: np.ndarray) -> Estimate:

@@ -102,6 +102,7 @@ def _parts_of(
     part(
         "regret",
         lambda: picture("regret", lambda path: pictures.regret(found, main, path), "regret over epochs"),
+        lambda: searching.replayed_on(main),
         lambda: searching.needed_table(found),
         lambda: _folded("All schedules", searching.regret_table(found)),
     )
@@ -142,6 +143,7 @@ def _records_table(worlds: Sequence[World]) -> str:
                 world.title,
                 ", ".join(f"{run.seed}: {len(run.candidates)}" for run in runs),
                 str(world.table.final_epochs),
+                "; ".join(run.provenance["failed"] for run in runs if run.provenance.get("failed")),
                 baseline,
                 provenance.get("commit", "")[:20],
                 provenance.get("date", ""),
@@ -149,8 +151,8 @@ def _records_table(worlds: Sequence[World]) -> str:
                 f"`{provenance.get('command', '')}`",
             ]
         )
-    head = ["world", "seed: candidates", "epochs", "baseline", "commit", "date", "processor", "command"]
-    return table(head, rows)
+    head = ["world", "seed: candidates", "epochs", "left out, since their training failed", "baseline"]
+    return table([*head, "commit", "date", "processor", "command"], rows)
 
 
 def _calibration(path: Path) -> str:

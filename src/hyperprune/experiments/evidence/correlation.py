@@ -14,7 +14,7 @@ from hyperprune.experiments.evidence import bootstrap
 from hyperprune.experiments.evidence.bootstrap import Estimate, Sample
 from hyperprune.experiments.evidence.signals import ENTRIES, values_of
 from hyperprune.experiments.evidence.text import table
-from hyperprune.experiments.evidence.worlds import World, kind_of, with_last_spectra
+from hyperprune.experiments.evidence.worlds import World, grid_point, kind_of, with_last_spectra
 
 LAST_EPOCH = 12
 AMONG = ("all", "within", "between", "without threshold", "learning")
@@ -29,6 +29,7 @@ class Measured:
         values: by signal, one (E, R) array per seed.
         finals: (R,) per seed, smaller is better.
         kinds: (R,) per seed, the kind of death.
+        points: (R,) per seed, the number of the grid point.
         metrics: (E, R) per seed.
     """
 
@@ -37,6 +38,7 @@ class Measured:
     values: Mapping[str, list[np.ndarray]]
     finals: list[np.ndarray]
     kinds: list[np.ndarray]
+    points: list[np.ndarray]
     metrics: list[np.ndarray]
 
 
@@ -58,11 +60,18 @@ def measure(world: World, names: Sequence[str] = tuple(ENTRIES)) -> Measured:
         },
         finals=[world.finals(run) for run in data.runs],
         kinds=[np.array([kind_of(item) for item in run.configurations]) for run in data.runs],
+        points=[_numbered([grid_point(item) for item in run.configurations]) for run in data.runs],
         metrics=[
             np.array([[records[epoch].metric for records in run.candidates] for epoch in epochs])
             for run in data.runs
         ],
     )
+
+
+def _numbered(items: Sequence[object]) -> np.ndarray:
+    """The number of each item among the different ones, in their order."""
+    numbers = {item: number for number, item in enumerate(dict.fromkeys(items))}
+    return np.array([numbers[item] for item in items])
 
 
 def estimate(found: Measured, name: str, epoch: int, among: str = "all") -> Estimate:
@@ -87,7 +96,7 @@ def value(found: Measured, name: str, epoch: int, among: str = "all") -> float:
 def _asked(found: Measured, name: str, epoch: int, among: str) -> tuple[list[Sample], bootstrap.Statistic]:
     samples = []
     for number, values_ER in enumerate(found.values[name]):
-        sample = Sample(values_ER[epoch], found.finals[number], found.kinds[number])
+        sample = Sample(values_ER[epoch], found.finals[number], found.kinds[number], found.points[number])
         keep = np.ones(len(sample.final_N), dtype=bool)
         if among == "without threshold":
             keep = sample.group_N != "threshold"

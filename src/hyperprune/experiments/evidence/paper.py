@@ -20,7 +20,6 @@ from hyperprune.experiments.evidence.bootstrap import spearman
 from hyperprune.experiments.evidence.searching import (
     GRID,
     TPE,
-    Outcome,
     Point,
     outcomes,
     selection_epochs,
@@ -29,7 +28,8 @@ from hyperprune.experiments.evidence.searching import (
 from hyperprune.experiments.evidence.signals import known_to_the_search
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, kind_of, restricted, setting, widest
-from hyperprune.experiments.methods_study import published, published_figures
+from hyperprune.experiments.methods_study import published_figures
+from hyperprune.experiments.methods_tables import to_tables
 from hyperprune.hypersearch.strategies import LSH
 from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import EpochRecord
@@ -43,32 +43,17 @@ RATIO_CANDIDATES = 20
 RATIO_SCHEDULE = (3, 3)  # first and round epochs
 
 
-def methods_table(path: Path, *, sparsity: float = 0.67) -> str:
+def methods_table(path: Path) -> str:
     """Table 1: the order of published methods, ours from the methods study beside the paper's."""
-    if not path.exists():
+    records = read_records(path)
+    if not records:
         return f"Not recorded yet: `hyperprune reproduce methods` writes what belongs into {path.name}."
-    paper = published()
-    values: dict[str, list[float]] = {}
-    for record in read_records(path):
-        if record["sparsity"] in (0.0, sparsity) and record["test"] is not None:
-            values.setdefault(record["method"], []).append(record["test"])
-    ours = {name: plain.mean(found) for name, found in values.items()}
-    order = sorted(ours, key=lambda name: ours[name])
-    rows = [
-        [
-            f"`{name}`",
-            _range_text(values[name]),
-            str(len(values[name])),
-            f"{paper[name][0]:.1f}" if name in paper else "",
-        ]
-        for name in order
-    ]
-    shared = [name for name in order if name in paper]
-    rho = spearman(
-        np.array([[ours[name] for name in shared]]), np.array([[paper[name][0] for name in shared]])
-    )[0]
-    note = f"\n\nRank correlation with the paper's order over {len(shared)} methods: {rho:+.2f}."
-    return table(["method", "test perplexity (range over seeds)", "seeds", "paper"], rows) + note
+    first = records[0]
+    about = (
+        f"Test perplexity on `{first['task']}` after {first['epochs']} epochs, mean over seeds, half their "
+        "range in brackets; how it was made stands in [methods.md](methods.md)."
+    )
+    return f"{about}\n\n{to_tables(records)}"
 
 
 def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> str:
@@ -87,15 +72,11 @@ def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> s
     for count in dict.fromkeys(item.point.strategy.candidates for item in found):
         own = {item.point.signal: item for item in found if item.point.strategy.candidates == count}
         created = own["loss"].point.strategy.created
-        cells = [_regret_text(item) for item in (own["spectrum"], own["loss"])]
+        cells = [item.mean.percent() for item in (own["spectrum"], own["loss"])]
         rows.append([str(count), str(created), f"{own['loss'].epochs:.0f}", *cells])
-    head = ["initial candidates", "created", "epochs", "spectrum: mean regret, %", "loss: mean regret, %"]
+    regrets = ["spectrum: mean regret, %", "loss: mean regret, %"]
+    head = ["initial candidates (e0, ei = 1, 1)", "created", "epochs", *regrets]
     return table(head, rows)
-
-
-def _range_text(values: Sequence[float]) -> str:
-    span = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
-    return f"{plain.mean(values):.1f}{span}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +84,12 @@ class Ratio:
     """The outcomes at one sparsity, as final metrics (means over seeds); NaN where not recorded.
 
     Attributes:
+        seeds: how many.
         ranges: of the searches, 2.5 and 97.5 % of the replays' picks (means over seeds).
     """
 
     sparsity: float
+    seeds: int
     metrics: dict[str, float]
     ranges: dict[str, tuple[float, float]]
 
@@ -151,7 +134,7 @@ def _ratio(world: World, data: CandidateTable, *, repeats: int, cache: Path, wor
         metrics[name] = plain.mean(float(values.mean()) for values in picks)
         low, high = np.mean([np.percentile(values, [2.5, 97.5]) for values in picks], axis=0)
         ranges[name] = (float(low), float(high))
-    return Ratio(sparsity=world.sparsity, metrics=metrics, ranges=ranges)
+    return Ratio(sparsity=world.sparsity, seeds=len(data.runs), metrics=metrics, ranges=ranges)
 
 
 def _named(data: CandidateTable, **settings: str) -> float:
@@ -167,7 +150,10 @@ def _named(data: CandidateTable, **settings: str) -> float:
 def ratios_table(found: Sequence[Ratio]) -> str:
     names = list(dict.fromkeys(name for item in found for name in item.metrics))
     rows = [[name, *(_ratio_text(item, name) for item in found)] for name in names]
-    return table(["", *(f"sparsity {item.sparsity:g}" for item in found)], rows)
+    seeds = [f"{item.seeds} seed{'s' if item.seeds > 1 else ''}" for item in found]
+    columns = [f"sparsity {item.sparsity:g} ({text})" for item, text in zip(found, seeds, strict=True)]
+    first, each = RATIO_SCHEDULE
+    return table([f"final metric; LSH with e0, ei = {first}, {each}", *columns], rows)
 
 
 def _ratio_text(item: Ratio, name: str) -> str:
@@ -201,7 +187,7 @@ def schedules_table(world: World, *, repeats: int, cache: Path, workers: int) ->
                 "–" if inserting is None else str(selection_epochs(inserting)),
                 str(selection_epochs(grid)),
                 str(total_epochs(grid)),
-                *(_regret_text(item) for item in found),
+                *(item.mean.percent() for item in found),
             ]
         )
     head = [
@@ -214,11 +200,6 @@ def schedules_table(world: World, *, repeats: int, cache: Path, workers: int) ->
         "loss: mean regret, %",
     ]
     return table(head, rows)
-
-
-def _regret_text(found: Outcome) -> str:
-    mean = found.mean
-    return f"{100 * mean.value:.1f} ({100 * mean.low:.1f} to {100 * mean.high:.1f})"
 
 
 def _fitting(make: partial[LSH], data: CandidateTable) -> LSH | None:
@@ -285,8 +266,8 @@ def _spread_table(world: World) -> str:
                 *(f"{np.mean(found[count]):+.2f}" for count in SAMPLE_COUNTS),
             ]
         )
-    head = ["epoch", "between samples", "between models", *(f"ρ, {count} samples" for count in SAMPLE_COUNTS)]
-    return table(head, rows)
+    head = ["epoch", "L2, a sample to its model's mean", "L2, a model to the models' mean"]
+    return table([*head, *(f"ρ of the distance (L2), {count} samples" for count in SAMPLE_COUNTS)], rows)
 
 
 def _sampled_epochs(world: World) -> list[int]:

@@ -105,13 +105,12 @@ def regression_table(world: World, epochs: Sequence[int]) -> str:
 def _scores(world: World, parts: Sequence[Features], epoch: int, *, fitted: bool) -> list[str]:
     """By what is held out: the mean rank correlation and its range over the splits."""
     runs = world.table.runs
-    features = [
-        np.array([np.concatenate([part(run, own, epoch) for part in parts]) for own in run.candidates])
-        for run in runs
+    rows = [
+        [np.concatenate([part(run, own, epoch) for part in parts]) for own in run.candidates] for run in runs
     ]
-    num_columns = 2 + (len(runs) > 1)
-    if any(np.isnan(values_RF).any() for values_RF in features):
-        return ["–"] * num_columns
+    if any(np.isnan(row_F).any() for own in rows for row_F in own):  # one NaN stands for a whole spectrum
+        return ["–"] * (2 + (len(runs) > 1))
+    features = [np.array(own) for own in rows]
     sign = 1.0 if world.table.lower_is_better else -1.0
     finals = [sign * np.log(np.abs(world.finals(run))) for run in runs]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, widest
 from hyperprune.files import write_atomically
-from hyperprune.hypersearch import proposers, strategies
+from hyperprune.hypersearch import arena, proposers, run_state, strategies, strategy
 from hyperprune.hypersearch import replay as replays
 from hyperprune.hypersearch import signals as search_signals
 from hyperprune.hypersearch.replay import replay
@@ -34,6 +35,7 @@ from hyperprune.hypersearch.strategies import LSH, Full, Hyperband, Random, Succ
 from hyperprune.hypersearch.strategy import Arena, Strategy, planned_epochs
 from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.processes import leave_with_parent
+from hyperprune.spectra import distance
 
 SIGNALS = ("spectrum", "spectrum_raw", "spectrum_mean", "loss", "training_losses", "blend", "none")
 SCHEDULES = ((1, 1), (2, 1), (3, 1), (3, 3), (6, 3))
@@ -150,7 +152,7 @@ def points_of(data: CandidateTable) -> list[Point]:
             add(
                 TPE_FULL,
                 None,
-                partial(TPETrainedFully, candidates=count, final_epochs=final, signal="loss"),
+                partial(TPETrainedFully, candidates=count, final_epochs=final, signal="best_loss"),
             )
     add(FULL, None, partial(Full, candidates=grid, final_epochs=final))
     return found
@@ -210,13 +212,15 @@ def _key(point: Point) -> str:
 def _checksum(data: CandidateTable) -> str:
     """Of all that replays look at, and of the code that they are."""
     digest = hashlib.sha256()
-    for module in (signals, search_signals, strategies, replays, proposers):
+    modules = (signals, search_signals, distance, strategy, strategies, replays, arena, run_state, proposers)
+    for module in (*modules, sys.modules[__name__]):
         digest.update(inspect.getsource(module).encode())
     for run in data.runs:
         digest.update(repr((run.seed, [item.text for item in run.configurations])).encode())
         for records in (run.reference, *run.candidates):
             for record in records:
-                digest.update(np.array([record.metric, record.valid_loss]).tobytes())
+                losses = (record.train_loss or np.nan, record.valid_loss, record.metric)
+                digest.update(np.array(losses).tobytes())
                 digest.update(b"" if record.spectrum is None else record.spectrum.tobytes())
     return digest.hexdigest()[:16]
 
@@ -229,22 +233,28 @@ def search_outcomes(world: World, *, repeats: int, cache: Path, workers: int) ->
     return outcomes(data, points, repeats=repeats, cache=cache, workers=workers)
 
 
+def replayed_on(world: World) -> str:
+    """Which of a world's seeds `search_outcomes` replays."""
+    runs = widest(world.table).runs
+    seeds = ", ".join(str(run.seed) for run in runs)
+    return f"Replayed on the seeds with most candidates: {seeds}, with {len(runs[0].candidates)} each."
+
+
 def regret_table(found: Sequence[Outcome]) -> str:
     """One row per search: epochs, mean regret with its interval, median, share within 1 %."""
-    rows = []
-    for outcome in sorted(found, key=lambda item: (item.point.family, item.point.signal or "", item.epochs)):
-        mean = outcome.mean
-        rows.append(
-            [
-                outcome.point.family,
-                _label(outcome.point.signal),
-                _schedule(outcome.point.strategy),
-                f"{outcome.epochs:.0f}",
-                f"{100 * mean.value:.1f} ({100 * mean.low:.1f} to {100 * mean.high:.1f})",
-                f"{100 * outcome.median:.1f}",
-                f"{100 * outcome.near:.0f} %",
-            ]
-        )
+    ordered = sorted(found, key=lambda item: (item.point.family, item.point.signal or "", item.epochs))
+    rows = [
+        [
+            outcome.point.family,
+            _label(outcome.point.signal),
+            _schedule(outcome.point.strategy),
+            f"{outcome.epochs:.0f}",
+            outcome.mean.percent(),
+            f"{100 * outcome.median:.1f}",
+            f"{100 * outcome.near:.0f} %",
+        ]
+        for outcome in ordered
+    ]
     head = ["search", "signal", "schedule", "epochs", "mean regret, %", "median, %", "within 1 %"]
     return table(head, rows)
 

@@ -132,6 +132,11 @@ def _training_losses(_: Records, own: Records) -> float:
     return float(sum(loss for loss in losses if loss is not None)) if losses else math.nan
 
 
+def _best_loss(_: Records, own: Records) -> float:
+    """What judges in the end: the trained epochs' best."""
+    return min((record.valid_loss for record in own[1:] if record.at_sparsity), default=math.nan)
+
+
 def _turnover(_: Records, own: Records) -> float:
     return float(sum(_measured(record, "turnover") for record in own))
 
@@ -200,6 +205,7 @@ _spectra = [
 ]
 _losses = [
     _own("loss", "validation loss", "loss"),
+    _each("best_loss", "validation loss, best so far", "loss", _best_loss),
     _each("training_losses", "training losses so far, summed", "loss", _training_losses),
     _own("blend", "blend of spectrum and loss", "blend"),
 ]

@@ -71,14 +71,15 @@ def _ceiling_text(world: World) -> str:
     if correlations:
         parts.append(
             f"Rank correlation of the final metric between seeds: {np.mean(correlations):+.2f} (the mean "
-            f"over {len(correlations)} pairs of seeds); no signal of one seed can tell more about another."
+            f"over {len(correlations)} pairs of seeds): how far a finished run tells the next seed's order."
         )
     twins = _twin_differences(world)
     if twins:
         parts.append(
             "A threshold that meets its target at once kills exactly as the global magnitude does, with "
-            f"other random draws of growth: the two differ by {100 * np.mean(twins):.1f} % in the final "
-            f"metric (mean of {len(twins)} pairs), the noise of a single training."
+            f"other random draws of masks and growth: the two differ by {100 * np.mean(twins):.1f} % in the "
+            f"final metric (mean of {len(twins)} pairs). That is the noise of these draws alone; initial "
+            "weights and data are the same."
         )
     return " ".join(parts)
 

@@ -114,8 +114,10 @@ def _together(one: RecordedRun, other: RecordedRun, name: str) -> RecordedRun:
     if [record.metric for record in one.reference] != [record.metric for record in other.reference]:
         raise InputError(f"tables of one seed must have the same dense model, and {name} has another")
     tests = one.test_metrics + other.test_metrics[1:] if one.test_metrics and other.test_metrics else ()
+    failed = [run.provenance["failed"] for run in (one, other) if run.provenance.get("failed")]
     return replace(
         one,
+        provenance={**one.provenance, "failed": ", ".join(failed)},
         configurations=one.configurations + other.configurations,
         candidates=one.candidates + other.candidates,
         test_metrics=tests,

@@ -118,7 +118,7 @@ def _finish(
         "averaging_from": next((item.epoch for item in result.epochs if item.averaging), None),
         "failure": result.failure or _unmeasured(measured),
         "seconds": round(sum(item.seconds for item in result.epochs), 1),
-        "probe_seconds": round(float(np.nansum(arrays["probe_seconds"])), 1),
+        "probe_seconds": round(sum(float(found["probe_seconds"]) for found in measured), 1),
         **circumstances,
     }
     header = {

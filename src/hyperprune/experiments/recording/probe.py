@@ -101,9 +101,8 @@ class EpochProbe:
 
     def _after_update(self, moment: Moment) -> Arrays:
         found: Arrays = {"death_rate": np.array(moment.sparse.death_rate, dtype=np.float32)}
-        history = moment.sparse.history()
-        found["turnover_so_far"] = np.array(sum(update.turnover for update in history), dtype=np.float64)
-        found["explored"] = np.array(history[-1].explored if history else math.nan, dtype=np.float32)
+        found["turnover_so_far"] = np.array(moment.sparse.turnover, dtype=np.float64)
+        found["explored"] = np.array(moment.sparse.explored, dtype=np.float32)
         if is_detailed(moment.epoch):
             found["spectrum_updated_raw"] = self._hidden(moment.model)
             with _as_evaluated(moment.optimizer):

@@ -147,6 +147,7 @@ def _kept(epochs: Sequence[EpochRecord]) -> tuple[EpochRecord, ...]:
             probes.pop("spectrum_updated", None)
         total = float(probes.pop("turnover_so_far"))
         probes["turnover"] = np.array(total - turnover_before)
+        probes["spectrum_seconds"] = np.array(record.spectrum_seconds)
         turnover_before = total
         result.append(replace(record, probes=probes))
     return tuple(result)
