@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -170,10 +171,7 @@ def test_settings_of_one_loading_do_not_reach_the_next():
     again = load_task(name)
     assert changed.recipe.learning_rate == 0.125
     assert again.recipe == before
-    assert (changed.source["settings"], again.source["settings"]) == (
-        {"training": {"learning_rate": 0.125}},
-        {},
-    )
+    assert again.source == {**(changed.source or {}), "settings": {}}
 
 
 def test_settings_of_built_in_tasks_are_refused_for_ones_own(tmp_path):

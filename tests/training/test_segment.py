@@ -145,7 +145,9 @@ def test_a_gradient_that_is_not_finite_fails_the_candidate_and_not_the_search(tm
     class Steep(TinyTask):
         def loss(self, model, batch, state):
             outcome = super().loss(model, batch, state)
-            flat = (0 * model.rnn.weight_hh_l0.sum()).sqrt()  # 0, with a gradient that is not a number
+            flat = (
+                0 * model.get_parameter("rnn.weight_hh_l0").sum()
+            ).sqrt()  # 0, with a gradient that is not a number
             return hp.BatchLoss(outcome.loss + flat, outcome.num_items, outcome.state)
 
     result = advance(Steep(), _training(method=hp.methods.rigl(update_every=1)), tmp_path, 2)

@@ -65,7 +65,7 @@ def test_padding_has_no_part_in_the_choice():
     model = task.model(hp_generator(0))
     masks = task_masks(task, model, "jacobian", sparsity=0.5, seed=0)
     with torch.no_grad():
-        model.embedding.weight[0] = 9.0  # of code 0, which pads
+        model.get_parameter("embedding.weight")[0] = 9.0  # of code 0, which pads
     again = task_masks(task, model, "jacobian", sparsity=0.5, seed=0)
     assert all(torch.equal(masks[name], again[name]) for name in masks)
     batch = next(iter(task.batches("train", 1)))
