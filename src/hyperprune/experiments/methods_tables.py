@@ -125,8 +125,8 @@ def _what_was_run(records: Sequence[Record]) -> str:
     first = records[0]
     text = (
         f"Test perplexity on `{first['task']}` after {first['epochs']} epochs, by the weights of the best "
-        f"validation epoch; mean over seeds ({', '.join(map(str, seeds))}), half their range in brackets. "
-        "All start from the same weights and see the same data"
+        f"validation epoch at the sparsity; mean over seeds ({', '.join(map(str, seeds))}), half their "
+        "range in brackets. All start from the same weights and see the same data"
     )
     by_recipe: dict[tuple[float, float], list[str]] = {}
     for record in records:
