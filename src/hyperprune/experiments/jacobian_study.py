@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -191,9 +191,9 @@ def cells_of(scale: Scale, parts: Sequence[str] = ()) -> list[Cell]:
             raise unknown_name("part of the study", part, PARTS)
         for seed in scale.seeds:
             for cell in PARTS[part](scale, seed):
-                if cell.criterion == "dense":  # no sparsity tells dense networks apart
-                    cell = Cell(**{**vars(cell), "sparsity": 0.0})  # noqa: PLW2901
-                found.setdefault(cell.key, cell)
+                # No sparsity tells dense networks apart.
+                one = replace(cell, sparsity=0.0) if cell.criterion == "dense" else cell
+                found.setdefault(one.key, one)
     return list(found.values())
 
 
