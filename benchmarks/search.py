@@ -29,10 +29,11 @@ import torch
 import hyperprune as hp
 from hyperprune.errors import InputError
 from hyperprune.experiments.documents import fill_marked_part
-from hyperprune.hypersearch.arena import LiveArena, SilentObserver
 from hyperprune.hypersearch.estimate import estimate
 from hyperprune.hypersearch.executor import InProcess, Job, Lost
 from hyperprune.hypersearch.executor.contract import OnEpoch
+from hyperprune.hypersearch.live_arena import LiveArena
+from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.proposers import PROPOSERS, Seen
 from hyperprune.hypersearch.run_folder import RunFolder
 from hyperprune.hypersearch.run_state import Event, RunState

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from hyperprune.hypersearch.arena import LiveArena, SilentObserver
 from hyperprune.hypersearch.executor import Executor, Job
 from hyperprune.hypersearch.executor.contract import OnEpoch
+from hyperprune.hypersearch.live_arena import LiveArena
+from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.run_folder import FORMAT, RunFolder
 from hyperprune.hypersearch.space import Space
 from hyperprune.hypersearch.strategy import Ahead, Strategy

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hyperprune.cli.main import main
-from hyperprune.hypersearch.arena import SilentObserver
 from hyperprune.hypersearch.estimate import estimate
 from hyperprune.hypersearch.executor import Execution, num_places
+from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.proposers import PROPOSERS
 from hyperprune.hypersearch.run_folder import RunFolder, read_state
 from hyperprune.hypersearch.search import search

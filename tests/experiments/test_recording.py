@@ -24,8 +24,9 @@ from hyperprune.experiments.recording.scales import SCALES, Scale, candidate_cel
 from hyperprune.experiments.recording.study import record
 from hyperprune.experiments.recording.tables import write_tables
 from hyperprune.rng import generator
+from hyperprune.training.candidate import Training
 from hyperprune.training.checkpoint import load_checkpoint
-from hyperprune.training.segment import Advance, Training, advance
+from hyperprune.training.segment import Advance, advance
 from tiny_task import TinyTask
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"

@@ -12,12 +12,13 @@ import pytest
 
 import hyperprune as hp
 from hyperprune.errors import InputError, WorkerError
-from hyperprune.hypersearch.arena import LiveArena, SilentObserver
 from hyperprune.hypersearch.executor import Execution, Executor, Lost, check_execution
 from hyperprune.hypersearch.executor.choose import _places
 from hyperprune.hypersearch.executor.contract import portable
 from hyperprune.hypersearch.executor.local import _seeing
 from hyperprune.hypersearch.journal import Journal, read_journal
+from hyperprune.hypersearch.live_arena import LiveArena
+from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.run_folder import RunFolder, epochs_in_training, read_run
 from hyperprune.hypersearch.space import Space
 from hyperprune.records import EpochRecord

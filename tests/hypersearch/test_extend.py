@@ -5,7 +5,7 @@ import pytest
 import hyperprune as hp
 from hyperprune.cli.extend import _planned_epochs
 from hyperprune.errors import InputError
-from hyperprune.hypersearch.arena import SilentObserver
+from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.proposers import PROPOSERS
 from hyperprune.hypersearch.run_folder import read_run, read_state
 from hyperprune.hypersearch.strategy import planned_epochs

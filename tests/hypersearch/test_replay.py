@@ -9,8 +9,9 @@ import pytest
 
 import hyperprune as hp
 from hyperprune.errors import InputError
-from hyperprune.hypersearch.arena import LiveArena, SilentObserver
 from hyperprune.hypersearch.executor import InProcess
+from hyperprune.hypersearch.live_arena import LiveArena
+from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.replay import RowSpace, replay_once
 from hyperprune.hypersearch.run_folder import RunFolder
 from hyperprune.hypersearch.space import Configuration, Space

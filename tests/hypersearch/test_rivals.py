@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import hyperprune as hp
-from hyperprune.hypersearch.arena import LiveArena, SilentObserver
 from hyperprune.hypersearch.executor import InProcess
+from hyperprune.hypersearch.live_arena import LiveArena
+from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.proposers import PROPOSERS, Seen
 from hyperprune.hypersearch.run_folder import RunFolder
 from hyperprune.hypersearch.space import Space

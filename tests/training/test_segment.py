@@ -11,9 +11,10 @@ import hyperprune as hp
 from hyperprune.errors import InputError
 from hyperprune.records import EpochRecord
 from hyperprune.rng import generator
+from hyperprune.training.candidate import Training, epoch_of_best
 from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from hyperprune.training.nested import detached, map_tensors
-from hyperprune.training.segment import Training, advance, epoch_of_best
+from hyperprune.training.segment import advance
 from tiny_task import TinyTask
 
 

@@ -9,9 +9,10 @@ import hyperprune as hp
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.space import Configuration
 from hyperprune.tasks.registry import load_task
+from hyperprune.training.candidate import Training
 from hyperprune.training.checkpoint import load_checkpoint
 from hyperprune.training.checks import check_trainable
-from hyperprune.training.segment import Training, advance
+from hyperprune.training.segment import advance
 from hyperprune.training.starting import task_masks
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"

@@ -22,7 +22,8 @@ from hyperprune.experiments.cells import Record, run_cells
 from hyperprune.hypersearch.space import DENSE, Configuration
 from hyperprune.spectra import spectrum_distance
 from hyperprune.tasks.registry import load_task
-from hyperprune.training.segment import Training, advance
+from hyperprune.training.candidate import Training
+from hyperprune.training.segment import advance
 
 _DIGITS = 3  # of a recorded spectrum
 

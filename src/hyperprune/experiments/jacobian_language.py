@@ -25,8 +25,9 @@ from hyperprune.hypersearch.space import DENSE, Configuration
 from hyperprune.rng import generator
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import load_task
+from hyperprune.training.candidate import Training
 from hyperprune.training.checkpoint import load_checkpoint
-from hyperprune.training.segment import Training, advance
+from hyperprune.training.segment import advance
 
 SPARSITY = 0.95
 CRITERIA = ("random", "jacobian", "dense")

@@ -32,8 +32,9 @@ from hyperprune.rng import generator
 from hyperprune.sparsity.parameters import num_gates
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import load_task
+from hyperprune.training.candidate import Training
 from hyperprune.training.checkpoint import load_checkpoint
-from hyperprune.training.segment import Training, advance
+from hyperprune.training.segment import advance
 from hyperprune.training.starting import task_masks
 
 L2 = "iterative_magnitude"

@@ -24,8 +24,9 @@ from hyperprune.hypersearch.space import DENSE, Configuration
 from hyperprune.sparsity import methods
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import load_task
+from hyperprune.training.candidate import BEST_WEIGHTS, Training
 from hyperprune.training.load import load_model
-from hyperprune.training.segment import BEST_WEIGHTS, Training, advance
+from hyperprune.training.segment import advance
 
 _MOMENTUM = 0.9  # for methods that look at momentum; the learning rate is divided by 1/(1 - momentum)
 

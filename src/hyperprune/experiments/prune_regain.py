@@ -36,12 +36,13 @@ from hyperprune.hypersearch.space import DENSE
 from hyperprune.spectra import LyapunovSpectrum, spectrum_distance
 from hyperprune.tasks.contract import Evaluation, Split, Task
 from hyperprune.tasks.registry import load_task
+from hyperprune.training.candidate import BEST_WEIGHTS, Training
 from hyperprune.training.isolation import isolated
 from hyperprune.training.load import load_model
 from hyperprune.training.measure import recurrent_spectra
 from hyperprune.training.nested import detached
 from hyperprune.training.optimizer import build_optimizer
-from hyperprune.training.segment import BEST_WEIGHTS, Training, advance
+from hyperprune.training.segment import advance
 
 PERCENTS = tuple(range(10, 101, 10))
 OWN = "own"  # the cell of a task whose model is left as it is

@@ -30,7 +30,8 @@ from hyperprune.models.graph_rnn import CELLS
 from hyperprune.tasks.contract import Split
 from hyperprune.tasks.reber import FILES, StringSettings
 from hyperprune.tasks.wired import WiredReberTask, WiringSettings
-from hyperprune.training.segment import Training, advance
+from hyperprune.training.candidate import Training
+from hyperprune.training.segment import advance
 
 _HELD_OUT = 10  # the fewest validation strings a task takes; the study trains on them too
 

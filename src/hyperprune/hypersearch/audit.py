@@ -11,7 +11,7 @@ import contextlib
 import numpy as np
 
 from hyperprune.errors import InputError
-from hyperprune.hypersearch.arena import LiveArena
+from hyperprune.hypersearch.live_arena import LiveArena
 from hyperprune.hypersearch.run_state import RunState
 from hyperprune.hypersearch.strategy import EveryCandidateFailed, Strategy
 from hyperprune.rng import derive_seed

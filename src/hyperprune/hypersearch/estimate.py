@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from hyperprune.hypersearch.space import DENSE
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.tasks.contract import Task
+from hyperprune.training.candidate import Training
 from hyperprune.training.checks import check_trainable
-from hyperprune.training.segment import Training
 from hyperprune.training.timing import EpochCost, time_epoch
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hyperprune.errors import InputError
-from hyperprune.hypersearch.arena import LiveArena, Observer, SilentObserver
 from hyperprune.hypersearch.executor import Execution
 from hyperprune.hypersearch.extensions import extension_event, further
 from hyperprune.hypersearch.fitting import check_space
+from hyperprune.hypersearch.live_arena import LiveArena
+from hyperprune.hypersearch.observer import Observer, SilentObserver
 from hyperprune.hypersearch.run_folder import RunFolder, read_state
 from hyperprune.hypersearch.search import (
     SearchResult,

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from hyperprune.errors import InputError
-from hyperprune.hypersearch.arena import LiveArena
+from hyperprune.hypersearch.live_arena import LiveArena
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.hypersearch.strategy import NUM_FINALISTS, Ahead, Arena, EveryCandidateFailed, Strategy
 

@@ -10,8 +10,8 @@ from hyperprune.hypersearch.space import Space
 from hyperprune.hypersearch.spaces import begins_dense
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.tasks.contract import Task
+from hyperprune.training.candidate import Training
 from hyperprune.training.checks import check_buildable
-from hyperprune.training.segment import Training
 
 Note = Callable[[str], None]
 

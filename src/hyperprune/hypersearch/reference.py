@@ -17,7 +17,7 @@ from hyperprune.files import write_atomically
 from hyperprune.hypersearch.run_folder import RunFolder, differences_of, read_state
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.records import CandidateRecord
-from hyperprune.training.segment import BEST_WEIGHTS
+from hyperprune.training.candidate import BEST_WEIGHTS
 
 _DECIDING = ("format", "version", "task", "seed", "threads", "device")  # of a run's identity
 

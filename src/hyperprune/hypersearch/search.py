@@ -22,13 +22,14 @@ import torch
 
 import hyperprune
 from hyperprune.errors import InputError
-from hyperprune.hypersearch.arena import LiveArena, Observer, SilentObserver
 from hyperprune.hypersearch.audit import audit as run_audit
 from hyperprune.hypersearch.audit import check_audit
 from hyperprune.hypersearch.dimensions import plain
 from hyperprune.hypersearch.executor import Execution, Executor, check_execution, make_executor
 from hyperprune.hypersearch.extensions import carry_out
 from hyperprune.hypersearch.fitting import check_space, fitting
+from hyperprune.hypersearch.live_arena import LiveArena
+from hyperprune.hypersearch.observer import Observer, SilentObserver
 from hyperprune.hypersearch.reference import GivenReference, read_reference
 from hyperprune.hypersearch.run_folder import FORMAT, RunFolder
 from hyperprune.hypersearch.run_state import Event
@@ -39,8 +40,9 @@ from hyperprune.hypersearch.strategies import LSH
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import CandidateRecord, RunRecord, epoch_rows
 from hyperprune.tasks.contract import Task
+from hyperprune.training.candidate import Training
 from hyperprune.training.checks import check_trainable
-from hyperprune.training.segment import Training, end
+from hyperprune.training.segment import end
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ import torch
 
 from hyperprune.errors import HyperpruneError, InputError
 from hyperprune.tasks.contract import BatchLoss, Task
+from hyperprune.training.candidate import Candidate, Training
 from hyperprune.training.isolation import isolated
 from hyperprune.training.measure import recurrent_spectra
 from hyperprune.training.nested import to_device
-from hyperprune.training.segment import Candidate, Training
 
 
 def check_trainable(task: Task, training: Training, *, needs_spectrum: bool) -> bool:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hyperprune.tasks.contract import Task
+from hyperprune.training.candidate import Candidate, Training
 from hyperprune.training.isolation import isolated
 from hyperprune.training.measure import recurrent_spectra
 from hyperprune.training.nested import to_device
-from hyperprune.training.segment import Candidate, Training
 
 _WARM_UP = 1  # batches that pay for the first use of everything
 _FEWEST, _MOST = 2, 50  # timed batches

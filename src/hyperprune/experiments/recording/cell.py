@@ -34,8 +34,9 @@ from hyperprune.records import EpochRecord
 from hyperprune.rng import generator
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import load_task
+from hyperprune.training.candidate import BEST_WEIGHTS, Training
 from hyperprune.training.load import load_model
-from hyperprune.training.segment import BEST_WEIGHTS, Advance, Training, advance
+from hyperprune.training.segment import Advance, advance
 
 CELL_FILE = "cell.npz"
 _OWN_TO_TRAINING = {"weights"}  # of the dense model, kept in a file of their own

@@ -29,9 +29,9 @@ from hyperprune.lyapunov.jacobians import stack_of
 from hyperprune.lyapunov.trajectory import Trajectory
 from hyperprune.optim import SNTASGD
 from hyperprune.tasks.contract import RecurrentRun, Task
+from hyperprune.training.candidate import Moment
 from hyperprune.training.measure import recurrent_spectra
 from hyperprune.training.nested import to_device
-from hyperprune.training.segment import Moment
 
 Arrays = dict[str, np.ndarray]
 DENSE_WEIGHTS = "weights.npz"

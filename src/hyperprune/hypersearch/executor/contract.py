@@ -13,7 +13,8 @@ from typing import Any
 from hyperprune.errors import HyperpruneError, WorkerError
 from hyperprune.records import EpochRecord
 from hyperprune.tasks.contract import Task
-from hyperprune.training.segment import Advance, Training, advance
+from hyperprune.training.candidate import Training
+from hyperprune.training.segment import Advance, advance
 
 MAX_RETRIES = 2  # a job whose worker dies is tried this often again
 OnEpoch = Callable[[str, EpochRecord], None]
