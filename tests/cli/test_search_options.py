@@ -69,6 +69,8 @@ def test_epochs_in_turn_are_those_of_the_busiest_worker_round_by_round():
     one, two = (estimate(task, lsh, workers=workers, **places) for workers in (1, 2))
     assert one.epochs_in_turn == one.epochs
     assert one.epochs / 2 <= two.epochs_in_turn < one.epochs
+    given = estimate(task, lsh, workers=1, reference_epochs=3, **places)
+    assert one.epochs - given.epochs == 3
 
 
 def test_a_plan_counts_the_workers_that_the_search_will_have(monkeypatch):
@@ -131,6 +133,7 @@ def test_the_status_of_a_finished_run_that_is_audited_is_that_somebody_works_on_
             "audit must be at most the number of eliminated candidates, 0",
         ),
         (["--reference", "nowhere"], "must hold journal.jsonl"),
+        (["--plan", "--reference", "nowhere"], "must hold journal.jsonl"),
         (["--plan", "--proposer", "grid", "--candidates", "25", "--final-epochs", "90"], "grid holds 24"),
         (["--strategy", "successive_halving", "--final-epochs", "1"], "must eliminate somebody"),
         (["--final-epochs", "1"], "final_epochs must be at least the 2 epochs of the selection"),
@@ -178,6 +181,13 @@ def test_options_and_file_reach_the_run(tmp_path, monkeypatch, capsys):
     assert drawn == {branch.method for branch in SPACES["sparse_to_sparse"]().branches} - {"snfs"}
     assert sum(row["audited"] for row in summary["candidates"]) == 1
     assert summary["epochs_audit"] > 0
+    capsys.readouterr()
+    assert main([*command, "--reference", "one", "--out", "two", "--plan", "--json"]) == 0
+    planned, notes = capsys.readouterr()
+    assert json.loads(planned.splitlines()[-1])["epochs_reference"] == 0
+    assert "the dense reference takes 3 more, 3 of them given" in planned
+    assert "note: snfs is left out of the space" in notes
+    assert main([*command, "--reference", "one", "--out", "one", "--plan"]) == 2
     assert main([*command, "--reference", "one", "--out", "two"]) == 0
     assert read_state(Path("two")).header["provenance"]["reference"] == "copied from one"
 

@@ -10,6 +10,7 @@ import pytest
 
 from hyperprune.errors import InputError, WorkerError
 from hyperprune.experiments.cells import commit_of_source, in_order, read_records, run_cells
+from hyperprune.folder_lock import FolderLock
 
 CELLS = {"one": 1, "two": 2, "three": 3}
 
@@ -68,6 +69,18 @@ def test_a_broken_record_is_named_with_its_file(tmp_path):
     (tmp_path / "records.jsonl").write_text('{"key": "one"}\n{"key": \n')
     with pytest.raises(InputError, match=r"records.jsonl must hold one JSON object per line"):
         run_cells(square, CELLS, tmp_path, say=silent)
+
+
+def test_two_processes_do_not_share_a_study_s_folder(tmp_path):
+    with FolderLock(tmp_path, "study's folder"), pytest.raises(InputError, match="held by process"):
+        run_cells(square, CELLS, tmp_path, say=silent)
+    assert len(run_cells(square, CELLS, tmp_path, say=silent)) == 3
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"a study's folder must be writable, and .*file is not"):
+        run_cells(square, CELLS, tmp_path / "file", say=silent)
 
 
 SCRIPT = """

@@ -335,6 +335,7 @@ def test_the_command_trains_writes_a_page_and_its_records(tmp_path, no_files, mo
         (["--cell", "tanh"], "unknown cell 'tanh'"),
         (["--family", "barabasi"], "unknown graph family 'barabasi'"),
         (["--graphs", "0"], "graphs must be at least 1, got 0"),
+        (["--results", "a.csv", "--scale", "tiny"], "--scale is for what is trained, got it with --results"),
     ],
 )
 def test_wrong_arguments_exit_with_2(tmp_path, monkeypatch, capsys, arguments, message):

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from hyperprune.hypersearch.run_folder import holder, read_run
+from hyperprune.folder_lock import holder
+from hyperprune.hypersearch.run_folder import read_run
 from hyperprune.training.checkpoint import load_checkpoint
 
 NUM_KILLS = 10

@@ -86,7 +86,7 @@ def _facts(record):
     "strategy",
     [
         LSH,
-        replace(LSH, signal="loss", history="all", proposer="random"),
+        replace(LSH, signal="loss", history="all", proposer="tpe"),
         hp.LSH(candidates=ROWS, proposer="grid", signal="blend", **SMALL),
         hp.SuccessiveHalving(
             candidates=8, first_epochs=1, final_epochs=FINAL, eta=2, signal="spectrum_joint"

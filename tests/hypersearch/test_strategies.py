@@ -268,6 +268,7 @@ def test_lsh_tells_the_proposer_the_history_it_was_asked_for():
     ("kind", "settings", "message"),
     [
         (LSH, {"history": "al"}, "unknown history 'al'; did you mean 'all'"),
+        (LSH, {"history": "all", "proposer": "grid"}, "history means nothing to the proposer 'grid'"),
         (SuccessiveHalving, {"eta": 1}, "eta must be at least 2, got 1"),
         (
             SuccessiveHalving,

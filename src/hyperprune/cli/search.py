@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
         _check_record(space, checked["audit"], options.record)
         checked["audit"] = None  # all of them
     if options.plan:
-        return _print_plan(task, strategy, space, checked, as_json=options.json)
+        return _print_plan(task, strategy, space, checked, folder, as_json=options.json)
 
     from hyperprune.cli.progress import Progress
     from hyperprune.hypersearch.search import search
@@ -237,17 +238,27 @@ def _space(config: Mapping[str, Any], name: str | None) -> Space:
 
 
 def _print_plan(
-    task: Task, strategy: Strategy, space: Space, values: Mapping[str, Any], *, as_json: bool
+    task: Task, strategy: Strategy, space: Space, values: Mapping[str, Any], folder: Path, *, as_json: bool
 ) -> int:
     from hyperprune.hypersearch.estimate import estimate
     from hyperprune.hypersearch.executor import Execution, num_places
-    from hyperprune.hypersearch.search import check_search
+    from hyperprune.hypersearch.preparation import prepare
     from hyperprune.hypersearch.strategy import planned_epochs
 
     execution = Execution(**{name: values[name] for name in shared.EXECUTOR_OPTIONS})
     where = {"threads": values["threads"], "device": values["device"]}
-    given = {"sparsity": values["sparsity"], "audit": values["audit"]}
-    check_search(task, strategy, space, execution=execution, **given, **where)
+    prepared = prepare(
+        task,
+        strategy,
+        space=space,
+        reference=None if values["reference"] is None else Path(values["reference"]),
+        folder=folder,
+        execution=execution,
+        note=lambda text: print(f"note: {text}", file=sys.stderr),
+        **{name: values[name] for name in ("sparsity", "audit", "seed")},
+        **where,
+    )
+    given = 0 if prepared.reference is None else prepared.reference.num_epochs
     rounds, final = strategy.plan(), strategy.final_epochs
     total, created = planned_epochs(strategy), strategy.created
     print(f"{strategy.name}: {strategy.candidates} candidates, {final} final epochs")
@@ -262,11 +273,12 @@ def _print_plan(
     print(f"  end  {final:8d}  {finalists:10d}{total - sum(row.epochs for row in rounds):24d}")
     full = created * final
     print(f"{total} epochs in all, against {full} for training all {created} candidates to the end;")
-    print(f"the dense reference takes {final} more")
+    taken = f", {given} of them given" if given else ""
+    print(f"the dense reference takes {final} more{taken}")
     workers = (
         num_places(execution, values["device"]) or shared.usable_cores()
     )  # of a cluster nothing is known
-    guess = estimate(task, strategy, workers=workers, **where)
+    guess = estimate(task, strategy, workers=workers, reference_epochs=given, **where)
     cost = guess.cost
     print(
         f"estimated time: {_duration(guess.seconds)} with {workers} workers, without the audit: "
@@ -282,7 +294,7 @@ def _print_plan(
                     "rounds": [planned._asdict() for planned in rounds],
                     "epochs": total,
                     "epochs_full": full,
-                    "epochs_reference": final,
+                    "epochs_reference": final - given,
                     "seconds": guess.seconds,
                     "seconds_per_epoch": {
                         "training": cost.train,

@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _status(folder: Path, *, as_json: bool) -> tuple[str, bool]:
     """What is shown, and whether a process works on the run."""
-    from hyperprune.hypersearch.run_folder import epochs_in_training, holder, read_run
+    from hyperprune.folder_lock import holder
+    from hyperprune.hypersearch.run_folder import epochs_in_training, read_run
     from hyperprune.report import summary_json, text_table
 
     pid = holder(folder)

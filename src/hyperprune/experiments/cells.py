@@ -24,6 +24,7 @@ import torch
 import hyperprune
 from hyperprune.errors import InputError, WorkerError
 from hyperprune.files import write_atomically
+from hyperprune.folder_lock import FolderLock
 from hyperprune.processes import leave_with_parent
 
 RECORDS = "records.jsonl"
@@ -47,7 +48,7 @@ def run_cells(
         work: makes a cell's record; a function of a module (it is sent to spawned processes). It runs with
             one thread, and must seed what it draws.
         cells: by their key, in the order in which they are begun.
-        folder: gets records.jsonl.
+        folder: gets records.jsonl; created if missing.
         workers: cells run at a time; one runs them in this process.
         command: recorded with each record, beside commit, date, machine and versions.
         say: gets `line` of each finished record.
@@ -56,19 +57,30 @@ def run_cells(
         The records, in the order in which they were made; `key` and `provenance` are added.
 
     Raises:
-        InputError: records.jsonl is broken.
+        InputError: records.jsonl is broken, the folder cannot be written to, or another process works in it.
         WorkerError: a worker process died.
     """
     path = folder / RECORDS
-    records = read_records(path)
-    done = {record["key"] for record in records}
-    left = {key: cell for key, cell in cells.items() if key not in done}
-    commit = commit_of_source() if left else ""
-    for key, content in _results(work, left, workers):
-        records.append({"key": key, **content, "provenance": _provenance(command, commit)})
-        write_records(path, records)
-        say(line(records[-1]))
+    with _locked(folder):
+        records = read_records(path)
+        done = {record["key"] for record in records}
+        left = {key: cell for key, cell in cells.items() if key not in done}
+        commit = commit_of_source() if left else ""
+        for key, content in _results(work, left, workers):
+            records.append({"key": key, **content, "provenance": _provenance(command, commit)})
+            write_records(path, records)
+            say(line(records[-1]))
     return records
+
+
+def _locked(folder: Path) -> FolderLock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FolderLock(folder, "study's folder")
+    except OSError as error:
+        raise InputError(
+            f"a study's folder must be writable, and {folder} is not ({error.strerror}); choose another --out"
+        ) from error
 
 
 def in_order(records: Iterable[Record], keys: Iterable[str]) -> list[Record]:

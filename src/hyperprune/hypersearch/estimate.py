@@ -31,8 +31,12 @@ class Estimate:
         return self.cost.seconds * self.epochs_in_turn
 
 
-def estimate(task: Task, strategy: Strategy, *, workers: int, threads: int, device: str) -> Estimate:
+def estimate(
+    task: Task, strategy: Strategy, *, workers: int, threads: int, device: str, reference_epochs: int = 0
+) -> Estimate:
     """Time an epoch of the dense model and scale it to the search; nothing is written.
+
+    The dense reference is trained for `reference_epochs` already.
 
     A pruned candidate is taken to cost as much as the dense model, which it does where zeros are multiplied,
     and workers not to slow each other down, which they do a little.
@@ -48,7 +52,7 @@ def estimate(task: Task, strategy: Strategy, *, workers: int, threads: int, devi
         spectrum_state=strategy.spectrum_state,  # pyright: ignore[reportArgumentType]
     )
     measures = check_trainable(task, training, needs_spectrum=False)
-    stages = strategy.rehearse().stages
+    stages = strategy.rehearse(reference_epochs=reference_epochs).stages
     return Estimate(
         cost=time_epoch(task, Training(**{**vars(training), "measure_spectrum": measures})),
         epochs=sum(map(sum, stages)),

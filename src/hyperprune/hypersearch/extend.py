@@ -13,13 +13,12 @@ from hyperprune.hypersearch.extensions import extension_event, further
 from hyperprune.hypersearch.fitting import check_space
 from hyperprune.hypersearch.live_arena import LiveArena
 from hyperprune.hypersearch.observer import Observer, SilentObserver
+from hyperprune.hypersearch.preparation import check_resources, header_of
 from hyperprune.hypersearch.run_folder import RunFolder, read_state
 from hyperprune.hypersearch.search import (
     SearchResult,
-    check_resources,
     end_dropped,
     finish,
-    header_of,
     running,
 )
 from hyperprune.hypersearch.spaces import space_from

@@ -34,6 +34,11 @@ class GivenReference:
     folder: Path
     candidate: CandidateRecord
 
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that it was trained for."""
+        return self.candidate.epochs[-1].epoch
+
     def copy_into(self, run: RunFolder) -> Event | None:
         """Copy the checkpoints; the event that tells of the epochs, None if the run has some already."""
         if run.state.reference.epochs:

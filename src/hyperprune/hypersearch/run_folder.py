@@ -5,23 +5,22 @@ status.json            the run at a glance, rewritten after each event
 candidates/KEY/        a candidate's checkpoints; best.pt holds the weights of its best epoch, and is all that
                        stays of a candidate that was dropped once the search is over
 report.md, report.html, pictures/
-.hyperprune.lock       held (flock) by the process that writes here, with its pid and a token inside
+.hyperprune.lock       see `folder_lock`
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hyperprune.errors import InputError
 from hyperprune.files import remove_leftovers, write_atomically
+from hyperprune.folder_lock import LOCK, FolderLock
 from hyperprune.hypersearch.journal import Journal, read_journal
 from hyperprune.hypersearch.run_state import Event, RunState
 from hyperprune.records import RunRecord
@@ -29,8 +28,6 @@ from hyperprune.records import RunRecord
 FORMAT = 1
 _JOURNAL = "journal.jsonl"
 _STATUS = "status.json"
-_LOCK = ".hyperprune.lock"
-_LOCK_TRIES = 10
 _SECONDS_BETWEEN_STATUS = 1.0  # while nothing but epochs and segments end
 _WRITTEN_HERE = (  # the journal last: while it is there, the folder is known as a run
     _STATUS,
@@ -97,13 +94,12 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._refuse_strangers()
-            self._lock = (path / _LOCK).open("a+")
+            self._lock = FolderLock(path, "run folder")
         except OSError as error:
             raise InputError(
                 f"the run folder must be writable, and {path} is not ({error.strerror}); choose another --out"
             ) from error
         try:
-            self._take_lock()
             self._open(overwrite=overwrite)
         except BaseException:
             self._lock.close()
@@ -111,32 +107,12 @@ class RunFolder:
 
     def _refuse_strangers(self) -> None:
         """A folder with other things in it and no run is somebody else's, overwriting or not."""
-        strangers = sorted(entry.name for entry in self.path.iterdir() if entry.name != _LOCK)
+        strangers = sorted(entry.name for entry in self.path.iterdir() if entry.name != LOCK)
         if strangers and not (self.path / _JOURNAL).exists():
             raise InputError(
                 f"a run folder must be empty or hold a run, and {self.path} holds {strangers[0]!r}; "
                 "choose another --out"
             )
-
-    def _take_lock(self) -> None:
-        """Take the lock and leave the pid in it; patiently, since `holder` takes it for a moment."""
-        for attempt in range(_LOCK_TRIES):
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if attempt == _LOCK_TRIES - 1:
-                    self._lock.seek(0)
-                    pid = self._lock.readline().strip() or "unknown"
-                    raise InputError(
-                        f"a run folder serves one process at a time, and {self.path} is held by process "
-                        f"{pid}; wait for it, stop it, or choose another --out"
-                    ) from None
-                time.sleep(0.1)
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n{uuid.uuid4().hex}\n")
-        self._lock.flush()
-        os.fsync(self._lock.fileno())  # other machines read the token through a shared file system
 
     def _open(self, *, overwrite: bool) -> None:
         if overwrite:
@@ -247,40 +223,12 @@ class RunFolder:
         self.close()
 
 
-def holder(folder: Path) -> int | None:
-    """The pid of the live process that writes to a run folder; 0 while it starts, None if none is."""
-    try:
-        with (folder / _LOCK).open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                pid = lock.readline().strip()
-                return int(pid) if pid.isdigit() else 0
-    except OSError:
-        pass
-    return None
-
-
 def epochs_in_training(folder: Path) -> dict[str, int]:
     """The last epoch that ended of each segment that runs, as the status tells; none if it cannot be read."""
     try:
         return dict(json.loads((folder / _STATUS).read_text())["in_training"])
     except (OSError, ValueError, KeyError):
         return {}
-
-
-def token_of(folder: Path) -> str:
-    """What tells the run folder of the process that holds it from every other folder; "" without a holder."""
-    lines = (folder / _LOCK).read_text().splitlines()
-    return lines[1] if len(lines) > 1 else ""
-
-
-def same_folder_seen(folder: Path, token: str) -> bool:
-    """Whether `folder` is here, on this machine, the run folder with that token."""
-    try:
-        return token != "" and token_of(folder) == token
-    except OSError:
-        return False
 
 
 def differences_of(there: Any, here: Any, name: str = "") -> list[tuple[str, Any, Any]]:

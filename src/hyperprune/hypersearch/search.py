@@ -7,34 +7,23 @@ outcome is the one of an uninterrupted run.
 
 from __future__ import annotations
 
-import os
-import platform
-import shlex
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import hyperprune
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.audit import audit as run_audit
-from hyperprune.hypersearch.audit import check_audit
 from hyperprune.hypersearch.dimensions import plain
-from hyperprune.hypersearch.executor import Execution, Executor, check_execution, make_executor
+from hyperprune.hypersearch.executor import Execution, Executor, make_executor
 from hyperprune.hypersearch.extensions import carry_out
-from hyperprune.hypersearch.fitting import check_space, fitting
 from hyperprune.hypersearch.live_arena import LiveArena
 from hyperprune.hypersearch.observer import Observer, SilentObserver
-from hyperprune.hypersearch.reference import GivenReference, read_reference
-from hyperprune.hypersearch.run_folder import FORMAT, RunFolder
+from hyperprune.hypersearch.preparation import build_device, check_resources, header_of, prepare
+from hyperprune.hypersearch.run_folder import RunFolder
 from hyperprune.hypersearch.run_state import Event
-from hyperprune.hypersearch.signals import get_signal, needs_spectra
-from hyperprune.hypersearch.space import DENSE, Configuration, Space
+from hyperprune.hypersearch.space import Configuration, Space
 from hyperprune.hypersearch.spaces import get_space
 from hyperprune.hypersearch.strategies import LSH
 from hyperprune.hypersearch.strategy import Strategy
@@ -153,52 +142,37 @@ def search(
         HyperpruneError: every candidate failed.
     """
     strategy = strategy if strategy is not None else LSH(**dict[str, Any](task.search_defaults))
-    space = space if isinstance(space, Space) else get_space(space or "paper")
     observer = observer or SilentObserver()
     execution = Execution(
         executor=executor, workers=workers, ray_address=ray_address, gpus_per_candidate=gpus_per_candidate
     )
-    sparsity = check_search(
+    prepared = prepare(
         task,
         strategy,
-        space,
         sparsity=sparsity,
+        space=space if isinstance(space, Space) else get_space(space or "paper"),
+        reference=None if reference is None else Path(reference),
         audit=audit,
+        folder=Path(folder),
+        seed=seed,
         execution=execution,
         threads=threads,
         device=device,
+        note=observer.note,
     )
-    base = Training(
-        method=DENSE.build(),
-        sparsity=0.0,
-        total_epochs=strategy.final_epochs,
-        seed=0,
-        name=DENSE.text,
-        device=_here(device),
-        spectrum_state=strategy.spectrum_state,  # pyright: ignore[reportArgumentType]
-    )
-    ranks_by_spectra = strategy.uses_signal and needs_spectra(get_signal(strategy.signal))
-    measures_spectra = check_trainable(task, base, needs_spectrum=ranks_by_spectra)
-    space = fitting(task, space, sparsity, base, observer.note)
-    check_space(strategy, space)
-    header = header_of(
-        task,
-        strategy.to_json(),
-        sparsity,
-        seed,
-        threads,
-        device,
-        space=space.to_mapping(),
-    )
-    header = {**header, "sparsity_weight": space.sparsity_weight}
-    given = None
-    if reference is not None:
-        given = _given(Path(reference), Path(folder), header, needs_spectra=measures_spectra)
-    with running(task, header, Path(folder), execution, overwrite=overwrite, observer=observer) as (
+    with running(task, prepared.header, Path(folder), execution, overwrite=overwrite, observer=observer) as (
         run,
         places,
     ):
-        arena = LiveArena(task, space, run, places, measures_spectra=measures_spectra, observer=observer)
+        arena = LiveArena(
+            task,
+            prepared.space,
+            run,
+            places,
+            measures_spectra=prepared.measures_spectra,
+            observer=observer,
+        )
+        given = prepared.reference
         if given is not None and (event := given.copy_into(run)) is not None:
             arena.record(event)
         finish(arena, run, strategy, strategy.run(arena))
@@ -236,7 +210,7 @@ def train(
         total_epochs=epochs,
         seed=0,
         name=configuration.text,
-        device=_here(device),
+        device=build_device(device),
         model=configuration.model,
     )
     measures_spectra = check_trainable(task, training, needs_spectrum=False)
@@ -295,103 +269,3 @@ def running(
             observer.note(note)
         run.begin(header)
         yield run, executor
-
-
-def check_search(
-    task: Task,
-    strategy: Strategy,
-    space: Space,
-    *,
-    sparsity: float | None,
-    audit: int | None,
-    execution: Execution,
-    threads: int,
-    device: str,
-) -> float | None:
-    """Refuse what no search can be told, before anything is built; the sparsity, None if it is searched.
-
-    Args and Raises: those of `search`.
-    """
-    sparsity = _sparsity(task, sparsity, space)
-    check_resources(task, sparsity, execution, threads, device)
-    check_audit(strategy, audit)
-    check_space(strategy, space)
-    return sparsity
-
-
-def _sparsity(task: Task, sparsity: float | None, space: Space) -> float | None:
-    """The run's sparsity; None where the space searches it."""
-    if space.sparsity is None:
-        return task.sparsity if sparsity is None else sparsity
-    if sparsity is not None:
-        raise InputError(
-            f"the space searches the sparsity, and sparsity {sparsity} was given too; remove one of the two"
-        )
-    return None
-
-
-def _given(source: Path, folder: Path, header: Event, *, needs_spectra: bool) -> GivenReference:
-    if source.resolve() == folder.resolve():
-        raise InputError(f"a reference must be of another run, and {source} is this run's own folder")
-    header["provenance"]["reference"] = f"copied from {source}"
-    return read_reference(source, header, needs_spectra=needs_spectra)
-
-
-def _here(device: str) -> str:
-    """Where a model is built to check it: on a cluster this machine may lack the GPUs that others have."""
-    return device if torch.cuda.is_available() else "cpu"
-
-
-def check_resources(
-    task: Task, sparsity: float | None, execution: Execution, threads: int, device: str
-) -> None:
-    """Refuse numbers that no run can have, and devices and clusters that are not there."""
-    if sparsity is not None and not 0 <= sparsity < 1:
-        raise InputError(f"sparsity must lie in [0, 1), got {sparsity}; 0.67 keeps a third of the weights")
-    if threads < 1:
-        raise InputError(f"threads must be at least 1, got {threads}")
-    check_execution(task, execution, device)
-
-
-def header_of(
-    task: Task,
-    strategy: Mapping[str, Any],
-    sparsity: float | None,
-    seed: int,
-    threads: int,
-    device: str,
-    **more_identity: Any,
-) -> Event:
-    """A run's first event."""
-    baseline = task.baseline()
-    identity = {
-        "format": FORMAT,
-        "version": hyperprune.__version__,
-        "task": task.identity(),
-        "strategy": strategy,
-        "sparsity": sparsity,
-        "seed": seed,
-        "threads": threads,
-        "device": device,
-        **more_identity,
-    }
-    return {
-        "event": "run",
-        "identity": plain(identity),
-        "task": task.name,
-        "source": task.source,
-        "sparsity": sparsity,
-        "seed": seed,
-        "strategy": dict(strategy),
-        "metric": task.metric,
-        "lower_is_better": task.lower_is_better,
-        "baseline": None if baseline is None else list(baseline),
-        "provenance": {
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "hyperprune": hyperprune.__version__,
-        },
-    }

@@ -16,6 +16,7 @@ from hyperprune.errors import InputError, unknown_name
 from hyperprune.hypersearch.strategy import NUM_FINALISTS, Arena, EveryCandidateFailed, Strategy
 
 HISTORIES = ("survivors", "all")
+_LEARN_NOTHING = ("grid", "random")  # of the proposers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,11 @@ class LSH(Strategy):
         self.check_at_least(1, "first_epochs", "round_epochs")
         if self.history not in HISTORIES:
             raise unknown_name("history", self.history, HISTORIES)
+        if self.history != "survivors" and self.proposer in _LEARN_NOTHING:
+            raise InputError(
+                f"history means nothing to the proposer {self.proposer!r}, which learns nothing; leave it "
+                "out, or use the proposer tpe or atpe"
+            )
         selection = max((planned.epoch for planned in self.plan()), default=0)
         if self.final_epochs < selection:
             raise InputError(

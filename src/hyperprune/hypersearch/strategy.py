@@ -146,13 +146,13 @@ class Strategy(ABC):
         """Name and settings."""
         return {"name": self.name, **asdict(self)}
 
-    def rehearse(self) -> Rehearsal:
-        """What the strategy asks for, if nothing fails.
+    def rehearse(self, *, reference_epochs: int = 0) -> Rehearsal:
+        """What the strategy asks for, if nothing fails and the reference has some epochs already.
 
         Raises:
             InputError: it ends without a finalist, with one not trained to the end, or never.
         """
-        rehearsal = Rehearsal()
+        rehearsal = Rehearsal(reference_epochs)
         finalists = self.run(rehearsal)
         short = [key for key in finalists if rehearsal.epochs[key] != self.final_epochs]
         if not finalists or short or not any(map(sum, rehearsal.stages)):
@@ -205,12 +205,12 @@ class Rehearsal:
         stages: for each advance, the epochs that each candidate is trained for, and, first, the reference.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reference_epochs: int = 0) -> None:
         self.epochs: dict[str, int] = {}
         self.rounds: list[PlannedRound] = []
         self.stages: list[list[int]] = []
         self._counted: dict[str, int] = {}
-        self._reference = 0
+        self._reference = reference_epochs
 
     def admit(self, proposer: str, count: int, *, round_number: int, history: str = "survivors") -> list[str]:
         keys = [str(len(self.epochs) + number) for number in range(count)]

@@ -22,7 +22,7 @@ Scale = TypeVar("Scale")
 def add_study(tables: Any, name: str, *, about: str, examples: Iterable[str] = ()) -> argparse.ArgumentParser:
     """A study's parser with the options that all studies have."""
     parser = shared.add_parser(tables, name, about=about, examples=examples)
-    parser.add_argument("--scale", default="small", metavar="NAME", help="small or paper (small)")
+    parser.add_argument("--scale", metavar="NAME", help="small or paper (small)")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (the scale's)")
     parser.add_argument("--workers", type=int, metavar="N", help="models trained at a time (the cores)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the study's folder (runs/TABLE-SCALE)")
@@ -32,11 +32,12 @@ def add_study(tables: Any, name: str, *, about: str, examples: Iterable[str] = (
 
 
 def scale_of(scales: Mapping[str, Scale], options: argparse.Namespace) -> Scale:
-    """The scale asked for.
+    """The scale asked for, "small" if none was, which is then noted in the options.
 
     Raises:
         InputError: a scale that the study does not have, or fewer than one seed.
     """
+    options.scale = options.scale or "small"
     if options.scale not in scales:
         raise unknown_name("scale", options.scale, scales)
     if options.seeds is not None and options.seeds < 1:
@@ -110,7 +111,7 @@ def records_of(
         page.check(options.docs)
     if options.source is None:
         return run(data_dir=options.data_dir, **running(options))
-    refuse_training_options(options, "source", "--from", of_analysis)
+    refuse_training_options(options, "source", "--from", ("scale", *of_analysis))
     records = read_records(existing(options.source))
     if not records:
         raise InputError(f"{options.source} must hold records, it is empty; run the study first")
@@ -121,7 +122,7 @@ def refuse_training_options(
     options: argparse.Namespace, name: str, flag: str, also_allowed: Sequence[str]
 ) -> None:
     """Refuse every option given that has no meaning beside `flag`, with which nothing is trained."""
-    allowed = {name, "scale", "docs", "study", "run", "command", *also_allowed}
+    allowed = {name, "docs", "study", "run", "command", *also_allowed}
     for other, value in vars(options).items():
         if other not in allowed and value is not None and value is not False:
             raise InputError(

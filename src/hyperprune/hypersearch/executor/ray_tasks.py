@@ -24,9 +24,9 @@ from typing import Any, no_type_check
 
 from hyperprune.errors import InputError, WorkerError
 from hyperprune.files import write_atomically
+from hyperprune.folder_lock import same_folder_seen, token_of
 from hyperprune.hypersearch.executor.choose import Execution
 from hyperprune.hypersearch.executor.contract import Executor, Job, Lost, OnEpoch, portable, run_job
-from hyperprune.hypersearch.run_folder import same_folder_seen, token_of
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import maker_of
 from hyperprune.training.segment import Advance
