@@ -383,6 +383,12 @@ def test_the_dense_curve_alone_is_a_table_too(tmp_path):
     assert path.name == "tiny-seed-0-curve.json"
 
 
+def test_tables_of_a_recording_without_a_complete_group_are_refused(tmp_path):
+    (tmp_path / "records.jsonl").write_text('{"key": "elsewhere"}\n')
+    with pytest.raises(InputError, match="has none among its 1 recorded cells"):
+        write_tables(TINY, tmp_path, tmp_path / "tables")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

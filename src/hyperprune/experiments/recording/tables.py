@@ -40,7 +40,7 @@ def write_tables(scale: Scale, folder: Path, destination: Path) -> list[Path]:
             dense model alone was recorded.
 
     Raises:
-        InputError: nothing was recorded there.
+        InputError: nothing was recorded there, or no group is complete.
     """
     records = {entry["key"]: entry for entry in read_records(folder / RECORDS)}
     if not records:
@@ -70,6 +70,11 @@ def write_tables(scale: Scale, folder: Path, destination: Path) -> list[Path]:
             path = destination / f"{scale.name}-sparsity-{sparsity:g}-{group}-seed-{seed}.npz"
             table.save(path, compact=True)
             written.append(path)
+    if not written:
+        raise InputError(
+            f"a table is made of a complete group of cells, and {folder} has none among its {len(records)} "
+            "recorded cells; record on"
+        )
     return written
 
 
