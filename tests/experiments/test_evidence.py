@@ -238,7 +238,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
 def test_signals_of_the_search_are_those_that_are_tested(folder):
     table = load_worlds(folder)[0].table
     run = table.runs[0]
-    for name in ("spectrum", "spectrum_raw", "spectrum_joint", "loss", "blend"):
+    for name in ("spectrum", "spectrum_raw", "spectrum_joint", "loss", "training_losses", "blend"):
         keyed = {str(i): records[:4] for i, records in enumerate(run.candidates)}
         expected = search_signals.measure(name, run.reference[:4], keyed)
         found = values_of(ENTRIES[name], run.reference, list(run.candidates), 3)
@@ -322,9 +322,9 @@ def test_tpe_without_early_stopping_is_told_final_metrics_and_ends_with_the_best
 
 def test_signals_under_test_are_known_to_strategies_only_within(folder):
     with known_to_the_search():
-        assert any(point.signal == "training_losses" for point in points_of(load_worlds(folder)[0].table))
-    with pytest.raises(InputError, match="unknown signal 'training_losses'"):
-        hp.LSH(signal="training_losses")
+        assert any(point.signal == "spectrum_mean" for point in points_of(load_worlds(folder)[0].table))
+    with pytest.raises(InputError, match="unknown signal 'spectrum_mean'"):
+        hp.LSH(signal="spectrum_mean")
 
 
 def test_the_grids_selection_costs_what_the_rounding_rule_says():

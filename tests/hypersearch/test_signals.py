@@ -15,7 +15,7 @@ def _records(spectra, losses=None):
     return tuple(
         EpochRecord(
             epoch=epoch,
-            train_loss=None,
+            train_loss=2 * loss if epoch else None,
             valid_loss=loss,
             metric=loss,
             seconds=0.0,
@@ -65,6 +65,13 @@ def test_spectrum_joint_measures_all_in_one_plane():
     for key, path in zip(candidates, paths[1:], strict=True):
         assert joint[key] == np.linalg.norm(path[-1] - paths[0][-1])
     assert joint != measure("spectrum", reference, candidates)
+
+
+def test_training_losses_are_summed_over_the_epochs_trained():
+    reference, candidate = _records([[0.0]] * 3), _records([None] * 3, [8.0, 0.5, 0.25])
+    assert measure("training_losses", reference, {"c": candidate}) == {"c": 1.5}
+    with pytest.raises(InputError, match="'training_losses' gave nan for c"):
+        measure("training_losses", reference[:1], {"c": candidate[:1]})
 
 
 def test_the_blend_averages_the_ranks_within_the_round():

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from hyperprune.tasks.contract import Task
 
 SIGNAL_HELP = (
-    "what ranks candidates: spectrum, spectrum_joint, spectrum_raw, loss, blend or one's own (spectrum)"
+    "what ranks candidates: spectrum, spectrum_joint, spectrum_raw, loss, training_losses, blend or one's "
+    "own (spectrum)"
 )
 STRATEGY_OPTIONS = (
     *("candidates", "first_epochs", "round_epochs", "final_epochs", "eta"),

@@ -19,6 +19,7 @@ A run's identity holds the name alone: a function changed under its name takes a
 Networks of other sizes than the reference's are compared by the quantiles of their spectra (`comparable`).
 
 References: the LSH paper, §3 (spectrum, loss); its published code compares raw spectra (spectrum_raw).
+Ru et al. 2021, Speedy performance estimation for neural architecture search (training_losses).
 """
 
 from __future__ import annotations
@@ -137,6 +138,17 @@ class Loss(EachAlone):
         return records[-1].valid_loss
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingLosses(EachAlone):
+    """The sum of the training losses of all epochs so far; the reference plays no part."""
+
+    needs_spectra = False
+
+    def value(self, reference: Records, records: Records) -> float:
+        losses = [record.train_loss for record in records if record.train_loss is not None]
+        return sum(losses) if losses else math.nan
+
+
 @dataclass(frozen=True)
 class RankAverage:
     """A candidate's mean rank (1 is best, ties share their mean) within the round over several signals.
@@ -165,6 +177,7 @@ SIGNALS: dict[str, Signal] = {
     "spectrum_joint": JointSpectrumDistance(),
     "spectrum_raw": RawSpectrumDistance(),
     "loss": Loss(),
+    "training_losses": TrainingLosses(),
     "blend": RankAverage((SpectrumDistance(), Loss())),
 }
 

@@ -287,6 +287,7 @@ _SIGNALS = {
     "spectrum_joint": "the distance from the dense model in one LS space of all networks of the round",
     "spectrum_raw": "the distance between a candidate's spectrum and the dense model's, without an LS space",
     "loss": "a candidate's validation loss at the round's epoch",
+    "training_losses": "the sum of a candidate's training losses up to the round's epoch",
     "blend": "the mean of a candidate's ranks by spectrum distance and by validation loss in the round",
 }
 

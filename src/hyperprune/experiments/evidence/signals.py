@@ -4,8 +4,7 @@ All are signals of the search (`hypersearch.signals`), so that the same function
 metric and replayed. Small numbers are meant to be good. Where a measurement is compared with the dense
 model's, the distance counts; where it stands alone, the sign is given in its label.
 
-References: sum of training losses: Ru et al. 2021, Speedy performance estimation for neural architecture
-search. χ: Zhang et al., arXiv 1912.00120.
+References: χ: Zhang et al., arXiv 1912.00120.
 """
 
 from __future__ import annotations
@@ -127,11 +126,6 @@ def _after_update(reference: Records, own: Records) -> float:
     return float(np.linalg.norm(part(reference[-1]) - part(own[-1])))
 
 
-def _training_losses(_: Records, own: Records) -> float:
-    losses = [record.train_loss for record in own[1:]]
-    return float(sum(loss for loss in losses if loss is not None)) if losses else math.nan
-
-
 def _best_loss(_: Records, own: Records) -> float:
     """What judges in the end: the trained epochs' best."""
     return min((record.valid_loss for record in own[1:] if record.at_sparsity), default=math.nan)
@@ -206,7 +200,7 @@ _spectra = [
 _losses = [
     _own("loss", "validation loss", "loss"),
     _each("best_loss", "validation loss, best so far", "loss", _best_loss),
-    _each("training_losses", "training losses so far, summed", "loss", _training_losses),
+    _own("training_losses", "training losses so far, summed", "loss"),
     _own("blend", "blend of spectrum and loss", "blend"),
 ]
 _rivals = [

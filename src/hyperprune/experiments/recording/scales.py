@@ -53,6 +53,7 @@ _GRU = {"preset": "gru-mini", "dropout_input": 0.3, "dropout_hidden": 0.3, "drop
 SCALES = {
     "small": Scale(name="ptb-mini", seeds=(0, 1, 2), death_rates=(0.8, 0.5, 0.65), controls=True),
     "sparsities": Scale(name="ptb-mini", sparsities=(0.8, 0.5, 0.9, 0.6)),
+    "unscaled": Scale(name="ptb-mini-unscaled", settings={"training": {"rescale_weights": False}}),
     "gru": Scale(name="ptb-mini-gru", settings={"model": _GRU}, full_state=False),
     "rhn": Scale(name="ptb-mini-rhn", settings={"model": {"preset": "rhn-mini"}}, full_state=False),
     "medium": Scale(name="ptb-medium", task="ptb", settings={"model": {"preset": "medium"}}, epochs=40),
