@@ -420,12 +420,18 @@ def test_a_verdict_follows_from_the_interval(folder, tmp_path, monkeypatch):
     by_chance = replace(found, values={**found.values, "spectrum": found.values["none"]})
     points = [Point(family=FULL, signal=None, strategy=hp.Full(candidates=24, final_epochs=FINAL))]
     outcomes_ = outcomes(found.world.table, points, repeats=2, cache=tmp_path)
-    text, other = (summary.answer(item, outcomes_, 3) for item in (found, by_chance))
+    reversed_ = replace(
+        found, values={**found.values, "spectrum": [-item for item in found.values["spectrum"]]}
+    )
+    text, other, bad = (summary.answer(item, outcomes_, 3) for item in (found, by_chance, reversed_))
     assert "**Does the spectrum tell more than the loss?** Yes at epoch 3" in text
     assert "so it tells more than the kind" in text
     assert "hidden spectrum, pairwise PCA (the paper's): 1 to 7" in text  # of 8 epochs
     assert "than the loss?** Not told apart at epoch 3" in other
     assert "Training all 24 to the end: 192." in text
+    assert "misleads" not in text + other
+    assert "So a small distance means a bad end here: the spectrum misleads." in bad
+    assert "(the paper's): none to 7, below 0 at 1 to 7" in bad
 
 
 def test_each_sparsity_is_searched_by_spectrum_by_loss_and_by_chance(folder, tmp_path, monkeypatch):

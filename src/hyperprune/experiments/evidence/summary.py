@@ -1,8 +1,8 @@
 """The answer in short, by rules from the records: use the spectrum? from which epoch? what does it buy?
 
 A verdict is a rule about an interval, so that nobody's wish decides it: a signal "tells" where the 95 %
-interval of its rank correlation lies above 0, and one tells more than another where that of their difference
-does.
+interval of its rank correlation lies above 0, "misleads" where it lies below, and one tells more than another
+where that of their difference lies above 0.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def _against_loss(found: Measured, epoch: int) -> str:
         f"**Does the spectrum tell more than the loss?** {_verdict(lead, 'Yes', 'No, less')} at epoch "
         f"{epoch}: rank correlation with the final metric {spectrum.text()} for the spectrum's distance, "
         f"{loss.text()} for the validation loss, difference {lead.text()}."
+        + (" So a small distance means a bad end here: the spectrum misleads." if spectrum.high < 0 else "")
     )
 
 
@@ -86,20 +87,29 @@ def _when(found: Measured) -> str:
 
 
 def _telling_epochs(found: Measured, name: str) -> str:
-    """The epochs (0 apart) at which a signal tells, as ranges."""
-    telling = [epoch for epoch in found.epochs if epoch > 0 and estimate(found, name, epoch).low > 0]
+    """The epochs (0 apart) at which a signal tells, and at which it misleads, as ranges."""
+    estimates = {epoch: estimate(found, name, epoch) for epoch in found.epochs if epoch > 0}
+    telling = _ranges([epoch for epoch, own in estimates.items() if own.low > 0])
+    misleading = _ranges([epoch for epoch, own in estimates.items() if own.high < 0])
+    text = telling or f"none to {found.epochs[-1]}"
+    return f"{text}, below 0 at {misleading}" if misleading else text
+
+
+def _ranges(epochs: Sequence[int]) -> str:
+    """Ascending epochs as text: "1, 3 to 5"."""
     ranges: list[list[int]] = []
-    for epoch in telling:
+    for epoch in epochs:
         if ranges and ranges[-1][-1] == epoch - 1:
             ranges[-1].append(epoch)
         else:
             ranges.append([epoch])
     texts = [f"{part[0]} to {part[-1]}" if len(part) > 1 else str(part[0]) for part in ranges]
-    return ", ".join(texts) or f"none to {found.epochs[-1]}"
+    return ", ".join(texts)
 
 
 def _buys(outcomes: Sequence[Outcome]) -> str:
-    texts = [f"{ENTRIES[name].label}, {_needed(outcomes, name)}" for name in ("spectrum", "loss", "none")]
+    names = ("spectrum", "loss", "training_losses", "none")
+    texts = [f"{ENTRIES[name].label}, {_needed(outcomes, name)}" for name in names]
     full = next(item for item in outcomes if item.point.family == FULL)
     return (
         "**What does it buy?** Epochs on candidates until LSH over the grid comes within "
