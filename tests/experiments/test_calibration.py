@@ -54,7 +54,7 @@ def test_the_table_tells_values_and_distances_by_trial():
     ]
     lines = to_markdown(records).splitlines()
     assert lines[0] == "| trial | dense | a |"
-    assert lines[2] == "| lr 20 | 160, 120 | 274, 172 (5.0) |"
+    assert lines[2] == "| lr 20 | 160, 120 | 274, 172 (5.0, -0.50) |"
     assert lines[3] == "| lr 5 | not run | 192, 190 (failed) |"
     assert lines[-1].startswith("Validation perplexity after epochs 1 to 2; unigram perplexity 185.2.")
 

@@ -36,16 +36,20 @@ class Trial:
         learning_rate: of the recipe.
         cadence: epochs or steps between topology updates.
         train_tokens: read of the corpus.
+        rescaled: whether sparse initial weights are scaled to the live fan-in.
     """
 
     learning_rate: float = 20.0
     cadence: str = "epoch"
     train_tokens: int = 186_000
+    rescaled: bool = True
 
     @property
     def text(self) -> str:
+        start = "" if self.rescaled else ", start not rescaled"
         return (
             f"lr {self.learning_rate:g}, update every {self.cadence}, {self.train_tokens // 1000},000 tokens"
+            f"{start}"
         )
 
 
@@ -71,6 +75,7 @@ class Scale:
         Trial(train_tokens=93_000),
         Trial(learning_rate=5.0),
         Trial(cadence="3 epochs"),
+        Trial(rescaled=False),
     )
     seeds: tuple[int, ...] = (0,)
 
@@ -146,7 +151,7 @@ def calibrate(
 def _train(scale: Scale, data_dir: Path | None, study: Path, cell: Cell) -> Record:
     trial, configuration = cell.trial, cell.configuration
     settings = {
-        "training": {"learning_rate": trial.learning_rate},
+        "training": {"learning_rate": trial.learning_rate, "rescale_weights": trial.rescaled},
         "text": {"train_tokens": trial.train_tokens},
     }
     task = load_task(scale.task, settings=settings, data_dir=data_dir)
@@ -206,7 +211,8 @@ def to_markdown(records: Sequence[Record]) -> str:
     lines += [
         "",
         f"Validation {first['metric']} after epochs 1 to {epochs}; {name} {value:.1f}. In brackets the L2 "
-        f"distance of the spectrum from the dense model's after epoch {epochs}.",
+        f"distance of the spectrum from the dense model's after epoch {epochs}, and the mean exponent minus the "
+        "dense model's.",
     ]
     return "\n".join(lines)
 
@@ -218,4 +224,4 @@ def _cell(record: dict[str, Any] | None, dense: dict[str, Any] | None) -> str:
         return _values(record)
     spectra = [np.array(item["spectrum"]) for item in (dense, record)]
     distance = spectrum_distance([spectra[0]], [spectra[1]], embedding="none")
-    return f"{_values(record)} ({distance:.1f})"
+    return f"{_values(record)} ({distance:.1f}, {spectra[1].mean() - spectra[0].mean():+.2f})"
