@@ -211,8 +211,8 @@ def to_markdown(records: Sequence[Record]) -> str:
     lines += [
         "",
         f"Validation {first['metric']} after epochs 1 to {epochs}; {name} {value:.1f}. In brackets the L2 "
-        f"distance of the spectrum from the dense model's after epoch {epochs}, and the mean exponent minus the "
-        "dense model's.",
+        f"distance of the spectrum from the dense model's after epoch {epochs}, and the mean exponent minus "
+        "the dense model's.",
     ]
     return "\n".join(lines)
 
