@@ -327,6 +327,29 @@ def test_signals_under_test_are_known_to_strategies_only_within(folder):
         hp.LSH(signal="spectrum_mean")
 
 
+def test_a_search_is_replayed_only_where_its_signal_was_measured(monkeypatch):
+    monkeypatch.setattr(searching, "SCHEDULES", ((1, 1), (3, 1)))
+    table = made_up()
+    first = replace(table.runs[0], candidates=tuple(map(_without_full_after_2, table.runs[0].candidates)))
+    with known_to_the_search():
+        points = points_of(replace(table, runs=(first,)))
+    asked = {point.signal: set() for point in points if point.signal}
+    for point in points:
+        if point.signal:
+            asked[point.signal] |= {planned.epoch for planned in point.strategy.plan()}
+    assert max(asked["spectrum"]) > 2
+    assert asked["full"]
+    assert max(asked["full"]) <= 2
+
+
+def _without_full_after_2(records):
+    def cut(record):
+        probes = {name: values for name, values in record.probes.items() if name != "spectrum_full"}
+        return replace(record, probes=probes)
+
+    return tuple(cut(record) if record.epoch > 2 else record for record in records)
+
+
 def test_the_grids_selection_costs_what_the_rounding_rule_says():
     lsh = hp.LSH(candidates=24, first_epochs=2, round_epochs=3, final_epochs=40, proposer="grid")
     assert selection_epochs(lsh) == 24 * 2 + (12 + 6 + 3) * 3  # 24, 12, 6, 3 are ranked
@@ -430,7 +453,7 @@ def test_a_verdict_follows_from_the_interval(folder, tmp_path, monkeypatch):
     assert "than the loss?** Not told apart at epoch 3" in other
     assert "Training all 24 to the end: 192." in text
     assert "misleads" not in text + other
-    assert "So a small distance means a bad end here: the spectrum misleads." in bad
+    assert "So a small distance means a bad end here: it misleads." in bad
     assert "(the paper's): none to 7, below 0 at 1 to 7" in bad
 
 

@@ -206,11 +206,13 @@ def to_markdown(records: Sequence[Record]) -> str:
         cells = [_cell(found.get((trial, seed, label)), dense) for label in labels]
         lines.append(f"| {trial}{f', seed {seed}' if seed else ''} | " + " | ".join(cells) + " |")
     first = records[0]
-    name, value = first["baseline"] or ("baseline", float("nan"))
+    name, _ = first["baseline"] or ("baseline", float("nan"))
+    baselines = dict.fromkeys(f"{record['baseline'][1]:.1f}" for record in records if record["baseline"])
+    baseline = " or ".join(baselines) + (", by the text" if len(baselines) > 1 else "")
     epochs = max(len(record["valid"]) for record in records) - 1
     lines += [
         "",
-        f"Validation {first['metric']} after epochs 1 to {epochs}; {name} {value:.1f}. In brackets the L2 "
+        f"Validation {first['metric']} after epochs 1 to {epochs}; {name} {baseline}. In brackets the L2 "
         f"distance of the spectrum from the dense model's after epoch {epochs}, and the mean exponent minus "
         "the dense model's.",
     ]

@@ -171,7 +171,9 @@ def _learning_text(measured: correlation.Measured) -> str:
 
 def _other_worlds(worlds: Sequence[World], epoch: int) -> str:
     """The main signals in every world, so that one world's accident shows."""
-    names = ("spectrum", "spectrum_mean", "loss", "training_losses", "blend", "weights", "chi")
+    if len(worlds) < 2:
+        return "None recorded yet."
+    names = ("spectrum", "full", "mean_exponent", "loss", "training_losses", "blend", "weights", "chi")
     rows = []
     for world in worlds:
         found = correlation.measure(world, names)
@@ -189,6 +191,8 @@ def _ratios(
     found = paper.ratios(worlds, **replays)
     if not found:
         return "Not recorded yet."
+    if len(found) < 2:
+        return paper.ratios_table(found)
     shown = picture(
         "ratios", lambda path: pictures.ratios(found, worlds[0].table.metric, path), "metric by sparsity"
     )

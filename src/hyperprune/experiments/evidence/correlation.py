@@ -130,6 +130,7 @@ def decisive_table(found: Measured, epoch: int) -> str:
     rows = []
     for name, entry in ENTRIES.items():
         cells = {among: estimate(found, name, epoch, among) for among in AMONG}
+        cells["between"] = cells["between"]._replace(low=np.nan, high=np.nan)
         lead = bootstrap.difference(cells["all"], losses["all"])
         rows.append(
             [
@@ -138,5 +139,7 @@ def decisive_table(found: Measured, epoch: int) -> str:
                 "–" if name == "loss" else lead.text(),
             ]
         )
-    head = ["signal", "all", "within kinds of death", "between kinds", "without threshold", "learning"]
+    num_kinds = len({kind for kinds in found.kinds for kind in kinds})
+    between = f"between the {num_kinds} kinds (too few for an interval)"
+    head = ["signal", "all", "within kinds of death", between, "without threshold", "learning"]
     return table([*head, "all: lead over the loss"], rows)

@@ -39,8 +39,9 @@ _RC: dict[Any, Any] = {
 }
 _SIGNALS: Mapping[str, tuple[str, str]] = {  # colour and dashes
     "spectrum": ("#0072b2", "-"),
-    "spectrum_raw": ("#56b4e9", "--"),
+    "full": ("#56b4e9", "--"),
     "spectrum_mean": ("#009e73", "-."),
+    "mean_exponent": (INK, "-."),
     "loss": ("#d55e00", "-"),
     "training_losses": ("#e69f00", "--"),
     "blend": ("#cc79a7", "-."),
@@ -107,8 +108,13 @@ def correlation(found: Measured, path: Path) -> None:
 def all_signals(found: Measured, path: Path) -> None:
     """Every signal at every epoch as a coloured table."""
     names = [name for name in ENTRIES if name in found.values]
-    titles = {"all": "among all", "within": "within kinds of death", "between": "between kinds"}
-    with _picture(path, 13.0, 0.29 * len(names) + 1.7) as figure:
+    titles = {
+        "all": "among all",
+        "within": "within kinds of death",
+        "without threshold": "without threshold death",
+        "between": "between kinds",
+    }
+    with _picture(path, 16.0, 0.29 * len(names) + 1.7) as figure:
         panels = _row(figure, len(titles), sharey=True)
         image = None
         for axes, (among, title) in zip(panels, titles.items(), strict=True):
@@ -136,7 +142,7 @@ def all_signals(found: Measured, path: Path) -> None:
         figure.colorbar(image, ax=panels, label="ρ", shrink=0.6)
         figure.suptitle(
             f"{found.world.title}: rank correlation (× 100) of each signal with the final "
-            f"{found.world.table.metric}; positive: small is good",
+            f"{found.world.table.metric}; positive: small is good; white: not measured",
             fontsize=11,
         )
 
@@ -171,8 +177,8 @@ def regret(found: Sequence[Outcome], world: World, path: Path) -> None:
         full = next(item for item in found if item.point.family == searching.FULL)
         figure.suptitle(
             f"{world.title}: what a search loses against what it spends "
-            f"(training all {full.point.strategy.candidates}: {full.epochs:.0f} epochs; line: 1 %; "
-            "shaded: 95 % intervals)",
+            f"(training all {full.point.strategy.candidates}: {full.epochs:.0f} epochs; line: 1 %"
+            f"{'; shaded: 95 % intervals' if len(full.regret) > 1 else ''})",
             fontsize=11,
         )
 

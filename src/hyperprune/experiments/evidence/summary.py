@@ -13,11 +13,19 @@ from collections.abc import Sequence
 from hyperprune.experiments.evidence import bootstrap
 from hyperprune.experiments.evidence.bootstrap import Estimate
 from hyperprune.experiments.evidence.correlation import Measured, estimate, value
-from hyperprune.experiments.evidence.searching import FULL, GRID, WITHIN, Outcome, epochs_text
+from hyperprune.experiments.evidence.searching import (
+    FULL,
+    GRID,
+    RANDOM,
+    SIGNALS,
+    WITHIN,
+    Outcome,
+    epochs_text,
+)
 from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.text import table
 
-SHOWN = ("spectrum", "spectrum_raw", "spectrum_mean", "loss", "training_losses", "blend", "none")
+SHOWN = SIGNALS
 _EPOCHS = (1, 2, 3, 6, 12)
 
 
@@ -44,20 +52,33 @@ def answer(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
 def _against_loss(found: Measured, epoch: int) -> str:
     spectrum, loss = (estimate(found, name, epoch) for name in ("spectrum", "loss"))
     lead = bootstrap.difference(spectrum, loss)
+    full = estimate(found, "full", epoch)
+    of_full = (
+        ""
+        if math.isnan(full.value)
+        else f" The distance of the full state's spectrum: {full.text()}, lead over the loss "
+        f"{bootstrap.difference(full, loss).text()}."
+    )
     return (
         f"**Does the spectrum tell more than the loss?** {_verdict(lead, 'Yes', 'No, less')} at epoch "
-        f"{epoch}: rank correlation with the final metric {spectrum.text()} for the spectrum's distance, "
-        f"{loss.text()} for the validation loss, difference {lead.text()}."
-        + (" So a small distance means a bad end here: the spectrum misleads." if spectrum.high < 0 else "")
+        f"{epoch}: rank correlation with the final metric {spectrum.text()} for the distance of the hidden "
+        f"state's spectrum, {loss.text()} for the validation loss, difference {lead.text()}."
+        + (" So a small distance means a bad end here: it misleads." if spectrum.high < 0 else "")
+        + of_full
     )
 
 
 def _within_kinds(found: Measured, epoch: int) -> str:
     inside = estimate(found, "spectrum", epoch, "within")
     lead = bootstrap.difference(inside, estimate(found, "loss", epoch, "within"))
+    without = ", ".join(
+        f"{estimate(found, name, epoch, 'without threshold').text()} by {ENTRIES[name].label}"
+        for name in ("spectrum", "loss", "training_losses")
+    )
     return (
         "**Or does it only tell the kinds of death apart?** Within one kind its correlation is "
-        f"{inside.text()}, {_tells(inside)}; its lead over the loss there {lead.text()}."
+        f"{inside.text()}, {_tells(inside)}; its lead over the loss there {lead.text()}. Without threshold "
+        f"death: {without}."
     )
 
 
@@ -73,17 +94,23 @@ def _rival(found: Measured, epoch: int) -> str:
     lead = bootstrap.difference(own, estimate(found, "spectrum", epoch))
     return (
         f"**Does something cheaper do as well?** The best of {len(known)} signals without a spectrum is "
-        f"“{ENTRIES[best].label}” at {own.text()}, chosen with hindsight; its lead over the spectrum: "
-        f"{lead.text()}."
+        f"“{ENTRIES[best].label}” at {own.text()}; its lead over the spectrum: {lead.text()}. It was chosen "
+        "with hindsight, for which the intervals do not account."
     )
 
 
 def _when(found: Measured) -> str:
     texts = [
         f"{ENTRIES[name].label}: {_telling_epochs(found, name)}"
-        for name in ("spectrum", "loss", "training_losses")
+        for name in ("spectrum", "full", "mean_exponent", "loss", "training_losses")
+        if not math.isnan(value(found, name, found.epochs[-1]))
     ]
-    return f"**From which epoch?** The correlation's interval lies above 0 at epochs: {'; '.join(texts)}."
+    chance = estimate(found, "none", found.epochs[-1])
+    return (
+        f"**From which epoch?** The correlation's interval lies above 0 at epochs: {'; '.join(texts)}. By "
+        "chance alone one interval in forty would at each epoch, and 95 % of the correlations would lie "
+        f"between {chance.low:.2f} and {chance.high:.2f}."
+    )
 
 
 def _telling_epochs(found: Measured, name: str) -> str:
@@ -108,19 +135,21 @@ def _ranges(epochs: Sequence[int]) -> str:
 
 
 def _buys(outcomes: Sequence[Outcome]) -> str:
-    names = ("spectrum", "loss", "training_losses", "none")
-    texts = [f"{ENTRIES[name].label}, {_needed(outcomes, name)}" for name in names]
+    names = dict.fromkeys(item.point.signal for item in outcomes if item.point.family == GRID)
+    texts = [f"{ENTRIES[name].label}, {_needed(outcomes, name)}" for name in names if name is not None]
+    by_chance = [item for item in outcomes if item.point.family == RANDOM and item.mean.value <= WITHIN]
     full = next(item for item in outcomes if item.point.family == FULL)
     return (
         "**What does it buy?** Epochs on candidates until LSH over the grid comes within "
-        f"{100 * WITHIN:.0f} % of the best on average: {'; '.join(texts)}. Training all "
+        f"{100 * WITHIN:.0f} % of the best on average: {'; '.join(texts)}. Random search, each candidate "
+        f"trained to the end: {epochs_text(by_chance)}. Training all "
         f"{full.point.strategy.candidates} to the end: {full.epochs:.0f}."
     )
 
 
 def _needed(outcomes: Sequence[Outcome], signal: str) -> str:
     own = [item for item in outcomes if (item.point.family, item.point.signal) == (GRID, signal)]
-    return epochs_text([item for item in own if item.mean.value <= WITHIN])
+    return epochs_text([item for item in own if item.mean.value <= WITHIN]) if own else "–"
 
 
 def _verdict(lead: Estimate, yes: str, no: str) -> str:
@@ -132,7 +161,7 @@ def _verdict(lead: Estimate, yes: str, no: str) -> str:
 def _tells(found: Estimate) -> str:
     if found.low > 0:
         return "so it tells more than the kind"
-    return "which says less than nothing" if found.high < 0 else "which cannot be told from 0"
+    return "which lies below 0" if found.high < 0 else "which cannot be told from 0"
 
 
 def _table(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:

@@ -35,7 +35,28 @@ def world_table(world: World) -> str:
         ]
         rows.append([*row, _controls_text(world, run.seed)])
     head = ["seed", "candidates", "dense", "best", "median", "worst", "controls"]
-    return table(head, rows) + "\n\n" + _ceiling_text(world)
+    final = (
+        f"The final metric is the best validation {world.table.metric} of the {world.table.final_epochs} "
+        "epochs."
+    )
+    return "\n\n".join([table(head, rows), " ".join([final, *_never_averaging(world), _ceiling_text(world)])])
+
+
+def _never_averaging(world: World) -> list[str]:
+    """Which candidates the optimizer's averages never reached, while others were judged by theirs."""
+    texts = []
+    for run in world.table.runs:
+        never = [
+            f"{configuration.label} ({world.table.final_metric(records):.4g})"
+            for configuration, records in zip(run.configurations, run.candidates, strict=True)
+            if not any(record.averaging for record in records)
+        ]
+        if 0 < len(never) < len(run.candidates):
+            texts.append(
+                f"Never evaluated with averaged weights, unlike the others (seed {run.seed}): "
+                f"{'; '.join(never)}."
+            )
+    return texts
 
 
 def _controls_text(world: World, seed: int) -> str:
@@ -77,9 +98,9 @@ def _ceiling_text(world: World) -> str:
     if twins:
         parts.append(
             "A threshold that meets its target at once kills exactly as the global magnitude does, with "
-            f"other random draws of masks and growth: the two differ by {100 * np.mean(twins):.1f} % in the "
-            f"final metric (mean of {len(twins)} pairs). That is the noise of these draws alone; initial "
-            "weights and data are the same."
+            "other random draws of masks and growth, from the same initial weights and on the same data: the "
+            f"two differ by {', '.join(f'{100 * twin:.1f} %' for twin in twins)} in the final metric. Less "
+            "than that between two candidates says nothing."
         )
     return " ".join(parts)
 
@@ -153,11 +174,11 @@ def kinds_table(world: World, epoch: int) -> str:
         "models",
         "final",
         f"{world.table.metric}, epoch {epoch}",
-        "distance",
+        "L2 distance",
         "mean exponent − dense's",
         "largest − dense's",
-        "shape: deviation about the mean shift",
-        "turnover before",
+        "spread of the difference about its mean",
+        "turnover so far, summed",
     ]
     return table(head, rows)
 
@@ -192,6 +213,16 @@ def switch_table(found: Measured) -> str:
                 f"{np.mean(moved):.2f}" if moved else "–",
                 *(estimate(found, name, epoch).text() for name in ("spectrum_raw", "weights_raw")),
             ]
+        )
+    if not any(
+        record.averaging
+        for run in runs
+        for own in (run.reference, *run.candidates)
+        for record in own[: found.epochs[-1] + 1]
+    ):
+        return (
+            f"Nobody averages up to epoch {found.epochs[-1]}, so that no signal above is touched by it. "
+            + _switches_text(found.world)
         )
     head = [
         "epoch",
