@@ -192,6 +192,14 @@ def _beside_published(outcomes: Outcomes) -> str:
     for verdict, found in verdicts.items():
         which = f": {'; '.join(found)}" if found else ""
         lines.append(f"- {len(found)} {verdict} ({meanings[verdict]}){which}")
+    num_seeds = max(len(outcomes.of(name, sparsity)) for name in ours)
+    if num_seeds > 1:
+        chance = 100 * 2 / math.comb(2 * num_seeds, num_seeds)
+        lines += [
+            "",
+            f"Of equal methods with {num_seeds} seeds each, {chance:.0f} % would be met or reversed by "
+            "chance.",
+        ]
     return "\n".join(lines)
 
 
