@@ -2,6 +2,9 @@
 
 import re
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from hyperprune import at_init
 from hyperprune.cli.main import build_parser
@@ -16,7 +19,10 @@ def test_the_table_of_criteria_is_the_codes():
 
 def test_the_pages_python_runs():
     (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    exec(compile(block, "at_init.md", "exec"), {"__name__": "at_init"})
+    names: dict[str, Any] = {"__name__": "at_init"}
+    exec(compile(block, "at_init.md", "exec"), names)
+    masks = torch.cat([mask.flatten() for mask in names["masks"].values()])
+    assert int(masks.sum()) == round(0.1 * masks.numel())
 
 
 def test_the_pages_commands_exist():

@@ -276,9 +276,8 @@ def _print_plan(
     print(f"{total} epochs in all, against {full} for training all {created} candidates to the end;")
     taken = f", {given} of them given" if given else ""
     print(f"the dense reference takes {final} more{taken}")
-    workers = (
-        num_places(execution, values["device"]) or shared.usable_cores()
-    )  # of a cluster nothing is known
+    # Of a cluster nothing is known before the search begins.
+    workers = num_places(execution, values["device"]) or shared.usable_cores()
     guess = estimate(task, strategy, workers=workers, reference_epochs=given, **where)
     cost = guess.cost
     print(

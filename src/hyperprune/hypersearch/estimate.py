@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from hyperprune.hypersearch.space import DENSE
+from hyperprune.hypersearch.reference import reference_training
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.tasks.contract import Task
-from hyperprune.training.candidate import Training
 from hyperprune.training.checks import check_trainable
 from hyperprune.training.timing import EpochCost, time_epoch
 
@@ -41,20 +40,11 @@ def estimate(
     A pruned candidate is taken to cost as much as the dense model, which it does where zeros are multiplied,
     and workers not to slow each other down, which they do a little.
     """
-    training = Training(
-        method=DENSE.build(),
-        sparsity=0.0,
-        total_epochs=strategy.final_epochs,
-        seed=0,
-        name=DENSE.text,
-        device=device,
-        threads=threads,
-        spectrum_state=strategy.spectrum_state,  # pyright: ignore[reportArgumentType]
-    )
+    training = reference_training(strategy, device=device, threads=threads)
     measures = check_trainable(task, training, needs_spectrum=False)
     stages = strategy.rehearse(reference_epochs=reference_epochs).stages
     return Estimate(
-        cost=time_epoch(task, Training(**{**vars(training), "measure_spectrum": measures})),
+        cost=time_epoch(task, replace(training, measure_spectrum=measures)),
         epochs=sum(map(sum, stages)),
         epochs_in_turn=sum(_in_turn(stage, workers) for stage in stages),
     )

@@ -20,14 +20,13 @@ from hyperprune.hypersearch.audit import check_audit
 from hyperprune.hypersearch.dimensions import plain
 from hyperprune.hypersearch.executor import Execution, check_execution
 from hyperprune.hypersearch.fitting import Note, check_space, fitting
-from hyperprune.hypersearch.reference import GivenReference, read_reference
+from hyperprune.hypersearch.reference import GivenReference, read_reference, reference_training
 from hyperprune.hypersearch.run_folder import FORMAT
 from hyperprune.hypersearch.run_state import Event
 from hyperprune.hypersearch.signals import get_signal, needs_spectra
-from hyperprune.hypersearch.space import DENSE, Space
+from hyperprune.hypersearch.space import Space
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.tasks.contract import Task
-from hyperprune.training.candidate import Training
 from hyperprune.training.checks import check_trainable
 
 
@@ -71,15 +70,7 @@ def prepare(
     check_resources(task, sparsity, execution, threads, device)
     check_audit(strategy, audit)
     check_space(strategy, space)
-    base = Training(
-        method=DENSE.build(),
-        sparsity=0.0,
-        total_epochs=strategy.final_epochs,
-        seed=0,
-        name=DENSE.text,
-        device=build_device(device),
-        spectrum_state=strategy.spectrum_state,  # pyright: ignore[reportArgumentType]
-    )
+    base = reference_training(strategy, device=build_device(device))
     ranks_by_spectra = strategy.uses_signal and needs_spectra(get_signal(strategy.signal))
     measures_spectra = check_trainable(task, base, needs_spectrum=ranks_by_spectra)
     space = fitting(task, space, sparsity, base, note)

@@ -16,8 +16,10 @@ from hyperprune.errors import InputError
 from hyperprune.files import write_atomically
 from hyperprune.hypersearch.run_folder import RunFolder, differences_of, read_state
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
+from hyperprune.hypersearch.space import DENSE
+from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import CandidateRecord
-from hyperprune.training.candidate import BEST_WEIGHTS
+from hyperprune.training.candidate import BEST_WEIGHTS, Training
 
 _DECIDING = ("format", "version", "task", "seed", "threads", "device")  # of a run's identity
 
@@ -57,6 +59,20 @@ class GivenReference:
             "checkpoint": path,
             "failure": None,
         }
+
+
+def reference_training(strategy: Strategy, *, device: str, threads: int = 1) -> Training:
+    """How the dense model beside a strategy's candidates is trained, but for the seed."""
+    return Training(
+        method=DENSE.build(),
+        sparsity=0.0,
+        total_epochs=strategy.final_epochs,
+        seed=0,
+        name=DENSE.text,
+        device=device,
+        threads=threads,
+        spectrum_state=strategy.spectrum_state,  # pyright: ignore[reportArgumentType]
+    )
 
 
 def read_reference(source: Path, header: Event, *, needs_spectra: bool) -> GivenReference:

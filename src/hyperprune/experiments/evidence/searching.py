@@ -130,8 +130,9 @@ def points_of(data: CandidateTable) -> list[Point]:
             strategy = make()
         except InputError:  # a schedule longer than the table's epochs
             return
-        rounds = () if signal is None else strategy.plan()
-        if strategy.created <= rows and all(known(signal or "", planned.epoch) for planned in rounds):
+        if strategy.created > rows:
+            return
+        if signal is None or all(known(signal, planned.epoch) for planned in strategy.plan()):
             found.append(Point(family=family, signal=signal, strategy=strategy))
 
     for first_epochs, round_epochs in SCHEDULES:
