@@ -12,7 +12,7 @@ from hyperprune.cli.studies import evidence
 from hyperprune.errors import InputError
 from hyperprune.experiments.cells import write_records
 from hyperprune.experiments.evidence import bootstrap, correlation, paper, prediction, searching, summary
-from hyperprune.experiments.evidence.bootstrap import Sample, spearman
+from hyperprune.experiments.evidence.bootstrap import Sample, spearman_rows
 from hyperprune.experiments.evidence.build import build
 from hyperprune.experiments.evidence.correlation import estimate, measure
 from hyperprune.experiments.evidence.page import places_of, template, write_page
@@ -148,9 +148,9 @@ def test_rank_correlation_is_scipys_with_ties_and_without():
     expected = np.array(
         [scipy.stats.spearmanr(a, b)[0] for a, b in zip(one, other, strict=True)], dtype=float
     )
-    np.testing.assert_allclose(spearman(one, other), expected)
-    assert np.isnan(spearman(np.ones((1, 5)), one[:1, :5])).all()
-    assert np.isnan(spearman(one[:, :2], other[:, :2])).all()
+    np.testing.assert_allclose(spearman_rows(one, other), expected)
+    assert np.isnan(spearman_rows(np.ones((1, 5)), one[:1, :5])).all()
+    assert np.isnan(spearman_rows(one[:, :2], other[:, :2])).all()
 
 
 def _samples(signal, final, groups, seeds=2):

@@ -51,7 +51,9 @@ class Sample(NamedTuple):
     unit_N: np.ndarray
 
 
-def spearman(one_DN: np.ndarray, other_DN: np.ndarray, present_DN: np.ndarray | None = None) -> np.ndarray:
+def spearman_rows(
+    one_DN: np.ndarray, other_DN: np.ndarray, present_DN: np.ndarray | None = None
+) -> np.ndarray:
     """(D,) Spearman's rho of each row; NaN for fewer than 3 candidates, or without any difference.
 
     Where `present_DN` is False there is no candidate.
@@ -82,7 +84,7 @@ def overall(
     signal_DN: np.ndarray, final_DN: np.ndarray, present_DN: np.ndarray, group_N: np.ndarray
 ) -> np.ndarray:
     """Rank correlation among all candidates."""
-    return spearman(signal_DN, final_DN, present_DN)
+    return spearman_rows(signal_DN, final_DN, present_DN)
 
 
 def within(
@@ -90,7 +92,7 @@ def within(
 ) -> np.ndarray:
     """Mean over groups of the rank correlation among the candidates of one group."""
     members = [group_N == group for group in np.unique(group_N)]
-    return _mean([spearman(signal_DN[:, own], final_DN[:, own], present_DN[:, own]) for own in members])
+    return _mean([spearman_rows(signal_DN[:, own], final_DN[:, own], present_DN[:, own]) for own in members])
 
 
 def between(
@@ -102,7 +104,7 @@ def between(
         np.stack([values[:, own].mean(axis=1, where=present_DN[:, own]) for own in members], axis=1)
         for values in (signal_DN, final_DN)
     ]
-    return spearman(*means)
+    return spearman_rows(*means)
 
 
 def point(samples: Sequence[Sample], statistic: Statistic) -> float:

@@ -16,7 +16,6 @@ import numpy as np
 
 from hyperprune.errors import InputError
 from hyperprune.experiments.cells import Record, read_records
-from hyperprune.experiments.evidence.bootstrap import spearman
 from hyperprune.experiments.evidence.searching import (
     GRID,
     TPE,
@@ -30,6 +29,7 @@ from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, kind_of, restricted, setting, widest
 from hyperprune.experiments.methods_study import published_figures
 from hyperprune.experiments.methods_tables import to_tables
+from hyperprune.hypersearch.ranks import spearman
 from hyperprune.hypersearch.strategies import LSH
 from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import EpochRecord
@@ -257,7 +257,7 @@ def _spread_table(world: World) -> str:
                     np.linalg.norm(dense_BS[:count].mean(axis=0) - samples_BS[:count].mean(axis=0))
                     for samples_BS in models
                 ]
-                found[count].append(float(spearman(np.array([distances]), finals[None])[0]))
+                found[count].append(spearman(np.array(distances), finals))
         rows.append(
             [
                 str(epoch),
@@ -336,7 +336,7 @@ def _agreement_text(world: World, epoch: int) -> str:
         ]
         if pairs:
             distances, losses = np.array(pairs).T
-            values.append(float(spearman(distances[None], losses[None])[0]))
+            values.append(spearman(distances, losses))
     paper = published_figures("lsh_first_round_agreement")
     ours = f"{np.mean(values):+.2f} among ours, " if values else ""
     return (

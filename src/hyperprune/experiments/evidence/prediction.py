@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from hyperprune.experiments.evidence.bootstrap import spearman
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.why import usable
 from hyperprune.experiments.evidence.worlds import World, grid_point, kind_of
+from hyperprune.hypersearch.ranks import spearman
 from hyperprune.hypersearch.table import RecordedRun
 from hyperprune.records import EpochRecord
 
@@ -116,7 +116,7 @@ def _scores(world: World, parts: Sequence[Features], epoch: int, *, fitted: bool
 
     def score(known: tuple[np.ndarray, np.ndarray], held: tuple[np.ndarray, np.ndarray]) -> float:
         predicted_R = _fit(*known, held[0]) if fitted else held[0][:, 0]
-        return float(spearman(predicted_R[None], held[1][None])[0])
+        return spearman(predicted_R, held[1])
 
     columns: list[list[float]] = [[], []]
     for run, values_RF, finals_R in zip(runs, features, finals, strict=True):

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hyperprune.experiments.evidence.bootstrap import spearman
 from hyperprune.experiments.evidence.correlation import Measured, estimate
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, kind_of, setting
+from hyperprune.hypersearch.ranks import spearman
 from hyperprune.hypersearch.space import Configuration
 from hyperprune.hypersearch.table import RecordedRun
 from hyperprune.records import EpochRecord
@@ -85,10 +85,10 @@ def _ceiling_text(world: World) -> str:
         for other in runs[number + 1 :]:
             shared = [item for item in one.configurations if item in other.configurations]
             pair = [
-                np.array([[world.finals(run)[run.configurations.index(item)] for item in shared]])
+                np.array([world.finals(run)[run.configurations.index(item)] for item in shared])
                 for run in (one, other)
             ]
-            correlations.append(float(spearman(*pair)[0]))
+            correlations.append(spearman(*pair))
     if correlations:
         parts.append(
             f"Rank correlation of the final metric between seeds: {np.mean(correlations):+.2f} (the mean "
