@@ -12,15 +12,15 @@ from hyperprune.cli.main import main
 from hyperprune.errors import InputError
 from hyperprune.experiments import prune_regain
 from hyperprune.experiments.cells import read_records
-from hyperprune.experiments.documents import marked_part
+from hyperprune.experiments.documents import marked_part, page_text
 from hyperprune.experiments.prune_regain import SCALES, Scale, run_study
+from hyperprune.experiments.prune_regain_pictures import CAPTIONS
 from hyperprune.experiments.prune_regain_tables import (
     Points,
     predict,
     published,
     quality_table,
     to_markdown,
-    to_page,
 )
 from hyperprune.experiments.pruning import matrices_of
 from hyperprune.tasks.registry import load_task
@@ -244,7 +244,9 @@ def test_the_command_prints_tables_draws_pictures_and_fills_the_page(tmp_path, m
     out = capsys.readouterr().out
     records = read_records(Path("docs/records/prune_regain.jsonl"))
     assert [record["kind"] for record in records] == ["base", "point"]
-    assert marked_part(Path("docs/prune_regain.md"), "prune-regain") == to_page(records)
+    assert marked_part(Path("docs/prune_regain.md"), "prune-regain") == page_text(
+        records, CAPTIONS, to_markdown(records)
+    )
     assert to_markdown(records) in out
     again = ["reproduce", "prune-regain", "--from", "docs/records/prune_regain.jsonl"]
     assert main(again) == 0

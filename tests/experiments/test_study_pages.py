@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from hyperprune.cli.main import build_parser
-from hyperprune.experiments import jacobian_language, jacobian_study, jacobian_tables, prune_regain_tables
+from hyperprune.experiments import (
+    jacobian_language,
+    jacobian_pictures,
+    jacobian_study,
+    jacobian_tables,
+    prune_regain_pictures,
+    prune_regain_tables,
+    random_structure_pictures,
+)
 from hyperprune.experiments.cells import read_records
 from hyperprune.experiments.documents import marked_part, page_text
 from hyperprune.experiments.random_structure_results import from_records
@@ -15,7 +23,6 @@ from hyperprune.experiments.random_structure_tables import (
     correlation_table,
     correlations,
     describe,
-    to_page,
     what_holds,
 )
 
@@ -27,19 +34,21 @@ def structure(records):
     outcomes = from_records(records)
     table = correlations(outcomes)
     tables = accuracy_table(outcomes), correlation_table(outcomes, table), what_holds(outcomes, table)
-    return to_page(records, describe(records)), *tables
+    return page_text(records, random_structure_pictures.CAPTIONS, describe(records)), *tables
 
 
 def prune_regain(records):
-    return (prune_regain_tables.to_page(records),)
+    return (page_text(records, prune_regain_pictures.CAPTIONS, prune_regain_tables.to_markdown(records)),)
 
 
 def jacobian(records):
-    return (jacobian_tables.to_page(records, jacobian_study.SCALES["small"]),)
+    tables = jacobian_tables.report(records, jacobian_study.SCALES["small"])
+    return (page_text(records, jacobian_pictures.CAPTIONS, tables),)
 
 
 def language(records):
-    return (jacobian_language.to_page(records, jacobian_language.SCALES["small"]),)
+    scale = jacobian_language.SCALES["small"]
+    return (page_text(records, jacobian_language.captions(scale), jacobian_language.report(records, scale)),)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,12 @@ def test_graphs_are_connected_undirected_and_numbered_from_0(family, num_nodes):
         assert nx.is_connected(graph)
 
 
+def test_a_scale_free_graph_has_as_many_sources_as_attachments():
+    for num_nodes in (10, 25, 40, 50):
+        plan = GraphPlan.of("barabasi_albert", num_nodes, seed=1)
+        assert len(layered(plan.build()).layers[0]) == num_nodes // 10
+
+
 def test_numbers_of_edges_are_those_of_the_families():
     # Barabási–Albert starts from a star of m + 1 nodes and adds m edges with each further node.
     graph = GraphPlan.of("barabasi_albert", 40, seed=0).build()

@@ -41,12 +41,21 @@ class StudyPage:
         marked_part(docs / self.page, self.part)
 
     def write(
-        self, docs: Path, records: Sequence[Record], text: str, draw: Callable[[Path], Sequence[Path]]
+        self,
+        docs: Path,
+        records: Sequence[Record],
+        tables: str,
+        captions: Mapping[str, str],
+        draw: Callable[[Path], Sequence[Path]],
     ) -> None:
-        """Write records/ and pictures/ (`draw` gets the folder), and fill the page's part with `text`."""
+        """Write records/ and pictures/ (`draw` gets the folder), and fill the page's part.
+
+        Of the captions, by the picture's name, those of pictures drawn are shown.
+        """
         write_records(docs / "records" / self.records, records)
-        draw(docs / "pictures")
-        fill_marked_part(docs / self.page, self.part, text)
+        drawn = {path.stem for path in draw(docs / "pictures")}
+        shown = {name: caption for name, caption in captions.items() if name in drawn}
+        fill_marked_part(docs / self.page, self.part, page_text(records, shown, tables))
 
 
 def has_pictures() -> bool:
@@ -54,10 +63,9 @@ def has_pictures() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def page_text(records: Sequence[Record], pictures: Mapping[str, str], tables: str) -> str:
-    """A study's part of a page: how it was made, its pictures (file below pictures/ and what it shows), its
-    tables."""
-    images = [f"![{text}](pictures/{name}.png)\n\n{text}" for name, text in pictures.items()]
+def page_text(records: Sequence[Record], captions: Mapping[str, str], tables: str) -> str:
+    """A study's part of a page: how it was made, its pictures (by name, with what they show), its tables."""
+    images = [f"![{text}](pictures/{name}.png)\n\n{text}" for name, text in captions.items()]
     return "\n\n".join([made_by(records), *images, tables.strip()])
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from hyperprune.experiments.cells import Record, run_cells
-from hyperprune.experiments.documents import page_text
 from hyperprune.experiments.jacobian_study import published
 from hyperprune.experiments.jacobian_tables import table
 from hyperprune.hypersearch.space import DENSE, Configuration
@@ -231,13 +230,12 @@ def report(records: Sequence[Record], scale: Scale) -> str:
     return table(heads, rows) + "\n"
 
 
-def to_page(records: Sequence[Record], scale: Scale) -> str:
-    """What the study's page of the documentation shows: the records' making, pictures, `report`."""
-    pictures = {
+def captions(scale: Scale) -> dict[str, str]:
+    """What the pictures show, by their names."""
+    return {
         f"at-init-language-{name}": f"Figure 5: training perplexity on `{name}`, a line per seed."
         for name in scale.corpora
     }
-    return page_text(records, pictures, report(records, scale))
 
 
 def _text(values: Sequence[float], num_runs: int) -> str:

@@ -34,7 +34,16 @@ _LOOK = {
 }
 
 
-def draw(records: Sequence[Record], scale: Scale, folder: Path, *, prefix: str = "at-init") -> list[Path]:
+CAPTIONS = {
+    "at-init-gates": "Figure 1: how much of each gate each criterion keeps, input and recurrent weights.",
+    "at-init-spectrum": "Figure 2: singular values of J = ∂h'/∂h before and after training.",
+    "at-init-map": "Figure 3: where the kept weights lie; from left to right a gate's units, from top to "
+    "bottom what they read.",
+    "at-init-loss": "Figure 4: training loss.",
+}
+
+
+def draw(records: Sequence[Record], scale: Scale, folder: Path) -> list[Path]:
     """Draw every figure that the records have data for, as PNG.
 
     Raises:
@@ -42,14 +51,9 @@ def draw(records: Sequence[Record], scale: Scale, folder: Path, *, prefix: str =
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, figure in (
-        ("gates", gates(records, scale)),
-        ("spectrum", spectrum(records, scale)),
-        ("map", maps(records, scale)),
-        ("loss", losses(records, scale)),
-    ):
-        if figure is not None:
-            paths.append(folder / f"{prefix}-{name}.png")
+    for name, make in zip(CAPTIONS, (gates, spectrum, maps, losses), strict=True):
+        if (figure := make(records, scale)) is not None:
+            paths.append(folder / f"{name}.png")
             figure.savefig(paths[-1], dpi=130)
     return paths
 

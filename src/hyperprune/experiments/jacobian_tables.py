@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from hyperprune.experiments.cells import Record
-from hyperprune.experiments.documents import page_text
 from hyperprune.experiments.jacobian_study import L2, MAIN, WELL_SCALED, Scale, published
 from hyperprune.hypersearch.ranks import spearman
 
@@ -336,18 +335,6 @@ def report(records: Sequence[Record], scale: Scale) -> str:
         ("What predicts the trained ranking?", _PREDICTION + prediction_table(records, scale)),
     ]
     return "\n\n".join([intro, *(f"### {title}\n\n{text}" for title, text in parts)]) + "\n"
-
-
-def to_page(records: Sequence[Record], scale: Scale) -> str:
-    """What the study's page of the documentation shows: the records' making, pictures, `report`."""
-    pictures = {
-        "at-init-gates": "Figure 1: how much of each gate each criterion keeps, input and recurrent weights.",
-        "at-init-spectrum": "Figure 2: singular values of J = ∂h'/∂h before and after training.",
-        "at-init-map": "Figure 3: where the kept weights lie; from left to right a gate's units, from top to "
-        "bottom what they read.",
-        "at-init-loss": "Figure 4: training loss.",
-    }
-    return page_text(records, pictures, report(records, scale))
 
 
 _PREDICTION = (

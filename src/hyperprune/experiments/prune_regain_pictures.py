@@ -17,17 +17,24 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart with any colour vision; markers and dashes differ too.
 _LOOKS = [("#0072b2", "o", "-"), ("#d55e00", "s", "--"), ("#009e73", "^", "-."), ("#b05f8f", "D", ":")]
 _FAINT = "#7d838a"
+CAPTIONS = {
+    "prune-regain-regain": "Above, quality right after pruning; below, epochs of retraining until it is "
+    "back. Lines of the lower row stand side by side where they would hide each other.",
+    "prune-regain-exponents": "The largest Lyapunov exponent, at 0 % that of the base model; no point where "
+    "it is −∞.",
+    "prune-regain-distance": "Each point is one pruned network; those of equal epochs stand a little apart.",
+}
 
 
-def save_pictures(points: Points, folder: Path, prefix: str) -> list[Path]:
-    """Draw every picture that the records give, as PREFIX-NAME.png; needs matplotlib."""
+def save_pictures(points: Points, folder: Path) -> list[Path]:
+    """Draw every picture, as PNG; needs matplotlib."""
     from matplotlib import rc_context
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     with rc_context({"font.size": 9.5, "axes.spines.top": False, "axes.spines.right": False}):
-        for name, draw in (("regain", regain), ("exponents", exponents), ("distance", distance)):
-            paths.append(folder / f"{prefix}-{name}.png")
+        for name, draw in zip(CAPTIONS, (regain, exponents, distance), strict=True):
+            paths.append(folder / f"{name}.png")
             draw(points).savefig(paths[-1], dpi=130)
     return paths
 

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hyperprune.experiments.cells import Record
-from hyperprune.experiments.documents import page_text
 from hyperprune.hypersearch.ranks import spearman
 from hyperprune.rng import derive_seed
 
@@ -321,16 +320,3 @@ def to_markdown(records: Sequence[Record], tolerance: float = TOLERANCE) -> str:
                 f"{point['percent']} %, seed {point['seed']}: {point['failure']}; it counts as never."
             )
     return "\n\n".join(blocks)
-
-
-def to_page(records: Sequence[Record]) -> str:
-    """What the study's page of the documentation shows of records: their making, pictures, tables."""
-    pictures = {
-        "prune-regain-regain": "Above, quality right after pruning; below, epochs of retraining until it is "
-        "back. Lines of the lower row stand side by side where they would hide each other.",
-        "prune-regain-exponents": "The largest Lyapunov exponent, at 0 % that of the base model; no point "
-        "where it is −∞.",
-        "prune-regain-distance": "Each point is one pruned network; those of equal epochs stand a little "
-        "apart.",
-    }
-    return page_text(records, pictures, to_markdown(records))

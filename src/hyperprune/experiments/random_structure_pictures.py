@@ -31,10 +31,17 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart with any colour vision; markers differ too.
 _LOOKS = [("#d55e00", "o"), ("#0072b2", "s"), ("#009e73", "^"), ("#b05f8f", "D")]
 _INK, _FAINT = "#1a1c1e", "#7d838a"
+CAPTIONS = {
+    "random-structure-accuracy": "Test accuracy of every network, by the family of its graph; lines are "
+    "means.",
+    "random-structure-correlation": "Correlation of each property with test accuracy: dots and their 95 % "
+    "intervals are ours, crosses the thesis's.",
+    "random-structure-nodes": "Test accuracy against the number of nodes.",
+}
 
 
-def save_pictures(outcomes: Sequence[Outcome], folder: Path, prefix: str) -> list[Path]:
-    """Draw every picture, as PREFIX-NAME.png.
+def save_pictures(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
+    """Draw every picture, as PNG.
 
     Raises:
         InputError: matplotlib is missing.
@@ -48,8 +55,8 @@ def save_pictures(outcomes: Sequence[Outcome], folder: Path, prefix: str) -> lis
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     with rc_context({"font.size": 9.5, "axes.spines.top": False, "axes.spines.right": False}):
-        for name, draw in (("accuracy", accuracy), ("correlation", correlation), ("nodes", nodes)):
-            paths.append(folder / f"{prefix}-{name}.png")
+        for name, draw in zip(CAPTIONS, (accuracy, correlation, nodes), strict=True):
+            paths.append(folder / f"{name}.png")
             draw(outcomes).savefig(paths[-1], dpi=130)
     return paths
 

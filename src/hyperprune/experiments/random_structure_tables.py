@@ -8,7 +8,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from hyperprune.experiments.cells import Record
-from hyperprune.experiments.documents import page_text
 from hyperprune.experiments.random_structure_prediction import (
     FEATURE_SETS,
     FEWEST,
@@ -216,29 +215,17 @@ def to_markdown(outcomes: Sequence[Outcome], *, source: str) -> str:
     return "\n\n".join(blocks)
 
 
-def to_page(records: Sequence[Record], tables: str) -> str:
-    """What the study's page of the documentation shows: the records' making, pictures, `to_markdown`."""
-    pictures = {
-        "random-structure-accuracy": "Test accuracy of every network, by the family of its graph; lines are "
-        "means.",
-        "random-structure-correlation": "Correlation of each property with test accuracy: dots and their "
-        "95 % intervals are ours, crosses the thesis's.",
-        "random-structure-nodes": "Test accuracy against the number of nodes.",
-    }
-    return page_text(records, pictures, tables)
-
-
 def describe(records: Sequence[Record]) -> str:
     """Where our outcomes come from, in one sentence."""
     first = records[0]
     graphs = len({(record["family"], record["number"], record["seed"]) for record in records})
     failed = sum(record["test"] is None for record in records)
-    strings = {"drawn": "drawn strings", "of files": "the thesis's strings"}[first["strings"]]
+    strings = "drawn" if first["strings"] == "drawn" else "the files'"
     epochs = len(first["test_by_epoch"]) - 1
     reading = "after the batch's padding" if first["read_padding"] else "at each string's own end"
     text = (
         f"{len(records)} networks of {graphs} graphs, {epochs} epochs on {first['train_strings']:,} of "
-        f"{strings}, tested on {first['test_strings']:,}; states are read {reading}."
+        f"{strings} strings, tested on {first['test_strings']:,}; states are read {reading}."
     )
     return text + (f" {failed} failed to train and are left out." if failed else "")
 

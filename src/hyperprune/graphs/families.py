@@ -55,7 +55,11 @@ def _barabasi_albert(num_nodes: int, source: random.Random, *, attachments: int)
         f"attachments must be a whole number from 1 to {num_nodes - 1} for {num_nodes} nodes, got "
         f"{attachments}; the thesis takes a tenth of the nodes",
     )
-    return nx.barabasi_albert_graph(num_nodes, attachments, seed=source)
+    # networkx begins with a star around node 0, which by number would be the only source. Here, as in the
+    # networkx of 2020 that the thesis used, the centre comes last: there are as many sources as attachments.
+    star = nx.empty_graph(attachments + 1)
+    star.add_edges_from((node, attachments) for node in range(attachments))
+    return nx.barabasi_albert_graph(num_nodes, attachments, seed=source, initial_graph=star)
 
 
 def _watts_strogatz(

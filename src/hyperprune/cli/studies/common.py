@@ -136,15 +136,15 @@ def publish(
     records: Sequence[Record],
     *,
     tables: str,
-    text: Callable[[], str],
+    captions: Mapping[str, str],
     draw: Callable[[Path], Sequence[Path]],
 ) -> None:
-    """Print a study's tables; fill its page with `text` (--docs), or draw the pictures into its folder."""
+    """Print a study's tables; fill its page with them (--docs), or draw the pictures into its folder."""
     from hyperprune.experiments.documents import has_pictures
 
     print(tables)
     if options.docs is not None:
-        page.write(options.docs, records, text(), draw)
+        page.write(options.docs, records, tables, captions, draw)
     elif has_pictures():
         for path in draw(_folder(options) / "pictures"):
             print(f"picture: {path}")

@@ -34,9 +34,9 @@ def add_parser(tables: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from hyperprune.experiments.documents import StudyPage
-    from hyperprune.experiments.jacobian_pictures import draw
+    from hyperprune.experiments.jacobian_pictures import CAPTIONS, draw
     from hyperprune.experiments.jacobian_study import SCALES, cells_of, check_records, compact, run_study
-    from hyperprune.experiments.jacobian_tables import report, to_page
+    from hyperprune.experiments.jacobian_tables import report
 
     scale = common.scale_of(SCALES, options)
     scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         page,
         compact(records),
         tables=report(records, scale),
-        text=lambda: to_page(records, scale),
+        captions=CAPTIONS,
         draw=lambda folder: draw(records, scale, folder),
     )
     return 0

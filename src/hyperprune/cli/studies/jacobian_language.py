@@ -28,7 +28,7 @@ def add_parser(tables: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from hyperprune.experiments.documents import StudyPage
-    from hyperprune.experiments.jacobian_language import SCALES, draw, report, run_study, to_page
+    from hyperprune.experiments.jacobian_language import SCALES, captions, draw, report, run_study
 
     scale = common.scale_of(SCALES, options)
     scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         page,
         records,
         tables=report(records, scale),
-        text=lambda: to_page(records, scale),
+        captions=captions(scale),
         draw=lambda folder: draw(records, folder),
     )
     return 0

@@ -61,8 +61,8 @@ def add_parser(tables: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from hyperprune.experiments.documents import StudyPage
     from hyperprune.experiments.prune_regain import SCALES, run_study
-    from hyperprune.experiments.prune_regain_pictures import save_pictures
-    from hyperprune.experiments.prune_regain_tables import TOLERANCE, Points, to_markdown, to_page
+    from hyperprune.experiments.prune_regain_pictures import CAPTIONS, save_pictures
+    from hyperprune.experiments.prune_regain_tables import TOLERANCE, Points, to_markdown
 
     scale = _scale(options, common.scale_of(SCALES, options))
     tolerance = TOLERANCE if options.tolerance is None else options.tolerance
@@ -78,8 +78,8 @@ def run(options: argparse.Namespace) -> int:
         page,
         records,
         tables=to_markdown(records, tolerance),
-        text=lambda: to_page(records),
-        draw=lambda folder: save_pictures(points, folder, _NAME) if points.points else [],
+        captions=CAPTIONS,
+        draw=lambda folder: save_pictures(points, folder) if points.points else [],
     )
     return 0
 

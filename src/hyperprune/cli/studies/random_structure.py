@@ -55,10 +55,10 @@ def add_parser(tables: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from hyperprune.experiments.documents import StudyPage
     from hyperprune.experiments.random_structure import SCALES, run_study, trained
-    from hyperprune.experiments.random_structure_pictures import save_pictures
+    from hyperprune.experiments.random_structure_pictures import CAPTIONS, save_pictures
     from hyperprune.experiments.random_structure_prediction import require_sklearn
     from hyperprune.experiments.random_structure_results import from_records, read_results
-    from hyperprune.experiments.random_structure_tables import describe, to_markdown, to_page
+    from hyperprune.experiments.random_structure_tables import describe, to_markdown
 
     require_sklearn()  # told before the hours of work
     if options.results is not None:
@@ -74,14 +74,13 @@ def run(options: argparse.Namespace) -> int:
     if not trained(records):
         raise InputError(f"no network could be trained: {records[0]['failure']}")
     outcomes = from_records(records)
-    tables = to_markdown(outcomes, source=describe(records))
     common.publish(
         options,
         page,
         records,
-        tables=tables,
-        text=lambda: to_page(records, tables),
-        draw=lambda folder: save_pictures(outcomes, folder, _NAME),
+        tables=to_markdown(outcomes, source=describe(records)),
+        captions=CAPTIONS,
+        draw=lambda folder: save_pictures(outcomes, folder),
     )
     return 0
 
