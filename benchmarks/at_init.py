@@ -65,7 +65,7 @@ def loss_of(model: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def measure_time(repeats: int) -> dict[str, Any]:
-    """Best CPU seconds of every criterion, and the median of its ratio to SNIP in the same round."""
+    """Best CPU seconds of every criterion over rounds, and their ratio to SNIP's best."""
     torch.set_num_threads(1)
     model, pair = problem(nn.GRU(28, 400), 28, 64)
     seconds: dict[str, list[float]] = {name: [] for name in CRITERIA}

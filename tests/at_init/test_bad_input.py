@@ -1,5 +1,8 @@
 """Wrong input is an error that names the rule, the value and the remedy."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
 from nets import BATCH, HIDDEN, batch, loss_of, net
@@ -8,7 +11,8 @@ from torch.nn.utils.rnn import pack_sequence
 
 import hyperprune as hp
 from hyperprune import at_init
-from hyperprune.errors import InputError
+from hyperprune.at_init.criterion import Problem
+from hyperprune.errors import InputError, NumericsError
 
 
 def prune(model=None, loss=loss_of, batches=None, **settings):
@@ -54,6 +58,8 @@ def test_a_sparsity_that_empties_a_tensor_needs_to_be_allowed():
         model.rnn.weight_hh_l0.mul_(1e-6)
     with pytest.raises(InputError, match=r"magnitude at sparsity 0.9 empties rnn\.weight_hh_l0; lower"):
         prune(model, criterion="magnitude", sparsity=0.9)
+    with pytest.raises(InputError, match="lower the sparsity, or allow_empty=True"):
+        prune(model, criterion="magnitude", sparsity=0.95, ranking="tensor")
     masks = prune(model, criterion="magnitude", sparsity=0.9, allow_empty=True)
     assert int(masks["rnn.weight_hh_l0"].sum()) == 0
 
@@ -94,6 +100,40 @@ def test_where_gamma_is_zero_any_other_score_is_over_the_smallest_gamma():
     assert found["b"].tolist() == [4.0, 1.25]
     nothing = divided_by_gamma({"a": torch.tensor([2.0, 0.0])}, [torch.zeros(2)])
     assert nothing["a"].tolist() == [2.0, 0.0]
+
+
+def test_a_gamma_that_is_not_finite_is_refused_by_the_tensors_name(monkeypatch):
+    gammas = [torch.ones(2), torch.tensor([1.0, float("nan")])]
+    monkeypatch.setattr("hyperprune.at_init.gamma.gamma", lambda *_: gammas)
+    scores = {"rnn.weight_ih_l0": torch.ones(2), "rnn.weight_hh_l0": torch.ones(2)}
+    problem = Problem(
+        model=net("gru"), parameters={}, loss_fn=None, batches=(), recurrent=None, generator=torch.Generator()
+    )
+    with pytest.raises(NumericsError, match=r"γ gave 1 of 2 for rnn\.weight_hh_l0"):
+        at_init.snip_gamma().normalized(scores, problem)
+
+
+def test_what_names_the_recurrence_must_return_runs():
+    for returned in (None, [net("gru").rnn], torch.zeros(2)):
+        with pytest.raises(InputError, match="recurrent must return a list of"):
+            prune(recurrent=lambda *_, found=returned: found)
+
+
+def test_synflow_refuses_matrices_that_are_computed():
+    model = net("gru")
+    nn.utils.parametrizations.weight_norm(model.rnn, "weight_hh_l0")
+    with pytest.raises(InputError, match="synflow scores plain matrices, and weight_hh_l0 of"):
+        prune(model, criterion="synflow", parameters=["rnn.weight_ih_l0"])
+
+
+def test_exponents_need_single_or_double_precision():
+    model, data = net("gru").bfloat16(), batch()
+    with pytest.raises(InputError, match=r"needs float32 or float64, got torch\.bfloat16"):
+        prune(
+            model,
+            batches=[(data[0].bfloat16(), data[1])],
+            criterion=at_init.experimental_lyapunov(horizon=1, num_exponents=1, gamma=None),
+        )
 
 
 @pytest.mark.parametrize("name", ["jacobian", "snip_gamma", "synflow"])
@@ -210,6 +250,7 @@ def test_a_step_function_needs_a_state_of_its_form():
     [
         ({"at_init": 3}, "at_init must be the name of a criterion"),
         ({"at_init": "jacobian", "keep_dense": ["a"]}, "densities and keep_dense do not apply"),
+        ({"at_init": "jacobian", "allocation": "er"}, "so allocation, densities and keep_dense do not apply"),
     ],
 )
 def test_a_method_refuses_what_a_criterion_would_ignore(settings, message):
@@ -233,6 +274,12 @@ def test_sparse_training_asks_for_the_masks_of_a_method_with_a_criterion():
 
 
 def test_a_file_that_holds_no_masks_is_refused(tmp_path):
-    (tmp_path / "masks.npz").write_text("nothing")
-    with pytest.raises(InputError, match=r"masks must be a readable \.npz file"):
-        at_init.load_masks(tmp_path / "masks.npz")
+    whole = tmp_path / "whole.npz"
+    at_init.save_masks(whole, {"weight": torch.ones(100, 100, dtype=torch.bool)})
+    array = io.BytesIO()
+    np.save(array, np.ones(3, dtype=bool))
+    path = tmp_path / "masks.npz"
+    for content in (b"nothing", b"", whole.read_bytes()[:60], array.getvalue()):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"masks must be a readable \.npz file"):
+            at_init.load_masks(path)

@@ -58,6 +58,7 @@ def test_the_criteria_are_listed(capsys):
         ([TASK, "--sparsity", "1"], "sparsity must lie in"),
         ([TASK, "--sparsity", "0.99", "--criterion", "random"], "empties rnn.weight_ih_l0"),
         ([TASK, "--batches", "0"], "batches must be at least 1"),
+        ([TASK, "--batches", "2", "--criterion", "synflow"], "--batches is for criteria that look at data"),
         ([TASK, "--save", "masks.txt"], "--save must name an .npz file"),
         ([TASK, "--picture", "kept.nothing", "--sparsity", "0.5"], "--picture must be a picture file"),
     ],

@@ -123,10 +123,40 @@ def record(criterion, seed, error, **more):
 
 def test_a_finding_holds_if_all_seeds_agree():
     verdict = jacobian_tables.verdict
-    assert verdict({0: 1.0, 1: 2.0}, {0: 3.0, 1: 4.0}) == "**holds** (2 of 2 seeds; 1.50 % against 3.50 %)"
-    assert verdict({0: 1.0, 1: 5.0}, {0: 3.0, 1: 4.0}).startswith("**undecided** (1 of 2")
-    assert verdict({0: 4.0}, {0: 3.0}).startswith("**does not hold** (0 of 1")
-    assert verdict({0: 4.0}, {1: 3.0}) == "not run"
+    assert verdict({0: 1.0, 1: 2.0}, {0: 3.0, 1: 4.0}) == ("1.50 against 3.50", "**holds** (2 of 2 seeds)")
+    assert verdict({0: 1.0, 1: 5.0}, {0: 3.0, 1: 4.0})[1] == "**undecided** (1 of 2 seeds)"
+    assert verdict({0: 4.0}, {0: 3.0})[1] == "**does not hold** (0 of 1 seeds)"
+    assert verdict({0: 4.0}, {1: 3.0}) == ("not run", "–")
+
+
+def gates_kept(*recurrent):
+    rows = [["rnn.weight_ih_l0", gate, 3, 100] for gate in "rzn"]
+    return {"gates": rows + [["rnn.weight_hh_l0", g, n, 100] for g, n in zip("rzn", recurrent, strict=True)]}
+
+
+def test_findings_take_the_papers_side_size_by_size_and_judge_the_gates():
+    scale = replace(TINY, units=(4, 6))
+    paper = published()["main"]
+    found = [
+        {
+            **record(name, 0, paper[name][column][0]),
+            "units": units,
+            "start": start,
+            "kept": gates_kept(0, 0, 1),
+        }
+        for units, column in ((4, "100"), (6, "400"))
+        for name, start in MAIN
+        if name not in ("dense", "iterative_magnitude")
+    ]
+    rows = [row for row in jacobian_tables.findings(found, scale).splitlines() if "**" in row]
+    ahead = [row for row in rows if " ahead of " in row]
+    assert len(ahead) == 10
+    assert all("**holds** (1 of 1 seeds)" in row for row in ahead)  # the paper's own numbers
+    assert "| GRU 4 | random ahead of Jacobian" in ahead[0]
+    assert "| GRU 6 | Jacobian spectrum (the paper's) ahead of random" in ahead[5]
+    one_gate, emptied = rows[10:12]
+    assert "40% (even: 33%) | **does not hold**" in one_gate
+    assert "0.3% (even: 5%) | **holds**" in emptied
 
 
 def test_means_deviations_counts_and_failures_are_shown():
@@ -137,11 +167,15 @@ def test_means_deviations_counts_and_failures_are_shown():
     assert errors.text("snip", units=4) == "failed"
 
 
-def test_the_predictors_are_ranked_by_spearman():
-    before = [{"norm": n, "score": 0.5, "mean": -n, "distance": -n} for n in (1.0, 2.0, 3.0)]
-    found = [record("snip", seed, 10.0 - seed, before=before[seed]) for seed in range(3)]
+def test_the_predictors_are_ranked_by_spearman_among_the_masks_of_a_start_and_seed():
+    found = []
+    for seed, shift in ((0, 0.0), (1, 50.0)):  # pooled, the shift of the second seed would reverse the order
+        for place, name in enumerate(("snip", "grasp", "random")):
+            n = place - shift
+            before = {"norm": n, "score": 0.5, "mean": -n, "distance": -n}
+            found.append(record(name, seed, 10.0 - place - shift / 10, before=before))
     row = jacobian_tables.prediction_table(found, TINY).splitlines()[2]
-    assert row == "| GRU 4, N(0, 0.1) (1 criteria, n = 3) | +1.00 | – | -1.00 | +1.00 |"
+    assert row == "| GRU 4, N(0, 0.1) (2 rankings of 3 masks) | +1.00 | – | -1.00 | +1.00 |"
 
 
 def test_the_largest_gate_counts_input_and_recurrent_weights_together():
@@ -192,3 +226,11 @@ def test_wrong_arguments_exit_with_2(tmp_path, monkeypatch, capsys, arguments, m
     assert main(["reproduce", "jacobian", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_language_records_of_another_scale_are_refused(tmp_path, capsys):
+    kept = {"key": "ptb-random-0", "corpus": "ptb", "epochs": 12}
+    write_records(tmp_path / "records.jsonl", [kept])
+    arguments = ["--scale", "tiny", "--from", str(tmp_path / "records.jsonl")]
+    assert main(["reproduce", "jacobian-language", *arguments]) == 2
+    assert "'pydoc' and 3; ptb-random-0 is of 'ptb' and 12; name its --scale" in capsys.readouterr().err

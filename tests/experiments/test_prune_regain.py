@@ -112,11 +112,11 @@ def test_a_training_that_fails_is_told_and_counts_as_never(tmp_path, monkeypatch
     base, point = run_study(replace(TINY, percents=(100,)), tmp_path, say=silent)
     assert point["failure"] == "the training loss became nan in epoch 3"
     assert point["retrained"] == {"test": [], "loss": [], "spectrum": None}
-    points = Points([base, {**point, "pruned": {**point["pruned"], "test": 0.0}}])
-    assert points.epochs_to_regain(points.points[0]) is None
-    assert "%, seed 0: the training loss became nan in epoch 3; it counts as never." in to_markdown(
-        [base, point]
-    )
+    for quality, regained, told in ((0.0, None, "epoch 3; it counts as never."), (1.0, 0, "epoch 3.")):
+        records = [base, {**point, "pruned": {**point["pruned"], "test": quality}}]
+        points = Points(records)
+        assert points.epochs_to_regain(points.points[0]) == regained
+        assert to_markdown(records).endswith(f"seed 0: the training loss became nan in {told}")
 
 
 def _base(cell="lstm", seed=0, test=1.0, lower=False, largest=-0.5):
@@ -125,6 +125,7 @@ def _base(cell="lstm", seed=0, test=1.0, lower=False, largest=-0.5):
         "cell": cell,
         "seed": seed,
         "task": "reber",
+        "settings": {},
         "metric": "accuracy",
         "lower_is_better": lower,
         "failure": None,
@@ -166,7 +167,17 @@ def test_regained_is_within_half_a_percent_of_the_base_in_the_metrics_direction(
     assert points.epochs_to_regain(points.points[0]) == epochs
 
 
-def test_the_table_shows_means_epochs_and_the_thesis_beside():
+def test_the_thesis_stands_beside_its_own_network_and_grammar_only():
+    for settings, quoted in (
+        ({"strings": {"train_strings": 50}, "model": {"read_padding": True}}, True),
+        ({"strings": {"embedded": True}}, False),
+        ({"model": {"hidden_size": 4}}, False),
+    ):
+        records = [{**_base(), "settings": settings}, _point([0.5, 1.0])]
+        assert ("[0.495]" in to_markdown(records)) == quoted
+
+
+def test_the_table_shows_ranges_epochs_and_the_thesis_beside():
     records = [
         _base(),
         _base(seed=1),
@@ -177,7 +188,7 @@ def test_the_table_shows_means_epochs_and_the_thesis_beside():
     table = quality_table(Points(records), "both").splitlines()
     assert table[0] == "| pruned | LSTM: accuracy | epochs |"
     assert table[2] == "| base | 1.000 [1.000] |  |"
-    assert table[3] == "| 90 % | 0.550 [0.495] | 1 … 2 [1] |"
+    assert table[3] == "| 90 % | 0.500 … 0.600 [0.495] | 1 … 2 [1] |"
     assert table[4] == "| 100 % | 0.500 | never [never] |"
     text = to_markdown([*records[:2], _point([0.5, 1.0], largest=None)])
     assert "| 90 % | −∞ | −∞ |" in text

@@ -14,7 +14,7 @@ from hyperprune.rng import generator
 from hyperprune.training.candidate import Training, epoch_of_best
 from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from hyperprune.training.nested import detached, map_tensors
-from hyperprune.training.segment import advance
+from hyperprune.training.segment import advance, model_after
 from tiny_task import TinyTask
 
 
@@ -51,6 +51,20 @@ def test_one_go_and_many_small_steps_leave_the_same_bytes(tmp_path):
     one, other = _model_at(tmp_path / "whole", 5), _model_at(tmp_path / "pieces", 5)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert whole.epochs[-1].averaging  # so the averages were resumed too
+
+
+def test_the_model_after_an_epoch_has_the_averaged_weights(tmp_path):
+    task = TinyTask()
+    task.recipe = hp.Recipe(optimizer="snt_asgd", learning_rate=4.0, patience=1)
+    training = _training(method=hp.methods.dense(), sparsity=0.0)
+    last = advance(task, training, tmp_path, 5).epochs[-1]
+    assert last.averaging
+    model = model_after(task, training, tmp_path, 5)
+    assert task.evaluate(model, task.batches("valid", 0)).loss == last.valid_loss
+    raw = _model_at(tmp_path, 5)
+    assert any(not torch.equal(raw[name], value) for name, value in model.state_dict().items())
+    with pytest.raises(InputError, match="must hold a whole checkpoint of epoch 2"):
+        model_after(task, training, tmp_path, 2)
 
 
 def test_all_candidates_start_from_the_same_dense_weights_where_they_are_live(tmp_path):

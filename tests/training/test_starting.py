@@ -13,7 +13,7 @@ from hyperprune.training.candidate import Training
 from hyperprune.training.checkpoint import load_checkpoint
 from hyperprune.training.checks import check_trainable
 from hyperprune.training.segment import advance
-from hyperprune.training.starting import task_masks
+from hyperprune.training.starting import starting_masks, task_masks
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
@@ -107,3 +107,23 @@ def test_batches_are_counted_from_one():
     task = load_task(TASK)
     with pytest.raises(InputError, match="batches must be at least 1, got 0"):
         task_masks(task, task.model(hp_generator(0)), "snip", sparsity=0.5, seed=0, num_batches=0)
+
+
+def test_a_criterion_that_empties_a_tensor_is_told_with_a_remedy_that_a_method_has():
+    task = load_task(TASK)
+    model = task.model(hp_generator(0))
+    with torch.no_grad():
+        model.get_parameter("rnn.weight_hh_l0").mul_(1e-6)
+    message = r"rigl needs a weight in every tensor .* empties rnn\.weight_hh_l0; .* take another criterion"
+    with pytest.raises(InputError, match=message):
+        starting_masks(task, model, hp.methods.rigl(at_init="magnitude"), 0.9, 0)
+    allowed = hp.methods.static(at_init="magnitude", allow_empty=True)
+    masks = starting_masks(task, model, allowed, 0.9, 0)
+    assert masks is not None
+    assert not bool(masks["rnn.weight_hh_l0"].any())
+
+
+def test_more_batches_than_an_epoch_has_are_refused():
+    task = load_task(TASK)
+    with pytest.raises(InputError, match=r"batches must be at most an epoch's, .* got 10000"):
+        task_masks(task, task.model(hp_generator(0)), "snip", sparsity=0.5, seed=0, num_batches=10_000)

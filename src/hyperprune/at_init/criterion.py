@@ -81,7 +81,14 @@ class Problem:
     def _recurrences(self, batch: Any) -> list[Recurrence]:
         if self.recurrent is not None:
             with torch.no_grad():
-                runs = list(self.recurrent(self.model, batch))
+                runs = self.recurrent(self.model, batch)
+            if not isinstance(runs, list | tuple) or not all(
+                isinstance(run, list | tuple) and len(run) in (2, 3) for run in runs
+            ):
+                raise InputError(
+                    "recurrent must return a list of (module, inputs, state), got "
+                    f"{type(runs).__name__}; return [(model.rnn, inputs, None)]"
+                )
             if not runs:
                 raise InputError("recurrent must name at least one recurrent module, got none")
         elif self.loss_fn is None:
@@ -123,6 +130,15 @@ class Problem:
         return list(found)
 
 
+def mean_of(parts: Iterable[list[Tensor]], count: int) -> list[Tensor]:
+    """The mean over batches of a tensor for each parameter; the first batch's hold the sum."""
+    totals: list[Tensor] | None = None
+    for tensors in parts:
+        totals = tensors if totals is None else [a.add_(b) for a, b in zip(totals, tensors, strict=True)]
+    assert totals is not None
+    return [total / count for total in totals]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Criterion(ABC):
     """What all criteria share.
@@ -130,6 +146,7 @@ class Criterion(ABC):
     Attributes:
         recurrent_only: it scores the weights of recurrent layers and no others.
         experimental: neither the paper nor anyone else has tested it.
+        uses_data: it looks at batches.
         rounds: how many times weights are scored and dropped.
     """
 
@@ -139,6 +156,8 @@ class Criterion(ABC):
     equation: ClassVar[str] = ""
     deviations: ClassVar[tuple[str, ...]] = ()
     experimental: ClassVar[bool] = False
+
+    uses_data: ClassVar[bool] = True
 
     @property
     def recurrent_only(self) -> bool:

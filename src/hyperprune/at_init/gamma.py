@@ -7,26 +7,61 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from hyperprune.at_init.criterion import Problem, Scores
+from hyperprune.at_init.criterion import Criterion, Problem, Scores, mean_of
+from hyperprune.at_init.ranking import check_finite
 from hyperprune.errors import InputError
 from hyperprune.sparsity.method import check_choice, check_number
 
 SOURCES = ("normal", "data")
 
 
-def check_gamma(source: str | None, std: float, default_std: float) -> None:
-    """Refuse settings of γ that are unknown, or would be ignored."""
-    if source is not None:
-        check_choice("gamma", source, SOURCES)
-    check_number("gamma_std", std, 0, float("inf"), low_open=True, example="0.1, or 0.316 for variance 0.1")
-    if source != "normal" and std != default_std:
-        raise InputError(f'gamma_std needs gamma="normal", got gamma={source!r}; remove gamma_std')
+@dataclass(frozen=True, kw_only=True)
+class ByGamma(Criterion):
+    """A criterion whose scores may be divided by γ.
+
+    Attributes:
+        gamma: what scores are divided by: γ on "normal" inputs, on the "data", or None.
+        gamma_std: standard deviation of the "normal" inputs.
+    """
+
+    gamma: str | None = None
+    gamma_std: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.gamma is not None:
+            check_choice("gamma", self.gamma, SOURCES)
+        check_number(
+            "gamma_std",
+            self.gamma_std,
+            0,
+            float("inf"),
+            low_open=True,
+            example="0.1, or 0.316 for variance 0.1",
+        )
+        if self.gamma != "normal" and self.gamma_std != ByGamma.gamma_std:
+            raise InputError(f'gamma_std needs gamma="normal", got gamma={self.gamma!r}; remove gamma_std')
+
+    @property
+    def recurrent_only(self) -> bool:
+        return self.gamma is not None
+
+    def normalized(self, scores: Scores, problem: Problem) -> Scores:
+        """The scores, by γ where the settings say so.
+
+        Raises:
+            NumericsError: a γ is not finite.
+        """
+        if self.gamma is None:
+            return scores
+        gammas = gamma(problem, self.gamma, self.gamma_std)
+        check_finite(dict(zip(scores, gammas, strict=True)), "γ")
+        return divided_by_gamma(scores, gammas)
 
 
 def gamma(problem: Problem, source: str, std: float) -> list[Tensor]:
@@ -38,20 +73,20 @@ def gamma(problem: Problem, source: str, std: float) -> list[Tensor]:
     Raises:
         InputError: a parameter that no hidden state depends on.
     """
-    totals: list[Tensor] | None = None
-    for recurrences in problem.recurrences:
-        moved = []
-        for recurrence in recurrences:
-            inputs = recurrence.inputs
-            if source == "normal":
-                draws = torch.randn(inputs.shape, generator=problem.generator, dtype=torch.float32)
-                inputs = (std * draws).to(inputs)
-            hidden, _ = replace(recurrence, inputs=inputs).run(inputs)
-            moved.append(sum(h.sum() for h in hidden) / recurrence.batch_size)
-        gradients = problem.gradients(torch.stack(moved).sum())
-        totals = gradients if totals is None else [a.add_(b) for a, b in zip(totals, gradients, strict=True)]
-    assert totals is not None
-    return [total / len(problem.recurrences) for total in totals]
+
+    def gradients() -> Iterator[list[Tensor]]:
+        for recurrences in problem.recurrences:
+            moved = []
+            for recurrence in recurrences:
+                inputs = recurrence.inputs
+                if source == "normal":
+                    draws = torch.randn(inputs.shape, generator=problem.generator, dtype=torch.float32)
+                    inputs = (std * draws).to(inputs)
+                hidden, _ = replace(recurrence, inputs=inputs).run(inputs)
+                moved.append(sum(h.sum() for h in hidden) / recurrence.batch_size)
+            yield problem.gradients(torch.stack(moved).sum())
+
+    return mean_of(gradients(), len(problem.recurrences))
 
 
 def divided_by_gamma(scores: Scores, gammas: Sequence[Tensor]) -> Scores:

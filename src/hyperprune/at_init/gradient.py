@@ -8,48 +8,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hyperprune.at_init.criterion import Criterion, Problem, Scores
-from hyperprune.at_init.gamma import check_gamma, divided_by_gamma, gamma
+from hyperprune.at_init.criterion import Problem, Scores, mean_of
+from hyperprune.at_init.gamma import ByGamma
 from hyperprune.at_init.written_out import WrittenOut
-
-
-@dataclass(frozen=True, kw_only=True)
-class _OfLoss(Criterion):
-    """What both share.
-
-    Attributes:
-        gamma: what scores are divided by: γ on "normal" inputs, on the "data", or None.
-        gamma_std: standard deviation of the "normal" inputs.
-    """
-
-    gamma: str | None = None
-    gamma_std: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_gamma(self.gamma, self.gamma_std, _OfLoss.gamma_std)
-
-    @property
-    def recurrent_only(self) -> bool:
-        return self.gamma is not None
-
-    def normalized(self, scores: Scores, problem: Problem) -> Scores:
-        if self.gamma is None:
-            return scores
-        return divided_by_gamma(scores, gamma(problem, self.gamma, self.gamma_std))
 
 
 def _mean_gradient(problem: Problem) -> list[Tensor]:
     """g = E[∂L/∂θ] over the batches."""
-    totals: list[Tensor] | None = None
-    for loss in problem.losses():
-        gradients = problem.gradients(loss)
-        totals = gradients if totals is None else [a.add_(b) for a, b in zip(totals, gradients, strict=True)]
-    assert totals is not None
-    return [total / len(problem.batches) for total in totals]
+    return mean_of(map(problem.gradients, problem.losses()), len(problem.batches))
 
 
 @dataclass(frozen=True, kw_only=True)
-class SNIP(_OfLoss):
+class SNIP(ByGamma):
     """Connection sensitivity."""
 
     name: ClassVar[str] = "snip"
@@ -80,7 +50,7 @@ class NormalizedSNIP(SNIP):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraSP(_OfLoss):
+class GraSP(ByGamma):
     """Gradient signal preservation."""
 
     name: ClassVar[str] = "grasp"
@@ -96,18 +66,17 @@ class GraSP(_OfLoss):
 
     def scores(self, problem: Problem) -> Scores:
         gradients = [gradient.detach() for gradient in _mean_gradient(problem)]
-        products: list[Tensor] | None = None
+
+        def product(loss: Tensor) -> list[Tensor]:
+            """H g of one batch."""
+            first = problem.gradients(loss, twice=True)
+            slope = torch.stack([(a * b).sum() for a, b in zip(first, gradients, strict=True)]).sum()
+            return problem.gradients(slope)
+
         with WrittenOut():
-            for loss in problem.losses():
-                first = problem.gradients(loss, twice=True)
-                slope = torch.stack([(a * b).sum() for a, b in zip(first, gradients, strict=True)]).sum()
-                new = problem.gradients(slope)
-                products = (
-                    new if products is None else [a.add_(b) for a, b in zip(products, new, strict=True)]
-                )
-        assert products is not None
+            products = mean_of(map(product, problem.losses()), len(problem.batches))
         scores = {
-            name: parameter.detach() * product / len(problem.batches)
+            name: parameter.detach() * product
             for (name, parameter), product in zip(problem.parameters.items(), products, strict=True)
         }
         return self.normalized(scores, problem)

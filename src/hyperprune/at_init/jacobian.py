@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hyperprune.at_init.criterion import Criterion, Problem, Scores
-from hyperprune.at_init.gamma import check_gamma, divided_by_gamma, gamma
+from hyperprune.at_init.criterion import Problem, Scores, mean_of
+from hyperprune.at_init.gamma import ByGamma
 from hyperprune.at_init.recurrence import Carry, Recurrence
 from hyperprune.errors import InputError, NumericsError
 from hyperprune.sparsity.method import check_choice, check_whole
@@ -28,35 +28,27 @@ Pieces = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OverHorizon(Criterion):
+class OverHorizon(ByGamma):
     """What the criteria that look at the last steps of a sequence share.
 
     Attributes:
         horizon: U ≥ 1, the last steps of the sequence that are looked at.
         state: "hidden": J = ∂h'/∂h, an LSTM's cell held fixed (of a function's state, all but its first
             part); "full": of the whole state.
-        gamma: what scores are divided by: γ on "normal" inputs, on the "data", or None.
-        gamma_std: standard deviation of the "normal" inputs.
     """
 
     horizon: int = 4
     state: str = "hidden"
     gamma: str | None = "normal"
-    gamma_std: float = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_whole("horizon", self.horizon, 1, example="the paper takes 4 steps")
         check_choice("state", self.state, STATES)
-        check_gamma(self.gamma, self.gamma_std, OverHorizon.gamma_std)
 
     @property
     def recurrent_only(self) -> bool:
         return True
-
-    def normalized(self, scores: Scores, problem: Problem) -> Scores:
-        if self.gamma is None:
-            return scores
-        return divided_by_gamma(scores, gamma(problem, self.gamma, self.gamma_std))
 
     def before(self, recurrence: Recurrence) -> tuple[Carry, ...]:
         """The states right before the horizon, with their graph.
@@ -186,22 +178,21 @@ class LyapunovSensitivity(OverHorizon):
         check_whole("warmup", self.warmup, 0, example="10 steps align the directions")
 
     def scores(self, problem: Problem) -> Scores:
-        totals: list[Tensor] | None = None
-        for recurrences in problem.recurrences:
-            growth = torch.stack([self.growth(one, problem.generator) for one in recurrences]).sum()
-            gradients = problem.gradients(growth)
-            totals = (
-                gradients if totals is None else [a.add_(b) for a, b in zip(totals, gradients, strict=True)]
-            )
-        assert totals is not None
-        scores = {
-            name: total.abs() / len(problem.recurrences)
-            for name, total in zip(problem.parameters, totals, strict=True)
-        }
+        growths = (
+            torch.stack([self.growth(one, problem.generator) for one in recurrences]).sum()
+            for recurrences in problem.recurrences
+        )
+        means = mean_of(map(problem.gradients, growths), len(problem.recurrences))
+        scores = {name: mean.abs() for name, mean in zip(problem.parameters, means, strict=True)}
         return self.normalized(scores, problem)
 
     def growth(self, recurrence: Recurrence, generator: torch.Generator) -> Tensor:
         """Σ of the leading exponents over the horizon, nats per step, averaged over samples."""
+        if recurrence.inputs.dtype not in (torch.float32, torch.float64):
+            raise InputError(
+                f"{self.name} needs float32 or float64, got {recurrence.inputs.dtype}: QR has no other; "
+                "convert the model and its inputs"
+            )
         self.before(recurrence)  # refuses sequences that are too short
         num_steps = recurrence.inputs.shape[0]
         start = max(0, num_steps - self.horizon - self.warmup)

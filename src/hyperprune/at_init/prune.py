@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -98,9 +100,10 @@ def prune_at_init(
         masks[name] = ranks.best({name: draws}, share)[name].to(tensor.device)
     empty = [name for name in masks if not bool(masks[name].any())]
     if empty and not allow_empty:
+        remedy = "" if ranking == "tensor" else 'set ranking="tensor", '
         raise InputError(
             f"every tensor must keep a weight, but {chosen.name} at sparsity {sparsity} empties "
-            f'{", ".join(empty)}; lower the sparsity, set ranking="tensor", or allow_empty=True'
+            f"{', '.join(empty)}; lower the sparsity, {remedy}or allow_empty=True"
         )
     order = [name for name, _ in unwrapped(model).named_parameters() if name in masks]
     return {name: masks[name] for name in order}
@@ -232,9 +235,9 @@ def load_masks(path: Any) -> dict[str, Tensor]:
         InputError: no such file, or something else in it.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             masks = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, BadZipFile) as error:
         raise InputError(f"masks must be a readable .npz file, {path} is not: {error}") from error
     if not all(mask.dtype == torch.bool for mask in masks.values()):
         raise InputError(f"{path} must hold arrays of booleans; write it with save_masks")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hyperprune.at_init.written_out import STEPS
 from hyperprune.errors import InputError
 from hyperprune.models.cells import RHN, PeepholeLSTM
 
@@ -96,61 +97,27 @@ class _TorchLayer(Layer):
         names = [*self._names, *([self._projection] if self._projection else [])]
         return [getattr(self._module, name) for name in names]
 
-    def _projected(self, x_BF: Tensor, h_BH: Tensor) -> tuple[Tensor, Tensor]:
-        """W x + b and U h + c."""
+    @property
+    def _kernel(self) -> str:
+        """The name of torch's kernel, and of the step in `STEPS`."""
+        return self._module.mode.lower()
+
+    def step(self, x_BF: Tensor, carry: Carry) -> Carry:
         weight_ih, weight_hh, *biases = (getattr(self._module, name) for name in self._names)
         bias_ih, bias_hh = biases or (None, None)
-        return functional.linear(x_BF, weight_ih, bias_ih), functional.linear(h_BH, weight_hh, bias_hh)
+        driven = functional.linear(x_BF, weight_ih, bias_ih)
+        hidden, *cell = STEPS[self._kernel](driven, functional.linear(carry[0], weight_hh, bias_hh), carry)
+        if self._projection:
+            hidden = functional.linear(hidden, getattr(self._module, self._projection))
+        return hidden, *cell
 
     def run(self, x_TBF: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         state = [part.unsqueeze(0).contiguous() for part in carry]
         # train=True, since inference kernels have no derivative; with dropout 0 nothing is drawn.
-        outputs, *last = self._kernel(
-            x_TBF, state, self._weights(), self._module.bias, 1, 0.0, True, False, False
-        )
+        settings = (self._weights(), self._module.bias, 1, 0.0, True, False, False)
+        start = state if isinstance(self._module, nn.LSTM) else state[0]
+        outputs, *last = getattr(torch, self._kernel)(x_TBF, start, *settings)
         return outputs, tuple(part.squeeze(0) for part in last)
-
-    @abstractmethod
-    def _kernel(self, inputs: Tensor, state: list[Tensor], *settings: Any) -> tuple[Tensor, ...]: ...
-
-
-class _RNNLayer(_TorchLayer):
-    def step(self, x_BF: Tensor, carry: Carry) -> Carry:
-        driven, recurrent = self._projected(x_BF, carry[0])
-        activation = torch.relu if self._module.mode == "RNN_RELU" else torch.tanh
-        return (activation(driven + recurrent),)
-
-    def _kernel(self, inputs: Tensor, state: list[Tensor], *settings: Any) -> tuple[Tensor, ...]:
-        kernel = torch.rnn_relu if self._module.mode == "RNN_RELU" else torch.rnn_tanh
-        return kernel(inputs, state[0], *settings)
-
-
-class _GRULayer(_TorchLayer):
-    def step(self, x_BF: Tensor, carry: Carry) -> Carry:
-        driven, recurrent = self._projected(x_BF, carry[0])
-        driven_r, driven_z, driven_n = driven.chunk(3, dim=-1)
-        recurrent_r, recurrent_z, recurrent_n = recurrent.chunk(3, dim=-1)
-        reset = torch.sigmoid(driven_r + recurrent_r)
-        update = torch.sigmoid(driven_z + recurrent_z)
-        candidate = torch.tanh(driven_n + reset * recurrent_n)
-        return (candidate + update * (carry[0] - candidate),)
-
-    def _kernel(self, inputs: Tensor, state: list[Tensor], *settings: Any) -> tuple[Tensor, ...]:
-        return torch.gru(inputs, state[0], *settings)
-
-
-class _LSTMLayer(_TorchLayer):
-    def step(self, x_BF: Tensor, carry: Carry) -> Carry:
-        hidden, cell = carry
-        i, f, g, o = sum(self._projected(x_BF, hidden)).chunk(4, dim=-1)  # pyright: ignore[reportAttributeAccessIssue]
-        cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
-        hidden = torch.sigmoid(o) * torch.tanh(cell)
-        if self._projection:
-            hidden = functional.linear(hidden, getattr(self._module, self._projection))
-        return hidden, cell
-
-    def _kernel(self, inputs: Tensor, state: list[Tensor], *settings: Any) -> tuple[Tensor, ...]:
-        return torch.lstm(inputs, state, *settings)
 
 
 class _PeepholeLayer(Layer):
@@ -194,12 +161,7 @@ class _FunctionLayer(Layer):
         return parts
 
 
-_TORCH_LAYERS: dict[type[nn.RNNBase], type[_TorchLayer]] = {
-    nn.RNN: _RNNLayer,
-    nn.LSTM: _LSTMLayer,
-    nn.GRU: _GRULayer,
-}
-RECURRENT_MODULES = (*_TORCH_LAYERS, PeepholeLSTM, RHN)
+RECURRENT_MODULES = (nn.RNN, nn.LSTM, nn.GRU, PeepholeLSTM, RHN)
 """The modules that are recognised inside a model; anything else is a step function."""
 
 
@@ -262,13 +224,12 @@ def _open_torch(
             f"pruning by a Jacobian needs a step from h[t] to h[t+1], a bidirectional "
             f"{type(module).__name__} has none; use snip or grasp, or pass each direction by itself"
         )
-    kind = next(kind for parent, kind in _TORCH_LAYERS.items() if isinstance(module, parent))
     sizes = [module.proj_size or module.hidden_size, module.hidden_size]
     shapes = [(module.num_layers, inputs.shape[1], size) for size in sizes]
     if not isinstance(module, nn.LSTM):
         shapes = shapes[:1]
     parts = [inputs.new_zeros(shape) for shape in shapes] if state is None else _checked(state, shapes)
-    layers = [kind(module, layer) for layer in range(module.num_layers)]
+    layers = [_TorchLayer(module, layer) for layer in range(module.num_layers)]
     return layers, list(zip(*(part.unbind(0) for part in parts), strict=True))
 
 

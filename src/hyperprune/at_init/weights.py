@@ -20,6 +20,7 @@ class Random(Criterion):
     """The baseline that is hard to beat."""
 
     name: ClassVar[str] = "random"
+    uses_data: ClassVar[bool] = False
     summary: ClassVar[str] = "uniform random numbers"
 
     def scores(self, problem: Problem) -> Scores:
@@ -36,6 +37,7 @@ class Magnitude(Criterion):
     """The initial weights' size."""
 
     name: ClassVar[str] = "magnitude"
+    uses_data: ClassVar[bool] = False
     summary: ClassVar[str] = "|θ|"
     paper: ClassVar[str] = "the magnitude baseline of Frankle et al. 2021 (arXiv 2009.08576)"
 
@@ -51,6 +53,7 @@ class SynFlow(Criterion):
     one path through the network: each layer's input matrix, its recurrent matrices (of an RHN the later
     micro-steps before the first), its peepholes; the gates stacked in a matrix add up. Each matrix occurs
     once, so R is linear in every one and their scores all sum to R: no layer runs dry while another is rich.
+    The projection of an LSTM occurs twice, after the input matrix and after the recurrent one: 2R.
 
     Attributes:
         rounds: at least 1; with few rounds a layer can run dry.
@@ -59,6 +62,7 @@ class SynFlow(Criterion):
     rounds: int = 100
 
     name: ClassVar[str] = "synflow"
+    uses_data: ClassVar[bool] = False
     summary: ClassVar[str] = "share of the flow Π|W| through a weight, in 100 rounds of falling density"
     paper: ClassVar[str] = "Tanaka et al. 2020, Pruning neural networks without any data (arXiv 2006.05467)"
     equation: ClassVar[str] = "eq. 4, algorithm 1"
@@ -133,5 +137,15 @@ def _chain(module: nn.Module) -> list[tuple[nn.Parameter, int]]:
             if getattr(module, "proj_size", 0):
                 projection = (f"weight_hr{suffix}", module.proj_size)
                 path = [path[0], projection, path[1], projection]
-            chain += [(module.get_parameter(name), width) for name, width in path]
+            chain += [(_plain(module, name), width) for name, width in path]
     return chain
+
+
+def _plain(module: nn.Module, name: str) -> nn.Parameter:
+    try:
+        return module.get_parameter(name)
+    except AttributeError as error:
+        raise InputError(
+            f"synflow scores plain matrices, and {name} of {type(module).__name__} is computed from others "
+            "(weight_norm, parametrize); take it off, or take another criterion"
+        ) from error

@@ -42,12 +42,13 @@ def _lstm(driven_BGH: Tensor, recurrent_BGH: Tensor, state: _State) -> _State:
     return torch.sigmoid(put_out) * torch.tanh(cell), cell
 
 
-_STEPS: dict[str, Callable[[Tensor, Tensor, _State], _State]] = {
+STEPS: dict[str, Callable[[Tensor, Tensor, _State], _State]] = {
     "rnn_tanh": _tanh,
     "rnn_relu": _relu,
     "gru": _gru,
     "lstm": _lstm,
 }
+"""One step, by the kernel's name: from W x + b, U h + c and the state (h first) to the new state."""
 
 
 class WrittenOut(TorchFunctionMode):
@@ -70,8 +71,8 @@ class WrittenOut(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
-        if name in _STEPS and not kwargs and _is_plain(args):
-            return _run(_STEPS[name], *args)
+        if name in STEPS and not kwargs and _is_plain(args):
+            return _run(STEPS[name], *args)
         return func(*args, **(kwargs or {}))
 
 

@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--criterion", default="jacobian", metavar="NAME", help="see --list (jacobian)")
     parser.add_argument("--sparsity", type=float, default=0.95, metavar="S", help="in [0, 1) (0.95)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and draws (0)")
-    parser.add_argument("--batches", type=int, default=1, metavar="N", help="training batches (1)")
+    parser.add_argument("--batches", type=int, metavar="N", help="training batches that it looks at (1)")
     parser.add_argument("--ranking", default="global", metavar="R", help="global or tensor (global)")
     parser.add_argument("--allow-empty", action="store_true", help="a tensor may lose all its weights")
     parser.add_argument("--horizon", type=int, metavar="U", help="last steps that count (the criterion's)")
@@ -64,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
     if settings.get("gamma") == "none":
         settings["gamma"] = None
     criterion = at_init.get(options.criterion, **settings)
+    if options.batches is not None and not criterion.uses_data:
+        raise InputError(f"--batches is for criteria that look at data, {criterion.name} does not; remove it")
 
     from hyperprune.at_init.kept import kept_by_gate
     from hyperprune.rng import generator
@@ -79,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
         criterion,
         sparsity=options.sparsity,
         seed=options.seed,
-        num_batches=options.batches,
+        num_batches=1 if options.batches is None else options.batches,
         ranking=options.ranking,
         allow_empty=options.allow_empty,
     )
@@ -89,6 +91,12 @@ def run(options: argparse.Namespace) -> int:
     for row in rows:
         print(f"{row.tensor:28} {row.gate:4} {row.live:9,} {row.total:10,} {row.density:8.4f}")
     print(f"{'all':28} {'':4} {live:9,} {total:10,} {live / total:8.4f}")
+    if options.save is not None:
+        try:
+            at_init.save_masks(options.save, masks)
+        except OSError as error:
+            raise InputError(f"--save must be a file that can be written: {error}") from error
+        print(f"saved: {options.save}")
     if options.picture is not None:
         from hyperprune.at_init.picture import figure_of
 
@@ -97,12 +105,6 @@ def run(options: argparse.Namespace) -> int:
         except (OSError, ValueError) as error:
             raise InputError(f"--picture must be a picture file that can be written: {error}") from error
         print(f"picture: {options.picture}")
-    if options.save is not None:
-        try:
-            at_init.save_masks(options.save, masks)
-        except OSError as error:
-            raise InputError(f"--save must be a file that can be written: {error}") from error
-        print(f"saved: {options.save}")
     if options.json:
         kept = [
             {"tensor": row.tensor, "gate": row.gate, "live": row.live, "total": row.total} for row in rows

@@ -8,6 +8,7 @@ Reference:
 
 from __future__ import annotations
 
+import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from typing import Any
 
 import torch
 
-from hyperprune.experiments.cells import Record, run_cells
+from hyperprune.errors import InputError
+from hyperprune.experiments.cells import RECORDS, Record, read_records, run_cells
 from hyperprune.experiments.jacobian_study import published
 from hyperprune.experiments.jacobian_tables import table
 from hyperprune.hypersearch.space import DENSE, Configuration
@@ -25,8 +27,7 @@ from hyperprune.rng import generator
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import load_task
 from hyperprune.training.candidate import Training
-from hyperprune.training.checkpoint import load_checkpoint
-from hyperprune.training.segment import advance
+from hyperprune.training.segment import advance, model_after
 
 SPARSITY = 0.95
 CRITERIA = ("random", "jacobian", "dense")
@@ -94,11 +95,11 @@ SCALES = {
         },
         seeds=(0, 1, 2),
     ),
-    # The paper's steps: 20,000 (13 epochs), 12,000 and 30,000, here as epochs; of WikiText-103 one epoch
-    # of as many tokens as 12,000 batches of 64 × 35 hold.
+    # The paper's steps: 20,000 (22 epochs of 932), 12,000 and 30,000, here as epochs; of WikiText-103 one
+    # epoch of as many tokens as 12,000 batches of 64 × 35 hold.
     "paper": Scale(
         corpora={
-            "wikitext2": Corpus(task="wikitext2-jse", epochs=13, settings={}, stands_for="wikitext2"),
+            "wikitext2": Corpus(task="wikitext2-jse", epochs=22, settings={}, stands_for="wikitext2"),
             "wikitext103": Corpus(
                 task="wikitext103-jse",
                 epochs=1,
@@ -138,6 +139,7 @@ def run_study(
     say: Callable[[str], None] = print,
 ) -> list[Record]:
     """Train every network that `folder` has no record of, and return all records; see `jacobian_study`."""
+    check_records(read_records(folder / RECORDS), scale)  # keys do not name the epochs
     cells = [
         Cell(corpus=corpus, criterion=criterion, seed=seed)
         for corpus in scale.corpora
@@ -156,6 +158,22 @@ def run_study(
         say=say,
         line=_line,
     )
+
+
+def check_records(records: Sequence[Record], scale: Scale) -> None:
+    """Refuse records of another scale, which would pass for this one's.
+
+    Raises:
+        InputError: a record of another corpus or of other epochs.
+    """
+    for record in records:
+        corpus = scale.corpora.get(record["corpus"])
+        if corpus is None or corpus.epochs != record["epochs"]:
+            known = ", ".join(f"{name!r} and {corpus.epochs}" for name, corpus in scale.corpora.items())
+            raise InputError(
+                f"records must be of the scale's corpora and epochs, {known}; {record['key']} is of "
+                f"{record['corpus']!r} and {record['epochs']}; name its --scale, or another --out"
+            )
 
 
 def _task(corpus: Corpus, data_dir: Path | None) -> Task:
@@ -181,9 +199,8 @@ def _run(scale: Scale, data_dir: Path | None, study: Path, device: str, cell: Ce
     result = advance(task, training, folder, corpus.epochs)
     train = None
     if result.failure is None:
-        model = task.model(generator(cell.seed, "weights")).eval()
-        model.load_state_dict(load_checkpoint(folder / f"epoch-{corpus.epochs:05d}.pt")["model"])
-        train = _training_perplexity(task, model)
+        train = _training_perplexity(task, model_after(task, training, folder, corpus.epochs))
+    shutil.rmtree(folder)  # should the record not be written, the network is trained again
     return {
         "task": task.name,
         **vars(cell),
@@ -233,7 +250,8 @@ def report(records: Sequence[Record], scale: Scale) -> str:
 def captions(scale: Scale) -> dict[str, str]:
     """What the pictures show, by their names."""
     return {
-        f"at-init-language-{name}": f"Figure 5: training perplexity on `{name}`, a line per seed."
+        f"at-init-language-{name}": f"Figure 5: the exponential of the training loss on `{name}`, a line per "
+        "seed; with a sampled softmax it is lower than the perplexity."
         for name in scale.corpora
     }
 
@@ -248,7 +266,7 @@ def _text(values: Sequence[float], num_runs: int) -> str:
 
 
 def draw(records: Sequence[Record], folder: Path) -> list[Path]:
-    """Figure 5: training perplexity over the epochs, a picture for each corpus."""
+    """Figure 5: the training loss over the epochs, a picture for each corpus."""
     from matplotlib.figure import Figure
 
     looks = {"random": ("#7d838a", "--"), "jacobian": ("#0072b2", "-"), "dense": ("#1a1c1e", "-")}
@@ -264,9 +282,7 @@ def draw(records: Sequence[Record], folder: Path) -> list[Path]:
                 label = NAMES[criterion] if number == 0 else None
                 epochs = range(1, len(curve) + 1)
                 axes.plot(epochs, curve, color=color, linestyle=dashes, marker=".", label=label)
-        axes.set(
-            yscale="log", xlabel="epoch", ylabel="training perplexity", title=f"{name}, 95 % sparse LSTM"
-        )
+        axes.set(yscale="log", xlabel="epoch", ylabel="exp(training loss)", title=f"{name}, 95 % sparse LSTM")
         axes.legend()
         axes.grid(alpha=0.3, which="both")
         paths.append(folder / f"at-init-language-{name}.png")

@@ -11,6 +11,7 @@ Reference:
 
 from __future__ import annotations
 
+import shutil
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from hyperprune import at_init
 from hyperprune.at_init.picture import coarse
@@ -33,8 +35,7 @@ from hyperprune.sparsity.parameters import num_gates
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import load_task
 from hyperprune.training.candidate import Training
-from hyperprune.training.checkpoint import load_checkpoint
-from hyperprune.training.segment import advance
+from hyperprune.training.segment import advance, model_after
 from hyperprune.training.starting import task_masks
 
 L2 = "iterative_magnitude"
@@ -262,8 +263,8 @@ def configuration_of(cell: Cell) -> Configuration:
     """The pruning method that the cell's criterion stands for."""
     if cell.criterion == "dense":
         return DENSE
-    if cell.criterion == L2:
-        return Configuration.of(L2, densities_by_round=L2_DENSITIES)
+    if cell.criterion == L2:  # ranked over the network, as the criteria rank
+        return Configuration.of(L2, densities_by_round=L2_DENSITIES, scope="network")
     return Configuration.of("static", at_init=cell.criterion, allow_empty=True)
 
 
@@ -294,16 +295,15 @@ def _run(scale: Scale, data_dir: Path | None, study: Path, device: str, cell: Ce
         "train_seconds": round(sum(epoch.seconds for epoch in result.epochs), 1),
     }
     if result.failure is None:
-        record |= _judged(task, cell, folder / f"epoch-{scale.epochs:05d}.pt")
+        record |= _judged(task, cell, model_after(task, training, folder, scale.epochs))
+    shutil.rmtree(folder)  # should the record not be written, the network is trained again
     return record
 
 
 @torch.no_grad()
-def _judged(task: Task, cell: Cell, checkpoint: Path) -> Record:
+def _judged(task: Task, cell: Cell, trained: nn.Module) -> Record:
     """The last epoch's test error, and the figures of the network before and after training."""
     model = task.model(generator(cell.seed, "weights")).eval()
-    trained = task.model(torch.Generator()).eval()
-    trained.load_state_dict(load_checkpoint(checkpoint)["model"])
     masks = None
     if cell.criterion != "dense":  # dead weights are exactly 0, and no live one is
         names = task.prunable(trained)
@@ -320,7 +320,7 @@ def _judged(task: Task, cell: Cell, checkpoint: Path) -> Record:
     }
 
 
-def _kept(model: torch.nn.Module, masks: Mapping[str, torch.Tensor] | None, *, with_map: bool) -> Any:
+def _kept(model: nn.Module, masks: Mapping[str, torch.Tensor] | None, *, with_map: bool) -> Any:
     if masks is None:
         return None
     rows = [[row.tensor, row.gate, row.live, row.total] for row in at_init.kept_by_gate(model, masks)]

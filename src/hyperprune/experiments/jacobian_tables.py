@@ -23,6 +23,15 @@ NAMES = {
     "jacobian": "Jacobian spectrum (the paper's)",
     L2: "L2: iterative magnitude",
 }
+_COMPARED = (
+    ("jacobian", "random"),
+    ("jacobian", "snip_gamma"),
+    ("jacobian", "grasp_gamma"),
+    ("snip_gamma", "snip"),
+    ("grasp_gamma", "grasp"),
+)
+_CONCENTRATED = 0.9  # share of the kept weights in one of three gates
+_EMPTIED = 0.005  # share of the recurrent weights kept, a tenth of what even pruning keeps
 _PREDICTORS: dict[str, tuple[str, Callable[[Mapping[str, Any]], float]]] = {
     # Larger predicts a smaller error.
     "norm": ("‖J 1‖² of the pruned network", lambda start: start["norm"]),
@@ -105,7 +114,7 @@ def _paper_units(scale: Scale, units: int) -> int:
 
 def gates_table(records: Sequence[Record], scale: Scale) -> str:
     """Figure 1 in numbers: the density of each gate, and kept input weights over kept recurrent ones."""
-    errors, rows, heads = Errors(records), [], ["criterion"]
+    errors, rows, heads = Errors(records), list[list[str]](), ["criterion"]
     for criterion, start in MAIN:
         cells = errors.cells(criterion, units=scale.figure_units, start=start, sparsity=0.95, cell="gru")
         found = [record["kept"]["gates"] for record in cells if record.get("kept")]
@@ -116,8 +125,9 @@ def gates_table(records: Sequence[Record], scale: Scale) -> str:
         heads = ["criterion", *labels, "input : recurrent"]
         is_input = np.array(["_ih" in row[0] for row in found[0]])
         totals = np.array([row[3] for row in found[0]])
-        ratio = live[is_input].sum() / max(live[~is_input].sum(), 1)
-        rows.append([NAMES[criterion], *(f"{value:.3f}" for value in live / totals), f"{ratio:.3f}"])
+        for name, counts in ((NAMES["dense"], totals), (NAMES[criterion], live))[bool(rows) :]:
+            ratio = counts[is_input].sum() / max(counts[~is_input].sum(), 1)
+            rows.append([name, *(f"{value:.3f}" for value in counts / totals), f"{ratio:.3f}"])
     return table(heads, rows) if rows else "Not run yet."
 
 
@@ -205,7 +215,8 @@ def singular_table(records: Sequence[Record], scale: Scale) -> str:
         for when in ("before", "after"):
             row.append(f"{statistics.mean(record[when]['mean'] for record in cells):.3f}")
             row.append(f"{statistics.mean(record[when]['small'] for record in cells):.1%}")
-        rows.append([*row, f"{quoted[criterion]:.2f}" if criterion in quoted else "–"])
+        unsaid = " (it does not say which SNIP)" if criterion == "snip" else ""
+        rows.append([*row, f"{quoted[criterion]:.2f}{unsaid}" if criterion in quoted else "–"])
     heads = [
         "singular values of J",
         "mean before",
@@ -233,71 +244,97 @@ def gamma_table(records: Sequence[Record], scale: Scale) -> str:
 
 
 def prediction_table(records: Sequence[Record], scale: Scale) -> str:
-    """Which figure of the pruned, untrained network ranks the trained ones: Spearman's rho by group."""
-    groups: dict[str, list[Record]] = {}
+    """Which figure of the pruned, untrained network ranks the trained ones: Spearman's rho.
+
+    Ranked are the masks of one start and seed, which share their initial weights; the mean over those.
+    """
+    groups: dict[str, dict[tuple[str, int], list[Record]]] = {}
     for record in Errors(records).records:
         static = record["criterion"] not in ("dense", L2)
         if static and record["sparsity"] == 0.95 and record["cell"] == "gru" and record.get("before"):
+            usable = record["before"].get("score") is not None and record["test_error"] is not None
+            label = None
             if record["start"] == "normal":
-                groups.setdefault(f"GRU {record['units']}, N(0, 0.1)", []).append(record)
+                label = f"GRU {record['units']}, N(0, 0.1)"
             elif record["units"] == scale.side_units and record["start"] in WELL_SCALED:
-                groups.setdefault(f"GRU {record['units']}, other well-scaled starts", []).append(record)
+                label = f"GRU {record['units']}, other well-scaled starts"
+            if usable and label:
+                ranked = groups.setdefault(label, {}).setdefault((record["start"], record["seed"]), [])
+                ranked.append(record)
     rows = []
-    for label, members in sorted(groups.items()):
-        row = [f"{label} ({len({record['criterion'] for record in members})} criteria, n = {len(members)})"]
+    for label, rankings in sorted(groups.items()):
+        most = max(map(len, rankings.values()))
+        row = [f"{label} ({len(rankings)} rankings of {most} masks)"]
         for _, value in _PREDICTORS.values():
-            usable = [record for record in members if record["before"].get("score") is not None]
-            usable = [record for record in usable if record["test_error"] is not None]
-            errors = [-record["test_error"] for record in usable]
-            predicted = [value(record["before"]) for record in usable]
-            rho = spearman(np.array(predicted), np.array(errors))
-            row.append("–" if math.isnan(rho) else f"{rho:+.2f}")
+            found = [
+                spearman(
+                    np.array([value(record["before"]) for record in ranked]),
+                    np.array([-record["test_error"] for record in ranked]),
+                )
+                for ranked in rankings.values()
+            ]
+            found = [rho for rho in found if not math.isnan(rho)]
+            row.append(f"{statistics.mean(found):+.2f}" if found else "–")
         rows.append(row)
     return table(["masks", *(label for label, _ in _PREDICTORS.values())], rows) if rows else "Not run yet."
 
 
 def findings(records: Sequence[Record], scale: Scale) -> str:
-    """What the paper says, and whether it holds here: by the same seeds, all of which must agree."""
-    errors, lines = Errors(records), []
+    """What the paper's table 2 and figure 1 say, and whether it holds here in all seeds.
+
+    Who is ahead in the paper is read from its numbers, size by size: at 100 units random masks are.
+    """
+    errors, paper, rows = Errors(records), published()["main"], []
+    starts = dict(MAIN)
     for units in scale.units:
-        wanted = {"units": units, "cell": "gru", "sparsity": 0.95}
-        ours = errors.by_seed("jacobian", start="normal", **wanted)
-        for other, start, claim in (
-            ("random", "normal", "the Jacobian criterion beats random"),
-            ("snip_gamma", "glorot", "it beats normalised SNIP"),
-            ("grasp_gamma", "glorot", "it beats normalised GraSP"),
-            ("snip", "normal", "normalised criteria beat unnormalised SNIP"),
-            ("grasp", "normal", "normalised criteria beat unnormalised GraSP"),
-        ):
-            first = errors.by_seed("snip_gamma", start="glorot", **wanted) if other == "snip" else ours
-            if other == "grasp":
-                first = errors.by_seed("grasp_gamma", start="glorot", **wanted)
-            lines.append(
-                f"- GRU {units}: {claim}: {verdict(first, errors.by_seed(other, start=start, **wanted))}"
-            )
+        column = str(_paper_units(scale, units))
+        for pair in _COMPARED:
+            better, worse = sorted(pair, key=lambda criterion: paper[criterion][column][0])
+            ours = [
+                errors.by_seed(criterion, units=units, start=starts[criterion], cell="gru", sparsity=0.95)
+                for criterion in (better, worse)
+            ]
+            quoted = " against ".join(f"{paper[criterion][column][0]:.2f}" for criterion in (better, worse))
+            claim = f"{NAMES[better]} ahead of {NAMES[worse]}"
+            rows.append([f"GRU {units}", claim, f"{quoted} ({column} units)", *verdict(*ours)])
     for criterion in ("snip", "grasp"):
         cells = errors.cells(criterion, units=scale.figure_units, start="normal", sparsity=0.95, cell="gru")
         kept = [record for record in cells if record.get("kept")]
-        if kept:
-            gate, recurrent = (statistics.mean(map(share, kept)) for share in (_largest_gate, _recurrent))
-            lines.append(
-                f"- unnormalised {NAMES[criterion].split(',')[0]} keeps {gate:.0%} of its weights in one "
-                f"gate (a third would be even), and {recurrent:.1%} of the recurrent weights (5 % would be)"
-            )
-    return "\n".join(lines)
+        if not kept:
+            continue
+        gates, recurrent = ([share(record) for record in kept] for share in (_largest_gate, _recurrent))
+        network = f"GRU {scale.figure_units}"
+        rows += [
+            [
+                network,
+                f"{NAMES[criterion]}: more than {_CONCENTRATED:.0%} of the kept weights lie in one gate",
+                "said in the text",
+                f"{statistics.mean(gates):.0%} (even: 33%)",
+                _word(sum(value > _CONCENTRATED for value in gates), len(kept)),
+            ],
+            [
+                network,
+                f"{NAMES[criterion]}: less than {_EMPTIED:.1%} of the recurrent matrix is kept",
+                "seen in figure 1",
+                f"{statistics.mean(recurrent):.1%} (even: 5%)",
+                _word(sum(value < _EMPTIED for value in recurrent), len(kept)),
+            ],
+        ]
+    return table(["network", "the paper's finding", "paper, error in %", "here", "does it hold?"], rows)
 
 
-def verdict(first: Mapping[int, float], second: Mapping[int, float]) -> str:
-    """Whether the first errors are smaller: for every seed, for some, or for none."""
+def verdict(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[str, str]:
+    """Both mean errors, and whether the first are smaller: for every seed, for some, or for none."""
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
-        return "not run"
-    better = sum(first[seed] < second[seed] for seed in seeds)
-    numbers = " against ".join(
-        f"{statistics.mean(errors[seed] for seed in seeds):.2f} %" for errors in (first, second)
-    )
-    word = "holds" if better == len(seeds) else "does not hold" if better == 0 else "undecided"
-    return f"**{word}** ({better} of {len(seeds)} seeds; {numbers})"
+        return "not run", "–"
+    numbers = (f"{statistics.mean(errors[seed] for seed in seeds):.2f}" for errors in (first, second))
+    return " against ".join(numbers), _word(sum(first[seed] < second[seed] for seed in seeds), len(seeds))
+
+
+def _word(agreeing: int, seeds: int) -> str:
+    word = "holds" if agreeing == seeds else "does not hold" if agreeing == 0 else "undecided"
+    return f"**{word}** ({agreeing} of {seeds} seeds)"
 
 
 def _largest_gate(record: Record) -> float:
@@ -339,5 +376,6 @@ def report(records: Sequence[Record], scale: Scale) -> str:
 
 _PREDICTION = (
     "Spearman's rank correlation of a figure of the pruned, untrained network with its accuracy after "
-    "training, over the masks of all criteria and seeds; +1 would be a perfect prediction.\n\n"
+    "training, among the masks of one start and seed; the mean over these. +1 would be a perfect "
+    "prediction.\n\n"
 )

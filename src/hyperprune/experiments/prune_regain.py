@@ -1,7 +1,7 @@
 """Prune a trained network once and see how soon training brings its quality back.
 
-A base model is trained for every cell and seed. From its weights of the best validation epoch, each point
-(part, percentage) starts again: the lowest weights go by one threshold, the network is tested at once, and
+A base model is trained for every cell and seed. From its weights after the last epoch, each point (part,
+percentage) starts again: the lowest weights go by one threshold, the network is tested at once, and
 it is trained for some epochs more with the pruned weights held at 0 and a fresh optimizer. The base is
 tested on the test split, as are the points; nothing is chosen by it.
 
@@ -36,13 +36,12 @@ from hyperprune.hypersearch.space import DENSE
 from hyperprune.spectra import LyapunovSpectrum, spectrum_distance
 from hyperprune.tasks.contract import Evaluation, Split, Task
 from hyperprune.tasks.registry import load_task
-from hyperprune.training.candidate import BEST_WEIGHTS, Training
+from hyperprune.training.candidate import Training
 from hyperprune.training.isolation import isolated
-from hyperprune.training.load import load_model
 from hyperprune.training.measure import recurrent_spectra
 from hyperprune.training.nested import detached
 from hyperprune.training.optimizer import build_optimizer
-from hyperprune.training.segment import advance
+from hyperprune.training.segment import advance, model_after
 
 PERCENTS = tuple(range(10, 101, 10))
 OWN = "own"  # the cell of a task whose model is left as it is
@@ -194,9 +193,8 @@ def _folder(scale: Scale, study: Path, base: Base) -> Path:
     return study / "bases" / base.key(scale)
 
 
-def _train_base(scale: Scale, data_dir: Path | None, study: Path, base: Base) -> Record:
-    task = _task(scale, data_dir, base.cell)
-    training = Training(
+def _training(scale: Scale, base: Base) -> Training:
+    return Training(
         method=DENSE.build(),
         sparsity=0.0,
         total_epochs=scale.base_epochs,
@@ -204,23 +202,31 @@ def _train_base(scale: Scale, data_dir: Path | None, study: Path, base: Base) ->
         name=DENSE.text,
         measure_spectrum=False,
     )
-    result = advance(task, training, _folder(scale, study, base), scale.base_epochs)
+
+
+def _trained(scale: Scale, study: Path, task: Task, base: Base) -> nn.Module:
+    return model_after(task, _training(scale, base), _folder(scale, study, base), scale.base_epochs)
+
+
+def _train_base(scale: Scale, data_dir: Path | None, study: Path, base: Base) -> Record:
+    task = _task(scale, data_dir, base.cell)
+    result = advance(task, _training(scale, base), _folder(scale, study, base), scale.base_epochs)
     record: Record = {
         "kind": "base",
         "cell": base.cell,
         "seed": base.seed,
         "task": task.name,
+        "settings": {table: dict(values) for table, values in scale.settings.items()},
         "metric": task.metric,
         "lower_is_better": task.lower_is_better,
         "failure": result.failure,
         "epochs": len(result.epochs) - 1,
-        "best_epoch": result.best_epoch,
         "valid": [round(epoch.metric, 5) for epoch in result.epochs],
         "seconds": round(sum(epoch.seconds for epoch in result.epochs), 1),
     }
     if result.failure is not None:
         return record
-    model = load_model(_folder(scale, study, base) / BEST_WEIGHTS, task)
+    model = _trained(scale, study, task, base)
     test = _evaluate(task, model, "test")
     num_weights = {part: sum(w.numel() for w in matrices_of(model, part).values()) for part in PARTS}
     spectrum = recurrent_spectra(task, model, seed=base.seed)
@@ -235,7 +241,7 @@ def _train_base(scale: Scale, data_dir: Path | None, study: Path, base: Base) ->
 def _run_point(scale: Scale, data_dir: Path | None, study: Path, point: Point) -> Record:
     started = time.perf_counter()
     task, seed = _task(scale, data_dir, point.base.cell), point.base.seed
-    model = load_model(_folder(scale, study, point.base) / BEST_WEIGHTS, task)
+    model = _trained(scale, study, task, point.base)
     before = recurrent_spectra(task, model, seed=seed)
     matrices = matrices_of(model, point.part)
     masks = lowest_masks(matrices, point.percent, scope=scale.scope)
@@ -333,6 +339,6 @@ def _line(record: Record) -> str:
     if record["failure"]:
         return f"{record['key']}: {record['failure']} {seconds}"
     if record["kind"] == "base":
-        return f"{record['key']}: test {record['test']:.4g}, epoch {record['best_epoch']} {seconds}"
+        return f"{record['key']}: test {record['test']:.4g} {seconds}"
     after, then = record["pruned"]["test"], record["retrained"]["test"]
     return f"{record['key']}: test {after:.4g} after pruning, {then[0]:.4g}, … {then[-1]:.4g} {seconds}"

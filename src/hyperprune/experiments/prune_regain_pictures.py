@@ -19,9 +19,9 @@ _LOOKS = [("#0072b2", "o", "-"), ("#d55e00", "s", "--"), ("#009e73", "^", "-."),
 _FAINT = "#7d838a"
 CAPTIONS = {
     "prune-regain-regain": "Above, quality right after pruning; below, epochs of retraining until it is "
-    "back. Lines of the lower row stand side by side where they would hide each other.",
-    "prune-regain-exponents": "The largest Lyapunov exponent, at 0 % that of the base model; no point where "
-    "it is −∞.",
+    "back; means over seeds. Lines of the lower row stand side by side where they would hide each other.",
+    "prune-regain-exponents": "The largest Lyapunov exponent, mean over seeds, at 0 % that of the base "
+    "model; no point where it is −∞.",
     "prune-regain-distance": "Each point is one pruned network; those of equal epochs stand a little apart.",
 }
 
@@ -78,7 +78,7 @@ def regain(points: Points) -> Figure:
             look, name = _look(points, cell), CELL_NAMES.get(cell, cell)
             quality = _over_seeds(points, cell, part, lambda point: point["pruned"]["test"])
             axes[0, column].plot(points.percents, quality, label=name, **look)
-            quoted = published()["pruned"].get(part, {}).get(cell, {}) if points.task == "reber" else {}
+            quoted = published()["pruned"].get(part, {}).get(cell, {}) if points.is_thesis else {}
             axes[0, column].plot(
                 [int(percent) for percent in quoted],
                 list(quoted.values()),
@@ -99,7 +99,7 @@ def regain(points: Points) -> Figure:
     ticks = sorted({0, 1, points.num_epochs // 2, points.num_epochs})
     axes[1, 0].set_yticks([*ticks, never], [*map(str, ticks), "never"])
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    if points.task == "reber":
+    if points.is_thesis:
         from matplotlib.lines import Line2D
 
         handles.append(Line2D([], [], linestyle="none", marker="o", markersize=8, mfc="none", mec=_FAINT))

@@ -30,13 +30,18 @@ from hyperprune.rng import derive_seed
 TOLERANCE = 0.005
 FEWEST_CURVES = 5  # for an interval: of fewer clusters a bootstrap knows too little
 _DRAWS = 1000
-_THESIS_TASK = "reber"
 PART_NAMES = {
     "both": "input and recurrent weights",
     "input": "input weights",
     "recurrent": "recurrent weights",
 }
 CELL_NAMES = {"rnn": "RNN tanh", "rnn_relu": "RNN ReLU", "lstm": "LSTM", "gru": "GRU", "own": "model"}
+
+
+def _is_thesis(base: Record) -> bool:
+    """Whether a base model has the thesis's network and grammar, whatever the number of strings."""
+    model, strings = (base["settings"].get(table, {}) for table in ("model", "strings"))
+    return base["task"] == "reber" and set(model) <= {"read_padding"} and not strings.get("embedded", False)
 
 
 class Points:
@@ -46,6 +51,7 @@ class Points:
         bases: base records by (cell, seed), those that failed left out.
         points: the other records, by part, then in the order of cells, percentages and seeds.
         tolerance: see the module.
+        is_thesis: whether the thesis's figures can stand beside them.
     """
 
     def __init__(self, records: Sequence[Record], tolerance: float = TOLERANCE) -> None:
@@ -59,6 +65,7 @@ class Points:
         self.parts = [part for part in PART_NAMES if any(point["part"] == part for point in self.points)]
         self.percents = sorted({point["percent"] for point in self.points})
         self.task = bases[0]["task"] if bases else ""
+        self.is_thesis = bool(bases) and _is_thesis(bases[0])
         self.metric = bases[0]["metric"] if bases else "metric"
         self.num_epochs = max((len(point["retrained"]["test"]) for point in self.points), default=0)
 
@@ -100,15 +107,15 @@ def published() -> Mapping[str, Any]:
 def quality_table(points: Points, part: str) -> str:
     """Rows: percentages; per cell the test metric right after pruning and the epochs to regain it.
 
-    Means over seeds; the thesis's figures in brackets, where it gives them and the task is its own.
+    Of seeds that differ the lowest and the highest; the thesis's figures in brackets, where it gives them.
     """
     head = [f"{CELL_NAMES.get(cell, cell)}: {points.metric} | epochs" for cell in points.cells]
     lines = [f"| pruned | {' | '.join(head)} |", "|---" + "|---|---" * len(points.cells) + "|"]
     base_cells = []
     for cell in points.cells:
         values = [base["test"] for (name, _), base in points.bases.items() if name == cell]
-        quoted = published()["base"].get(cell) if points.task == _THESIS_TASK else None
-        base_cells.append(f"{_mean(values)}{_quoted(quoted)} | ")
+        quoted = published()["base"].get(cell) if points.is_thesis else None
+        base_cells.append(f"{_range(values)}{_quoted(quoted)} | ")
     lines.append(f"| base | {' | '.join(base_cells)} |")
     for percent in points.percents:
         row = []
@@ -116,7 +123,7 @@ def quality_table(points: Points, part: str) -> str:
             chosen = points.select(cell=cell, part=part, percent=percent)
             quality, epochs = _thesis(points, part, cell, percent)
             row.append(
-                f"{_mean([point['pruned']['test'] for point in chosen])}{quality} | "
+                f"{_range([point['pruned']['test'] for point in chosen])}{quality} | "
                 f"{_regained([points.epochs_to_regain(point) for point in chosen])}{epochs}"
             )
         lines.append(f"| {percent} % | {' | '.join(row)} |")
@@ -124,7 +131,7 @@ def quality_table(points: Points, part: str) -> str:
 
 
 def _thesis(points: Points, part: str, cell: str, percent: int) -> tuple[str, str]:
-    if points.task != _THESIS_TASK:
+    if not points.is_thesis:
         return "", ""
     quality = published()["pruned"].get(part, {}).get(cell, {}).get(str(percent))
     epochs = published()["regained"].get(part, {}).get(str(percent), {}).get(cell)
@@ -135,8 +142,9 @@ def _quoted(value: float | None) -> str:
     return "" if value is None else f" [{value:.3f}]"
 
 
-def _mean(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.3f}" if values else "–"
+def _range(values: Sequence[float]) -> str:
+    texts = [f"{value:.3f}" for value in sorted(values)]
+    return " … ".join(dict.fromkeys((texts[0], texts[-1]))) if texts else "–"
 
 
 def _regained(epochs: Sequence[int | None]) -> str:
@@ -288,7 +296,7 @@ def to_markdown(records: Sequence[Record], tolerance: float = TOLERANCE) -> str:
     points = Points(records, tolerance)
     quoted = (
         " The thesis's figures stand in square brackets; it says that nearly all recover within one epoch."
-        if points.task == _THESIS_TASK
+        if points.is_thesis
         else ""
     )
     blocks = []
@@ -296,9 +304,11 @@ def to_markdown(records: Sequence[Record], tolerance: float = TOLERANCE) -> str:
         blocks += [
             f"### Pruned: {PART_NAMES[part]}",
             f"Test {points.metric} right after pruning, and epochs of retraining until it is back within "
-            f'{tolerance:.1%} of the base model\'s ("never": not within {points.num_epochs}).{quoted}',
+            f'{tolerance:.1%} of the base model\'s ("never": not within {points.num_epochs}). '
+            f"Where seeds differ: the lowest … the highest.{quoted}",
             quality_table(points, part),
-            "Largest Lyapunov exponent (nats per step), right after pruning and after retraining.",
+            "Largest Lyapunov exponent (nats per step, mean over seeds), right after pruning and after "
+            "retraining.",
             exponent_table(points, part),
         ]
     if points.points:
@@ -317,6 +327,7 @@ def to_markdown(records: Sequence[Record], tolerance: float = TOLERANCE) -> str:
         if point["failure"]:
             blocks.append(
                 f"{CELL_NAMES.get(point['cell'], point['cell'])}, {PART_NAMES[point['part']]}, "
-                f"{point['percent']} %, seed {point['seed']}: {point['failure']}; it counts as never."
+                f"{point['percent']} %, seed {point['seed']}: {point['failure']}"
+                + ("; it counts as never." if points.epochs_to_regain(point) is None else ".")
             )
     return "\n\n".join(blocks)

@@ -83,10 +83,10 @@ class Method(ABC):
                 f"method {self.name} chooses its own masks, got at_init={self.at_init!r}; use static or a "
                 "dynamic method"
             )
-        if self.densities or self.keep_dense:
+        if self.densities or self.keep_dense or self.allocation != type(self).allocation:
             raise InputError(
-                f"at_init={self.at_init!r} decides how dense each tensor is, so densities and keep_dense do "
-                "not apply; remove them"
+                f"at_init={self.at_init!r} decides how dense each tensor is, so allocation, densities and "
+                "keep_dense do not apply; remove them"
             )
 
     @property

@@ -6,11 +6,15 @@ and in a worker, after a crash and without one, bit for bit on the same kind of 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from hyperprune.errors import InputError
 from hyperprune.records import EpochRecord
 from hyperprune.tasks.contract import Task
 from hyperprune.training.candidate import CHECKPOINTS, Candidate, Probe, Training
@@ -73,6 +77,28 @@ def advance(
             failure=candidate.failure,
             notes=tuple(candidate.notes),
         )
+
+
+def model_after(task: Task, training: Training, folder: Path, epoch: int) -> nn.Module:
+    """The network after an epoch that `advance` left a checkpoint of, on the CPU, in evaluation mode.
+
+    With averaged weights where the optimizer averages; a topology update at the epoch's end is included.
+    `best.pt` holds the best validation epoch's in its place.
+
+    Args:
+        task, training, folder: as `advance` was called with.
+        epoch: that `folder` has a checkpoint of.
+
+    Raises:
+        InputError: it has none.
+    """
+    with isolated(device=training.device, threads=training.threads, seed=training.seed):
+        candidate = Candidate(task, training, folder, {})
+        candidate.restore(epoch)
+        if candidate.next_epoch != epoch + 1:
+            raise InputError(f"{folder} must hold a whole checkpoint of epoch {epoch}; train again")
+        with candidate.evaluating():
+            return copy.deepcopy(candidate.model).to("cpu")
 
 
 def end(folder: Path) -> None:

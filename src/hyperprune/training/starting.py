@@ -24,12 +24,21 @@ def starting_masks(
     """The masks that `method.at_init` chooses on the first training batch; None if it names no criterion.
 
     Raises:
-        InputError: an unknown criterion, or one that cannot score this task's model.
+        InputError: an unknown criterion, one that cannot score this task's model, or one that leaves a tensor
+            without a weight.
         NumericsError: a score is not finite.
     """
     if method.at_init is None:
         return None
-    return task_masks(task, model, method.at_init, sparsity=sparsity, seed=seed, allow_empty=method.may_empty)
+    masks = task_masks(task, model, method.at_init, sparsity=sparsity, seed=seed, allow_empty=True)
+    empty = [name for name, mask in masks.items() if not bool(mask.any())]
+    if empty and not method.may_empty:
+        raise InputError(
+            f"{method.name} needs a weight in every tensor to start from, but at_init={method.at_init!r} at "
+            f"sparsity {sparsity} empties {', '.join(empty)}; lower the sparsity, take another criterion, or "
+            "static with allow_empty"
+        )
+    return masks
 
 
 def task_masks(
@@ -59,10 +68,15 @@ def task_masks(
     if num_batches < 1:
         raise InputError(f"batches must be at least 1, got {num_batches}; the paper takes one of 64 samples")
     device = next(model.parameters()).device
+    batches = list(itertools.islice(task.batches("train", 1), num_batches))
+    if len(batches) < num_batches:
+        raise InputError(
+            f"batches must be at most an epoch's, {len(batches)} of task {task.name!r}, got {num_batches}"
+        )
     return prune_at_init(
         model,
         lambda model, batch: task.loss(model, batch, None).loss,
-        [to_device(batch, device) for batch in itertools.islice(task.batches("train", 1), num_batches)],
+        [to_device(batch, device) for batch in batches],
         criterion=criterion,
         sparsity=sparsity,
         generator=generator(seed, "at_init"),

@@ -28,12 +28,20 @@ def add_parser(tables: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from hyperprune.experiments.documents import StudyPage
-    from hyperprune.experiments.jacobian_language import SCALES, captions, draw, report, run_study
+    from hyperprune.experiments.jacobian_language import (
+        SCALES,
+        captions,
+        check_records,
+        draw,
+        report,
+        run_study,
+    )
 
     scale = common.scale_of(SCALES, options)
     scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
     page = StudyPage(page=_PAGE, part=_NAME, records="jacobian_language.jsonl")
     records = common.records_of(options, page, partial(run_study, scale, device=options.device or "cpu"))
+    check_records(records, scale)
     common.publish(
         options,
         page,
