@@ -80,7 +80,9 @@ def test_the_thesis_samples_sizes_uniformly_from_10_to_50_with_its_own_parameter
     [
         ("barabasi", 20, {}, "unknown graph family 'barabasi'; did you mean 'barabasi_albert'"),
         ("watts_strogatz", 20, {"k": 4}, "unknown parameter of watts_strogatz 'k'; .*neighbours, rewiring"),
-        ("watts_strogatz", 1, {}, "at least 2 nodes, got 1"),
+        ("watts_strogatz", 1, {}, "at least 2 nodes and at most 2000, got 1"),
+        ("watts_strogatz", 2, {}, "at least 3 nodes, got 2"),
+        ("stack", 2001, {}, "at most 2000, got 2001"),
         ("barabasi_albert", 20, {"attachments": 20}, "attachments must be .* from 1 to 19 .*, got 20"),
         ("watts_strogatz", 20, {"neighbours": 1}, "neighbours must be .* from 2 to 19 .*, got 1"),
         ("watts_strogatz", 20, {"rewiring": 1.5}, r"rewiring must lie in \[0, 1\], got 1.5"),

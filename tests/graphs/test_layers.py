@@ -53,6 +53,8 @@ def test_a_graph_comes_back_from_its_json():
     assert LayeredGraph.from_json(graph.to_json()) == graph
     with pytest.raises(InputError, match="a stored graph must have num_nodes and edges"):
         LayeredGraph.from_json({"edges": []})
+    with pytest.raises(InputError, match="edges must join nodes 0 to 2, got others"):
+        LayeredGraph.from_json({"num_nodes": 3, "edges": [[0, 1], [0, 7]]})
 
 
 @pytest.mark.parametrize(

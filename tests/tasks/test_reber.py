@@ -4,6 +4,7 @@ import json
 import pickle
 from pathlib import Path
 
+import networkx as nx
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from hyperprune.models.strings import StringClassifier
 from hyperprune.rng import generator
 from hyperprune.tasks.reber import ReberTask, StringSettings
 from hyperprune.tasks.registry import load_task, maker_of
+from hyperprune.tasks.wired import WiringSettings
 from hyperprune.training.measure import recurrent_spectra
 
 FEW = {"train_strings": 200, "valid_strings": 40, "test_strings": 30}
@@ -195,3 +197,10 @@ def test_a_wrong_table_of_the_file_exits_with_2(tmp_path, monkeypatch, capsys):
         Path("wrong.toml").write_text(text)
         assert main(["spectrum", "reber", "--config", "wrong.toml"]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_the_graph_of_a_file_names_the_file(tmp_path):
+    path = tmp_path / "alone.graphml"
+    nx.write_graphml(nx.empty_graph(2), path)
+    with pytest.raises(InputError, match=r"alone\.graphml: a graph must have an edge"):
+        WiringSettings(file=str(path)).graph()

@@ -34,6 +34,7 @@ _INNER = "TPSXV"
 _FOREIGN = "".join(chr(code) for code in range(ord("A"), ord("Z") + 1) if chr(code) not in LETTERS)
 _DRAWS_PER_STRING = 2000  # after so many draws for each string asked for, drawing distinct ones is given up
 _TRIES = 50  # at one change of one string, before the next string's turn
+_FRUITLESS = 200  # strings in a row, at least, none of which could be changed, before that is given up
 
 _REBER: dict[int, dict[str, int]] = {
     0: {"B": 1},
@@ -82,14 +83,16 @@ class Grammar:
             state = after
         return state == self.end
 
-    def num_strings(self, length: int) -> int:
-        """How many valid strings have exactly this many letters."""
+    def num_strings(self, max_length: int) -> list[int]:
+        """How many valid strings have exactly 0, 1, … max_length letters."""
         ways = [int(state == self.end) for state in range(self.end + 1)]
-        for _ in range(length):
+        counts = [ways[0]]
+        for _ in range(max_length):
             ways = [
                 sum(ways[after] for after in self.moves.get(state, {}).values()) for state in range(len(ways))
             ]
-        return ways[0]
+            counts.append(ways[0])
+        return counts
 
     @cached_property
     def _tables(self) -> tuple[np.ndarray, np.ndarray]:
@@ -262,7 +265,7 @@ class ReberSettings:
     @property
     def num_available(self) -> int:
         """How many strings of these lengths the grammar has."""
-        return sum(map(self.grammar.num_strings, range(self.min_length, self.max_length + 1)))
+        return sum(self.grammar.num_strings(self.max_length)[self.min_length :])
 
     @property
     def num_valid(self) -> int:
@@ -309,9 +312,10 @@ def _take(draws: Iterator[str], settings: ReberSettings, count: int) -> list[str
     else:
         taken = list(islice(draws, count))
     if len(taken) < count:
+        remedy = "ask for fewer or set distinct to false" if settings.distinct else "or allow other changes"
         raise InputError(
             f"{count} strings of {settings.min_length} to {settings.max_length} letters are too many to draw "
-            f"at random, got {len(taken)}; widen the lengths, ask for fewer or set distinct to false"
+            f"at random, got {len(taken)}; widen the lengths, {remedy}"
         )
     return list(taken)
 
@@ -328,15 +332,15 @@ def _walks(settings: ReberSettings, random: np.random.Generator) -> Iterator[str
 
 def _changed(bases: list[str], settings: ReberSettings, random: np.random.Generator) -> Iterator[str]:
     """False strings, each a valid one changed; without end, unless no change of any string is allowed."""
-    found = True
-    while found:
-        found = False
+    fruitless = 0  # strings in a row
+    while fruitless < max(_FRUITLESS, len(bases)):
         for base in bases:
+            fruitless += 1
             change = CHANGES[_pick(settings.change_names, random)]
             for _ in range(_TRIES):
                 string = change(base, random)
                 in_range = settings.min_length <= len(string) <= settings.max_length
                 if in_range and not settings.grammar.accepts(string):
-                    found = True
+                    fruitless = 0
                     yield string
                     break

@@ -6,8 +6,9 @@ the graph's properties. Nothing is chosen by the test strings: the accuracy of a
 its last epoch, as in the thesis.
 
 Reference: the sparse-RNN thesis, sections 5.3, 6.3 and 6.4. Deviations: batches hold strings of like
-lengths, and a string is judged by the state at its own end (`read_padding` gives the thesis's state after
-the batch's padding).
+lengths, a string is judged by the state at its own end (`read_padding` gives the thesis's state after the
+batch's padding), and the gates of a unit share the graph's edges (in the thesis's code the mask of an LSTM's or
+GRU's gates is stacked in another order than the gates, so that its weights do not follow the graph).
 """
 
 from __future__ import annotations

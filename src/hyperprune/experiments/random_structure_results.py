@@ -77,13 +77,15 @@ def read_results(path: str | Path) -> list[Outcome]:
     path = Path(path)
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return _read(path, csv.reader(file, strict=True))
+            reader = csv.reader(file, strict=True)
+            try:
+                return _read(path, reader)
+            except csv.Error as error:
+                raise InputError(f"{path}, line {reader.line_num}: not CSV: {error}; repair it") from error
     except OSError as error:
         raise InputError(f"results must be a readable CSV file, got {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} must be UTF-8, and byte {error.start} is not; save it as UTF-8") from error
-    except csv.Error as error:
-        raise InputError(f"{path} must be CSV, and is not: {error}") from error
 
 
 def _read(path: Path, reader: Iterator[list[str]]) -> list[Outcome]:

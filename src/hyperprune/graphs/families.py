@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hyperprune.errors import InputError, unknown_name
+from hyperprune.graphs.layers import MAX_NODES
 from hyperprune.rng import derive_seed
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def _watts_strogatz(
 ) -> networkx.Graph:
     import networkx as nx
 
+    _check(num_nodes >= 3, f"a watts_strogatz graph needs at least 3 nodes, got {num_nodes}")
     _check(
         isinstance(neighbours, int) and 2 <= neighbours < num_nodes,
         f"neighbours must be a whole number from 2 to {num_nodes - 1} for {num_nodes} nodes, got "
@@ -101,9 +103,9 @@ def _kleinberg(
     import networkx as nx
 
     _check(
-        dimensions in (1, 2, 3) and shortcuts >= 0 and exponent >= 0,
-        f"dimensions must be 1, 2 or 3, shortcuts and exponent 0 or more, got {dimensions}, {shortcuts} and "
-        f"{exponent}; Kleinberg's own are 2, 1 and 2",
+        dimensions in (1, 2, 3) and isinstance(shortcuts, int) and shortcuts >= 0 and exponent >= 0,
+        f"dimensions must be 1, 2 or 3, shortcuts a whole number and exponent 0 or more, got {dimensions}, "
+        f"{shortcuts} and {exponent}; Kleinberg's own are 2, 1 and 2",
     )
     side = round(num_nodes ** (1 / dimensions))
     _check(
@@ -227,7 +229,7 @@ class GraphPlan:
 
     Attributes:
         family: a key of `FAMILIES`.
-        num_nodes: n, from 2 up.
+        num_nodes: n, from 2 to `MAX_NODES`.
         parameters: (name, value) pairs in alphabetical order, all of the family's.
         seed: of its draws.
 
@@ -244,13 +246,16 @@ class GraphPlan:
         """A plan with some parameters other than the family's defaults.
 
         Raises:
-            InputError: an unknown family or parameter, or fewer than two nodes.
+            InputError: an unknown family or parameter, or a number of nodes that is too small or too large.
         """
         defaults = family(name).defaults
         for parameter in parameters:
             if parameter not in defaults:
                 raise unknown_name(f"parameter of {name}", parameter, defaults)
-        _check(num_nodes >= 2, f"a graph must have at least 2 nodes, got {num_nodes}")
+        _check(
+            isinstance(num_nodes, int) and 2 <= num_nodes <= MAX_NODES,
+            f"a graph must have at least 2 nodes and at most {MAX_NODES}, got {num_nodes!r}",
+        )
         values = {key: default(num_nodes) for key, default in defaults.items()} | parameters
         return cls(family=name, num_nodes=num_nodes, parameters=tuple(sorted(values.items())), seed=seed)
 

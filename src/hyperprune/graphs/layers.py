@@ -73,6 +73,11 @@ class LayeredGraph:
             raise InputError(
                 f"a stored graph must have num_nodes and edges, pairs of nodes: {error}"
             ) from error
+        if len(graph) != data["num_nodes"]:
+            raise InputError(
+                f"a stored graph's edges must join nodes 0 to {data['num_nodes'] - 1}, got others; write "
+                "it with to_json"
+            )
         return layered(graph, directed=True, max_nodes=max(MAX_NODES, len(graph)))
 
 
@@ -93,8 +98,8 @@ def layered(graph: networkx.Graph, *, directed: bool = False, max_nodes: int = M
 
     if len(graph) > max_nodes:
         raise InputError(
-            f"a graph may have at most {max_nodes} nodes here, got {len(graph)}; take a smaller one or raise "
-            "max_nodes"
+            f"a graph may have at most {max_nodes} nodes here, got {len(graph)}; take a smaller one, or "
+            "call layered with a larger max_nodes"
         )
     if graph.number_of_edges() == 0:
         raise InputError(f"a graph must have an edge to wire layers by, got {len(graph)} nodes and none")

@@ -94,7 +94,11 @@ class WiringSettings:
         """The graph, drawn or read, in layers."""
         if self.file is None:
             return layered(self.plan().build())
-        return layered(read_graphml(self.file), directed=self.directed)
+        graph = read_graphml(self.file)
+        try:
+            return layered(graph, directed=self.directed)
+        except InputError as error:
+            raise InputError(f"{self.file}: {error}") from error
 
 
 class WiredReberTask(ReberTask):

@@ -62,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
 
     require_sklearn()  # told before the hours of work
     if options.results is not None:
+        if options.source is not None:
+            raise InputError("--results and --from both name what is analysed; leave one out")
         common.refuse_training_options(options, "results", "--results", ())
         if options.docs is not None:
             raise InputError("--docs shows this study's own records, got it with --results; leave one out")
