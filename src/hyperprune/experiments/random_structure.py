@@ -7,8 +7,8 @@ its last epoch, as in the thesis.
 
 Reference: the sparse-RNN thesis, sections 5.3, 6.3 and 6.4. Deviations: batches hold strings of like
 lengths, a string is judged by the state at its own end (`read_padding` gives the thesis's state after the
-batch's padding), and the gates of a unit share the graph's edges (in the thesis's code the masks of an LSTM's and a
-GRU's gates are stacked in another order than the gates, so that its weights do not follow the graph).
+batch's padding), and the gates of a unit share the graph's edges (in the thesis's code the masks of gates are
+stacked in another order than the gates, so that weights of an LSTM or GRU do not follow the graph).
 """
 
 from __future__ import annotations
