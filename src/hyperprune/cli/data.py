@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("action", nargs="?", choices=("list", "fetch"), default="list", help="(list)")
     parser.add_argument("name", nargs="?", metavar="NAME", help="what to fetch")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data are looked for first")
-    parser.add_argument("--json", action="store_true", help="print it as one JSON object on one line")
+    shared.add_json(parser)
     parser.set_defaults(run=run)
 
 

@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
         "--candidates", metavar="+N", help="N more candidates, sifted among themselves by the same strategy"
     )
     shared.add_executor_options(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
+    shared.add_json(parser)
     parser.set_defaults(run=run)
 
 

@@ -63,10 +63,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
-    options = build_parser().parse_args(arguments)
     try:
-        with _second_interrupt_kills():
-            return options.run(options)
+        try:
+            options = build_parser().parse_args(arguments)
+            with _second_interrupt_kills():
+                return options.run(options)
+        finally:
+            sys.stdout.flush()  # told here what would else be told, badly, as Python ends
     except InputError as error:
         print(f"hyperprune: error: {error}", file=sys.stderr)
         return 2
@@ -80,13 +83,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 130
     except BrokenPipeError:  # the reader of our output has left (`| head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 0
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = "; nothing is lost: make room, and the same command goes on" if full else ""
         print(f"hyperprune: failed: {error}{remedy}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _forget_output()
         return 1
+
+
+def _forget_output() -> None:
+    """What is left to be printed goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -27,7 +29,7 @@ def add_parser(
     """A command's parser, with its examples at the end of its help."""
     return commands.add_parser(
         name,
-        help=about,
+        help=about.replace("%", "%%"),  # argparse puts values in place of %(…)
         description=about,
         epilog="\n".join(["examples:", *(f"  {example}" for example in examples)]) if examples else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -36,7 +38,9 @@ def add_parser(
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """What every command that trains takes."""
-    parser.add_argument("--sparsity", type=float, metavar="S", help="share of weights to remove, in [0, 1)")
+    parser.add_argument(
+        "--sparsity", type=float, metavar="S", help="share of weights to remove, in [0, 1) (the task's; 0.67)"
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="of everything random (0)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of each worker (1)")
     parser.add_argument("--device", metavar="D", help="cpu or cuda (cpu)")
@@ -44,7 +48,39 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; options here go before it")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data are looked for first")
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run in the folder first")
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
+    add_json(parser)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """What every command with a result for other programs takes."""
+    parser.add_argument(
+        "--json", action="store_true", help="end with the result, one JSON object on one line"
+    )
+
+
+def check_picture(path: Path | None) -> None:
+    """Refuse a name that says no format, to which matplotlib would add one.
+
+    Raises:
+        InputError: no suffix, or a folder.
+    """
+    if path is not None and (not path.suffix or path.is_dir()):
+        raise InputError(f"--picture must name a picture file, as in kept.png, got {path}")
+
+
+def check_data_dir(path: Path | None) -> None:
+    """Refuse a folder that is not there: data would be taken from elsewhere without a word.
+
+    Raises:
+        InputError: no such folder.
+    """
+    if path is not None and not path.is_dir():
+        raise InputError(f"--data-dir must be an existing folder, {path} is none")
+
+
+def terminal_width() -> int:
+    """Columns of the terminal that is printed to, 80 where there is none; at most 120."""
+    return min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 80
 
 
 def add_executor_options(parser: argparse.ArgumentParser) -> None:
@@ -98,6 +134,7 @@ def load_task(name: str, config: Mapping[str, Any], data_dir: Path | None) -> Ta
     """The task of that name, under a configuration's tables."""
     from hyperprune.tasks.registry import load_task as load
 
+    check_data_dir(data_dir)
     settings = {table: config[table] for table in SETTING_TABLES if table in config}
     return load(name, settings=settings, data_dir=data_dir)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.records import EpochRecord
@@ -30,12 +31,14 @@ class Progress:
         self._folder = folder
         roomy = self._console.width >= _ROOMY
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            # The description alone gives way on a narrow terminal.
+            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             *([BarColumn(bar_width=16)] if roomy else []),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} epochs", table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TextColumn("left", table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            expand=not roomy,
             console=self._console,
             disable=not self._live,
         )

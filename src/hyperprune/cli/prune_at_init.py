@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--horizon", type=int, metavar="U", help="last steps that count (the criterion's)")
     parser.add_argument("--state", metavar="S", help="hidden or full (hidden)")
     parser.add_argument("--probe", metavar="P", help="ones or rademacher (ones)")
-    parser.add_argument("--gamma", metavar="G", help="normal, data or none (the criterion's)")
+    parser.add_argument("--gamma", metavar="G", help="normal, data or none, no γ (the criterion's)")
     parser.add_argument("--gamma-std", type=float, metavar="S", help="of normal inputs (0.1)")
     parser.add_argument("--rounds", type=int, metavar="N", help="of synflow (100)")
     parser.add_argument("--num-exponents", type=int, metavar="K", help="of experimental_lyapunov (5)")
@@ -44,11 +44,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data are looked for first")
     parser.add_argument("--save", type=Path, metavar="FILE", help="save the masks as .npz")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the kept weights to this file")
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
+    shared.add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    shared.check_picture(options.picture)
     from hyperprune import at_init
 
     if options.list:

@@ -11,6 +11,7 @@ from hyperprune.cli import options as shared
 from hyperprune.cli import search
 from hyperprune.errors import InputError
 
+_SIFTING = ("first_epochs", "round_epochs", "eta", "history", "signal", "spectrum_dims", "audit")
 _TRAINING = (
     *("task", *search.STRATEGY_OPTIONS, *search.RUN_OPTIONS),
     *("strategy", "space", "config", "data_dir", "out", "overwrite", "plan"),
@@ -31,7 +32,12 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         conflict_handler="resolve",  # the options are those of 'search', and --out means the table
     )
-    search.add_options(parser)
+    search.add_common_options(parser)
+    parser.add_argument("--strategy", metavar="NAME", help="full or random (full)")
+    parser.add_argument("--candidates", type=int, metavar="N", help="how many (the task's; 24)")
+    parser.add_argument("--final-epochs", type=int, metavar="N", help="of each (the task's; 100)")
+    parser.add_argument("--proposer", metavar="NAME", help="grid or random (random)")
+    parser.set_defaults(**dict.fromkeys(_SIFTING))  # which nothing here has use for
     parser.add_argument(
         "--out", dest="table", type=Path, metavar="TABLE", required=True, help="the .npz file"
     )
@@ -66,9 +72,10 @@ def run(options: argparse.Namespace) -> int:
             return code
         options.runs = [options.out]
     elif training := [name for name, value in shared.given(options, _TRAINING).items() if value is not False]:
+        first = training[0]
+        name = {"out": "--run", "task": "a task"}.get(first, f"--{first.replace('_', '-')}")
         raise InputError(
-            f"--from takes finished runs and trains nothing, and {training[0]} is for training; "
-            "leave out one of the two"
+            f"--from takes finished runs and trains nothing, and {name} is for training; leave one out"
         )
 
     from hyperprune.hypersearch.table import record_table

@@ -50,15 +50,16 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--repeats", type=int, default=1000, metavar="N", help="searches of each (1000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (0)")
-    search.add_strategy_options(parser)
+    search.add_strategy_options(parser, "half of the table's rows", "1", "1", "the table's")
     parser.add_argument(
         "--picture", type=Path, metavar="FILE", help="plot regret against epochs to this file"
     )
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
+    shared.add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    shared.check_picture(options.picture)
     import time
 
     from hyperprune.hypersearch.replay import replay

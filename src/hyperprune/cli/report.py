@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--optuna", type=Path, metavar="FILE", help="write an Optuna study (SQLite) for optuna-dashboard"
     )
-    parser.add_argument("--json", action="store_true", help="print the files as one JSON object on one line")
+    shared.add_json(parser)
     parser.set_defaults(run=run)
 
 

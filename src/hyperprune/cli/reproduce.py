@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hyperprune.cli import options as shared
@@ -43,8 +45,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--list", action="store_true", help="print the studies")
     parser.set_defaults(run=run)
     tables = parser.add_subparsers(title="studies", metavar="STUDY")
-    for study in STUDIES.values():
+    for name, study in STUDIES.items():
         study.add_parser(tables)
+        own = tables.choices[name]
+        own.set_defaults(run=partial(_run_study, own.get_default("run")))
+
+
+def _run_study(run_study: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    if options.list:
+        raise InputError("--list prints the studies and runs none; leave it or the study's name out")
+    return run_study(options)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,18 @@ def add_parser(commands: Any) -> None:
             "hyperprune search --plan",
         ),
     )
-    add_options(parser)
+    add_common_options(parser)
+    parser.add_argument(
+        "--strategy", metavar="NAME", help="lsh, successive_halving, hyperband, full or random (lsh)"
+    )
+    add_strategy_options(parser, *(f"the task's; {number}" for number in (24, 3, 3, 100)))
+    parser.add_argument("--signal", metavar="NAME", help=SIGNAL_HELP)
+    parser.add_argument(
+        "--audit",
+        type=int,
+        metavar="N",
+        help="train N of the eliminated to the end afterwards, to judge the signal (0)",
+    )
     parser.add_argument(
         "--record",
         type=Path,
@@ -55,16 +67,11 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """What a search is told; `record` takes the same."""
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """What a search is told that eliminates nobody; `record` takes these."""
     parser.add_argument(
         "task", nargs="?", metavar="TASK", help=shared.TASK_HELP + f" ({shared.DEFAULT_TASK})"
     )
-    parser.add_argument(
-        "--strategy", metavar="NAME", help="lsh, successive_halving, hyperband, full or random (lsh)"
-    )
-    add_strategy_options(parser)
-    parser.add_argument("--signal", metavar="NAME", help=SIGNAL_HELP)
     parser.add_argument(
         "--spectrum-state", metavar="NAME", help="whose spectra are measured: hidden or full (hidden)"
     )
@@ -79,12 +86,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="take the dense model of this run instead of training it",
     )
-    parser.add_argument(
-        "--audit",
-        type=int,
-        metavar="N",
-        help="train N of the eliminated to the end afterwards, to judge the signal (0)",
-    )
     shared.add_executor_options(parser)
     parser.add_argument(
         "--plan", action="store_true", help="print rounds, epochs and an estimated time; write nothing"
@@ -92,12 +93,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     shared.add_run_options(parser)
 
 
-def add_strategy_options(parser: argparse.ArgumentParser) -> None:
-    """The numbers and names of a strategy, its signal apart."""
-    parser.add_argument("--candidates", type=int, metavar="N", help="how many to begin with")
-    parser.add_argument("--first-epochs", type=int, metavar="N", help="epochs before the first elimination")
-    parser.add_argument("--round-epochs", type=int, metavar="N", help="epochs between eliminations (lsh)")
-    parser.add_argument("--final-epochs", type=int, metavar="N", help="a finalist's epochs in all")
+def add_strategy_options(parser: argparse.ArgumentParser, *defaults: str) -> None:
+    """The numbers and names of a strategy, its signal apart.
+
+    Args:
+        parser: of the command.
+        defaults: what the four numbers of candidates and epochs are if they are not given, in words.
+    """
+    numbers = {
+        "--candidates": "how many to begin with",
+        "--first-epochs": "epochs before the first elimination",
+        "--round-epochs": "epochs between eliminations, of lsh",
+        "--final-epochs": "a finalist's epochs in all",
+    }
+    for (option, about), default in zip(numbers.items(), defaults, strict=True):
+        parser.add_argument(option, type=int, metavar="N", help=f"{about} ({default})")
     parser.add_argument("--eta", type=int, metavar="N", help="one in N is kept (halving, hyperband; 3)")
     parser.add_argument(
         "--proposer", metavar="NAME", help="grid, random, tpe or atpe (lsh: tpe, else random)"
@@ -147,11 +157,17 @@ def run(options: argparse.Namespace) -> int:
             observer=progress,
             **checked,
         )
+    recorded, failure = options.record, None
     if options.record is not None:
         from hyperprune.hypersearch.table import record_table
 
-        record_table([folder]).save(options.record)
-    print_result(result, as_json=options.json, recorded=options.record)
+        try:
+            record_table([folder]).save(options.record)
+        except OSError as error:  # the result is told all the same
+            recorded, failure = None, error
+    print_result(result, as_json=options.json, recorded=recorded)
+    if failure is not None:
+        raise failure
     return 0
 
 
@@ -184,6 +200,14 @@ def check_table_path(table: Path, option: str) -> None:
 
     if table.is_dir():
         raise InputError(f"{option} must be a file that can be written, and {table} is a folder")
+    folder = next(parent for parent in table.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{option} must be a file that can be written, and {folder} takes none ({error.strerror})"
+        ) from error
 
 
 def print_result(result: SearchResult, *, as_json: bool, recorded: Path | None = None) -> None:
@@ -192,7 +216,7 @@ def print_result(result: SearchResult, *, as_json: bool, recorded: Path | None =
 
     files = write_report(result.record, result.folder)
     report = files.html or files.markdown
-    print(text_table(result.record))
+    print(text_table(result.record, shared.terminal_width()))
     print(f"weights: {result.checkpoint}")
     print(f"report:  {report}")
     if recorded is not None:
@@ -219,11 +243,19 @@ def _strategy(
         raise unknown_name("strategy", name, STRATEGIES)
     kind = STRATEGIES[name]
     known = {field.name for field in fields(kind) if field.init}
+    if options.strategy is not None:  # which goes before the file's, and its numbers with it
+        for key in [key for key in chosen if key in STRATEGY_OPTIONS and key not in known]:
+            print(f"note: {key} in [search] means nothing to --strategy {name}: left out", file=sys.stderr)
+            del chosen[key]
     chosen |= shared.given(options, STRATEGY_OPTIONS)
     for key in chosen:
         if key in STRATEGY_OPTIONS and key not in known:
+            knowing = [
+                other for other, kind in STRATEGIES.items() if key in {f.name for f in fields(kind) if f.init}
+            ]
             raise InputError(
-                f"{key} means nothing to the strategy {name!r}; leave it out or use --strategy lsh"
+                f"{key} means nothing to the strategy {name!r}; leave it out, or use --strategy "
+                f"{' or '.join(knowing)}"
             )
     chosen = {key: value for key, value in defaults.items() if key in known} | chosen
     return from_mapping(kind, chosen, "[search]")
@@ -244,7 +276,7 @@ def _print_plan(
     from hyperprune.hypersearch.estimate import estimate
     from hyperprune.hypersearch.executor import Execution, num_places
     from hyperprune.hypersearch.preparation import prepare
-    from hyperprune.hypersearch.strategy import planned_epochs
+    from hyperprune.hypersearch.strategy import Rehearsal, planned_epochs
 
     execution = Execution(**{name: values[name] for name in shared.EXECUTOR_OPTIONS})
     where = {"threads": values["threads"], "device": values["device"]}
@@ -270,7 +302,7 @@ def _print_plan(
                 f"{planned.number:5d}  {planned.epoch:8d}  {planned.entrants:10d}  {planned.kept:4d}  "
                 f"{planned.inserted:8d}  {planned.epochs:6d}"
             )
-    finalists = sum(epoch == final for epoch in strategy.rehearse().epochs.values())
+    finalists = len(strategy.run(Rehearsal()))
     print(f"  end  {final:8d}  {finalists:10d}{total - sum(row.epochs for row in rounds):24d}")
     full = created * final
     print(f"{total} epochs in all, against {full} for training all {created} candidates to the end;")

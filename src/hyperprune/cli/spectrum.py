@@ -30,11 +30,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data are looked for first")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="plot the exponents to this file")
     parser.add_argument("--save", type=Path, metavar="FILE", help="save the spectrum as .npz")
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
+    shared.add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    shared.check_picture(options.picture)
     if options.network.endswith(".pt"):
         if options.config is not None:
             raise InputError("--config is for a task; a checkpoint holds its own settings")

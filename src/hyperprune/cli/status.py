@@ -13,6 +13,7 @@ from hyperprune.cli import options as shared
 from hyperprune.errors import InputError
 
 _CLEAR = "\x1b[H\x1b[2J"
+_LONGEST = 86_400  # seconds between two looks
 _INTERRUPTED = "interrupted; it can go on"
 
 
@@ -32,7 +33,7 @@ def add_parser(commands: Any) -> None:
         metavar="SECONDS",
         help="show it again whenever it has changed, until no process works on the run (every 2 s)",
     )
-    parser.add_argument("--json", action="store_true", help="print it as one JSON object on one line")
+    shared.add_json(parser)
     parser.set_defaults(run=run)
 
 
@@ -41,8 +42,11 @@ def run(options: argparse.Namespace) -> int:
         text, _ = _status(options.run_folder, as_json=options.json)
         print(text)
         return 0
-    if not options.watch > 0:
-        raise InputError(f"watch must be above 0 seconds, got {options.watch:g}; leave the number out for 2")
+    if not 0 < options.watch <= _LONGEST:
+        raise InputError(
+            f"watch must be above 0 seconds and at most {_LONGEST}, a day, got {options.watch:g}; leave the "
+            "number out for 2"
+        )
     shown, runs = "", True
     try:
         while runs:
@@ -77,7 +81,7 @@ def _status(folder: Path, *, as_json: bool) -> tuple[str, bool]:
     else:
         state = _INTERRUPTED if not runs else f"running (process {pid})" if pid else "starting"
     training = epochs_in_training(folder) if runs else {}
-    lines = [f"{folder}: {state}", text_table(record)]
+    lines = [f"{folder}: {state}", text_table(record, shared.terminal_width())]
     if training:
         lines.append("in training: " + ", ".join(f"{key} past epoch {at}" for key, at in training.items()))
     if as_json:

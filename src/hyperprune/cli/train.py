@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
             observer=progress,
             **checked,
         )
-    print(text_table(result.record))
+    print(text_table(result.record, shared.terminal_width()))
     print(f"weights: {result.checkpoint}")
     if options.json:
         print(json.dumps(summary_json(result.record, folder=folder)))

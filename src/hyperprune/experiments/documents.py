@@ -24,11 +24,13 @@ class StudyPage:
         page: the file's name.
         part: the name of the marked part.
         records: the file's name below records/.
+        fields: some that every record of the study has, and those of other studies have not.
     """
 
     page: str
     part: str
     records: str
+    fields: Sequence[str]
 
     def check(self, docs: Path) -> None:
         """Tell what would keep `write` from working, before the hours of work.

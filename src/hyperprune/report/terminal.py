@@ -44,8 +44,13 @@ def text_table(run: RunRecord, width: int = 80) -> str:
         name, value = run.baseline
         note = f"{name}: {words.number(value)}"
         if any(row[-1].endswith("*") for row in rows):
-            note += f"; * at baseline, not beyond {facts.AT_BASELINE:g}× of it"
+            note += f"; * has hardly learned: no better than {facts.AT_BASELINE:g}× that"
         lines.append(words.clip(note, width))
+    if run.is_search:
+        spent, full = f"{run.epochs_spent:,}", f"{run.epochs_full:,}"
+        lines += textwrap.wrap(
+            f"epochs of all candidates: {spent}; to train all of them fully: {full}", width
+        )
     if run.sparsity is None:
         rule = f"ranked by signal or {run.metric}, each made worse by 1 + {run.sparsity_weight:g} · density"
         lines += textwrap.wrap(f"{rule}; each label ends with the sparsity", width)

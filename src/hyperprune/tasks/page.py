@@ -54,7 +54,12 @@ def _tasks() -> str:
     for name, row in BUILT_IN.items():
         recipe = RECIPES[row.model] if isinstance(row, LanguageRow) else row.recipe
         rows.append([f"`{name}`", row.about, _reading(row), _recipe(recipe), _pairs(row.search)])
-    return _table(["task", "what it is", "read as", "trained by", "a search by default"], rows)
+    return _table(["task", "what it is", "read as", "trained by", "a search by default"], rows) + (
+        "\n\n“–”: 24 candidates, 3 first epochs, 3 round epochs, 100 final epochs. The LSH paper is "
+        "Zheng & Shlizerman,\n[Hyperpruning](https://arxiv.org/abs/2506.07975), the JSE paper Zhang & "
+        "Stadie, [One-shot pruning by Jacobian\nspectrum evaluation](https://arxiv.org/abs/1912.00120); "
+        "SNT-ASGD is SGD that averages its weights once validation\nstops improving."
+    )
 
 
 def _reading(row: Row) -> str:

@@ -78,6 +78,11 @@ def running(options: argparse.Namespace) -> dict[str, Any]:
     workers = shared.usable_cores() if options.workers is None else options.workers
     if workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}")
+    shared.check_data_dir(options.data_dir)
+    if getattr(options, "device", None) is not None:
+        from hyperprune.hypersearch.executor import check_device
+
+        check_device(options.device)
     return {
         "folder": _folder(options),
         "workers": workers,
@@ -113,9 +118,24 @@ def records_of(
         return run(data_dir=options.data_dir, **running(options))
     refuse_training_options(options, "source", "--from", ("scale", *of_analysis))
     records = read_records(existing(options.source))
-    if not records:
-        raise InputError(f"{options.source} must hold records, it is empty; run the study first")
+    check_records(options.source, records, page.fields)
     return records
+
+
+def check_records(source: Path, records: Sequence[Record], fields: Sequence[str]) -> None:
+    """Refuse a file without records, and records of another study.
+
+    Raises:
+        InputError: no record, or one without these fields.
+    """
+    if not records:
+        raise InputError(f"{source} must hold records, it is empty; run the study first")
+    for record in records:
+        if missing := [name for name in fields if name not in record]:
+            raise InputError(
+                f"{source} must hold records of this study, which have {', '.join(map(repr, fields))}; "
+                f"{record.get('key', 'one')} lacks {missing[0]!r}"
+            )
 
 
 def refuse_training_options(

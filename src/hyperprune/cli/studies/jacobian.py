@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
     parts = options.part or ()
     cells_of(scale, parts)  # an unknown part is told first
-    page = StudyPage(page=_PAGE, part=_NAME, records="jacobian.jsonl")
+    page = StudyPage(page=_PAGE, part=_NAME, records="jacobian.jsonl", fields=("criterion", "units"))
     records = common.records_of(
         options, page, partial(run_study, scale, parts=parts, device=options.device or "cpu")
     )

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
     scale = common.scale_of(SCALES, options)
     scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
-    page = StudyPage(page=_PAGE, part=_NAME, records="jacobian_language.jsonl")
+    page = StudyPage(page=_PAGE, part=_NAME, records="jacobian_language.jsonl", fields=("corpus", "epochs"))
     records = common.records_of(options, page, partial(run_study, scale, device=options.device or "cpu"))
     check_records(records, scale)
     common.publish(

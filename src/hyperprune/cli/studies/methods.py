@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
     if options.source is not None:
         _refuse_training_options(options)
         records = read_records(common.existing(options.source))
+        common.check_records(options.source, records, ("task", "method", "sparsity"))
     else:
         running = common.running(options)
         records = run_study(scale, names=options.method or (), data_dir=options.data_dir, **running)
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _refuse_training_options(options: argparse.Namespace) -> None:
-    for name in ("method", "workers", "out", "data_dir"):
+    for name in ("method", "seeds", "workers", "out", "data_dir"):
         if getattr(options, name) is not None:
             raise InputError(
                 f"--{name.replace('_', '-')} is for networks to train, got it with --from; leave one out"

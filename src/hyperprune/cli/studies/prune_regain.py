@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"tolerance must lie in [0, 1), got {tolerance}; 0.005 allows half a percent")
     if options.docs is not None and options.tolerance is not None:
         raise InputError("--docs writes the page at the tolerance that it names; leave --tolerance out")
-    page = StudyPage(page=_PAGE, part=_NAME, records="prune_regain.jsonl")
+    page = StudyPage(page=_PAGE, part=_NAME, records="prune_regain.jsonl", fields=("kind", "cell"))
     records = common.records_of(options, page, partial(run_study, scale), of_analysis=("tolerance",))
     points = Points(records, tolerance)
     common.publish(

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         print(to_markdown(outcomes, source=f"{len(outcomes)} networks of {options.results.name}."))
         return 0
     scale = _scale(options, common.scale_of(SCALES, options))
-    page = StudyPage(page=_PAGE, part=_NAME, records="random_structure.jsonl")
+    page = StudyPage(page=_PAGE, part=_NAME, records="random_structure.jsonl", fields=("family", "features"))
     records = common.records_of(options, page, partial(run_study, scale))
     if not trained(records):
         raise InputError(f"no network could be trained: {records[0]['failure']}")

@@ -7,6 +7,7 @@ workers that die: their segment begins again, from its last checkpoint, twice; t
 from hyperprune.hypersearch.executor.choose import (
     EXECUTORS,
     Execution,
+    check_device,
     check_execution,
     make_executor,
     num_places,
@@ -23,6 +24,7 @@ __all__ = [
     "Job",
     "Lost",
     "Workers",
+    "check_device",
     "check_execution",
     "make_executor",
     "num_places",

@@ -56,18 +56,40 @@ class Execution:
         return math.floor(1 / (self.gpus_per_candidate or 1) + 1e-9)
 
 
-def check_execution(task: Task, execution: Execution, device: str) -> None:
-    """Refuse what cannot run, as far as it can be told without starting anything.
+def check_device(device: str) -> None:
+    """Refuse what is no device, or none of this machine.
 
     Raises:
-        InputError: no such device, a share of a GPU without one, a task that cannot be sent to processes.
+        InputError: another name than "cpu", "cuda" or "cuda:N", or no such GPU.
     """
+    _check_present(_place(device))
+
+
+def _place(device: str) -> torch.device:
     try:
         place = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:N'), got {device!r}") from error
     if place.type not in ("cpu", "cuda"):
         raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:N'), got {device!r}")
+    return place
+
+
+def _check_present(place: torch.device) -> None:
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device {str(place)!r} needs a CUDA GPU and {torch.cuda.device_count() or 'none'} is available; "
+            "use --device cpu"
+        )
+
+
+def check_execution(task: Task, execution: Execution, device: str) -> None:
+    """Refuse what cannot run, as far as it can be told without starting anything.
+
+    Raises:
+        InputError: no such device, a share of a GPU without one, a task that cannot be sent to processes.
+    """
+    place = _place(device)
     if execution.gpus_per_candidate is not None and place.type != "cuda":
         raise InputError(
             f"gpus_per_candidate needs a GPU, and the device is {device!r}; add --device cuda or leave it out"
@@ -75,11 +97,8 @@ def check_execution(task: Task, execution: Execution, device: str) -> None:
     if execution.executor == "ray":
         if place.index is not None:
             raise InputError(f"on Ray the device is 'cpu' or 'cuda', got {device!r}; Ray chooses the GPU")
-    elif place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device {device!r} needs a CUDA GPU and {torch.cuda.device_count() or 'none'} is available; "
-            "use --device cpu"
-        )
+    else:
+        _check_present(place)
     if execution.executor == "ray" or len(_places(execution, device)) > 1:
         try:
             pickle.dumps(maker_of(task))

@@ -1,0 +1,101 @@
+"""Wrong use of the command line: told in one sentence, before any work, exit code 2; pipes that close."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hyperprune.cli.main import build_parser, main
+
+
+def test_the_help_of_every_command_can_be_shown():
+    def parsers(parser):
+        yield parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for choice in action.choices.values():
+                    yield from parsers(choice)
+
+    found = list(parsers(build_parser()))
+    assert len(found) > 20
+    for parser in found:
+        assert "usage: hyperprune" in parser.format_help()
+
+
+@pytest.mark.parametrize("arguments", [["tasks"], ["search", "--help"], ["reproduce", "--list"]])
+def test_a_reader_who_leaves_early_is_no_error(arguments):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hyperprune", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout is not None
+    process.stdout.close()  # before anything is written
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+
+
+def test_a_list_of_studies_runs_none(capsys):
+    assert main(["reproduce", "--list", "methods"]) == 2
+    assert "--list prints the studies and runs none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "study", ["methods", "jacobian", "jacobian-language", "prune-regain", "random-structure"]
+)
+def test_records_of_another_study_are_refused(study, tmp_path, capsys):
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"key": "one", "strange": 1}\n')
+    assert main(["reproduce", study, "--from", str(path)]) == 2
+    assert "must hold records of this study" in capsys.readouterr().err
+
+
+def test_a_study_refuses_a_strange_device_and_folder_of_data_before_it_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "jacobian", "--scale", "digits", "--device", "foo"]) == 2
+    assert "device must be 'cpu' or 'cuda'" in capsys.readouterr().err
+    assert main(["reproduce", "methods", "--data-dir", "nowhere"]) == 2
+    assert main(["search", "ptb-mini", "--plan", "--data-dir", "nowhere"]) == 2
+    assert capsys.readouterr().err.count("--data-dir must be an existing folder, nowhere is none") == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command", [["spectrum", "digits"], ["prune-at-init", "digits"], ["replay", "x.npz"]]
+)
+def test_a_picture_needs_a_name_that_says_its_format(command, capsys):
+    assert main([*command, "--picture", "nosuffix"]) == 2
+    assert "--picture must name a picture file, as in kept.png, got nosuffix" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e12", "0", "nan"])
+def test_a_watch_looks_now_and_then(seconds, tmp_path, capsys):
+    assert main(["status", str(tmp_path), "--watch", seconds]) == 2
+    assert "watch must be above 0 seconds and at most 86400" in capsys.readouterr().err
+
+
+def test_a_table_that_cannot_be_written_is_told_before_training(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for command in (["search", "--record"], ["record", "--out"]):
+        assert main([*command, str(tmp_path / "file" / "table.npz")]) == 2
+        assert "must be a file that can be written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_option_of_another_strategy_names_those_that_know_it(tmp_path, capsys):
+    assert main(["search", "--eta", "3", "--out", str(tmp_path / "run")]) == 2
+    assert "use --strategy successive_halving or hyperband" in capsys.readouterr().err
+
+
+def test_a_strategy_named_here_leaves_out_the_numbers_of_the_files(tmp_path, capsys):
+    path = tmp_path / "lsh.toml"
+    path.write_text("[search]\nstrategy = 'lsh'\ncandidates = 2\nfirst_epochs = 1\nfinal_epochs = 1\n")
+    command = ["record", "digits", "--config", str(path), "--out", str(tmp_path / "t.npz"), "--plan"]
+    assert main(command) == 0
+    output = capsys.readouterr()
+    assert "full: 2 candidates, 1 final epochs" in output.out
+    assert "note: first_epochs in [search] means nothing to --strategy full: left out" in output.err
