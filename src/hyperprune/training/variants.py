@@ -29,7 +29,13 @@ def with_model(task: Task, settings: Mapping[str, Any]) -> Task:
     source = dict(task.source)
     tables = source["settings"]
     source["settings"] = {**tables, "model": {**tables.get("model", {}), **settings}}
-    return _loaded(json.dumps(source))
+    try:
+        return _loaded(json.dumps(source))
+    except InputError as error:
+        raise InputError(
+            f"task {task.name!r} must take the [model] settings {sorted(settings)} that the space varies: "
+            f"{error}"
+        ) from error
 
 
 @lru_cache(maxsize=32)  # the candidates of a worker come back segment after segment
