@@ -23,6 +23,7 @@ from hyperprune.experiments.random_structure_tables import (
     correlation_table,
     correlations,
     describe,
+    sources_table,
     what_holds,
 )
 
@@ -33,7 +34,12 @@ def structure(records):
     """All but the predictions, whose forests take a minute."""
     outcomes = from_records(records)
     table = correlations(outcomes)
-    tables = accuracy_table(outcomes), correlation_table(outcomes, table), what_holds(outcomes, table)
+    tables = (
+        accuracy_table(outcomes),
+        sources_table(outcomes),
+        correlation_table(outcomes, table),
+        what_holds(outcomes, table),
+    )
     return page_text(records, random_structure_pictures.CAPTIONS, describe(records)), *tables
 
 

@@ -79,6 +79,21 @@ def accuracy_table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
+def sources_table(outcomes: Sequence[Outcome]) -> str:
+    """A row per cell and family: the mean accuracy by the number of sources, through which all input goes."""
+    numbers = sorted({int(outcome.features["source_nodes"]) for outcome in outcomes})
+    lines = [f"| sources | {' | '.join(map(str, numbers))} |", "|---" * (1 + len(numbers)) + "|"]
+    for cell in cells_of(outcomes):
+        for family in families_of(outcomes):
+            own = [outcome for outcome in of_cell(outcomes, cell) if outcome.family == family]
+            row = []
+            for number in numbers:
+                values = [outcome.accuracy for outcome in own if outcome.features["source_nodes"] == number]
+                row.append(f"{statistics.fmean(values):.3f} (n = {len(values)})" if values else "–")
+            lines.append(f"| {CELL_NAMES[cell]}, {FAMILY_NAMES.get(family, family)} | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
 def correlation_table(outcomes: Sequence[Outcome], table: Table) -> str:
     """A row per feature; per cell Pearson and Spearman with intervals, and the thesis's Pearson."""
     cells = cells_of(outcomes)
@@ -194,6 +209,8 @@ def to_markdown(outcomes: Sequence[Outcome], *, source: str) -> str:
         "Mean test accuracy ± standard deviation over networks; differences and correlations with 95 % "
         "bootstrap intervals over networks.",
         accuracy_table(outcomes),
+        "The mean by the number of sources, the nodes that see the input; the last layer is read out.",
+        sources_table(outcomes),
         "### Correlation of a graph's properties with test accuracy",
         correlation_table(outcomes, table),
         "### What holds of the thesis's findings",
