@@ -98,7 +98,7 @@ def table(figures: dict[str, Any]) -> str:
         "steps. Strings of like lengths share a batch, as the study has it, or batches are random, as in the "
         "thesis. Wanted: at most a tenth of the thesis's wall time, which was taken on a GPU.",
         "",
-        "| cell | like lengths: wall | CPU | random: wall | CPU | thesis | thesis / like lengths | / random |",
+        "| cell | like lengths: wall | CPU | random: wall | CPU | thesis | over like lengths | over random |",
         "|---" * 8 + "|",
     ]
     for cell, thesis in THESIS_SECONDS.items():
