@@ -71,7 +71,7 @@ def write_study(run: RunRecord, path: Path, *, name: str) -> None:
             storage.engine.dispose()
     except DatabaseError as error:
         raise InputError(
-            f"--optuna must be an SQLite file that can be written, got {path}: {error}"
+            f"--optuna must be an SQLite file that can be written, got {path}: {error.orig}"
         ) from error
     finally:
         optuna.logging.set_verbosity(verbosity)
