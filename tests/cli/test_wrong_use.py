@@ -99,3 +99,20 @@ def test_a_strategy_named_here_leaves_out_the_numbers_of_the_files(tmp_path, cap
     output = capsys.readouterr()
     assert "full: 2 candidates, 1 final epochs" in output.out
     assert "note: first_epochs in [search] means nothing to --strategy full: left out" in output.err
+
+
+def test_a_damaged_journal_is_told(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", "digits", "--method", "dense", "--epochs", "1", "--out", str(run)]) == 0
+    capsys.readouterr()
+    assert main(["status", str(run)]) == 0
+    assert "not whole" not in capsys.readouterr().out
+    journal = run / "journal.jsonl"
+    data = bytearray(journal.read_bytes())
+    end = data.rindex(b"\n", 0, len(data) - 1) + 1  # of the last line but one
+    data[end + 12] ^= 1
+    journal.write_bytes(bytes(data))
+    assert main(["status", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert f"the journal's last {len(data) - end} bytes are not whole" in out
+    assert journal.read_bytes() == bytes(data)

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 def _status(folder: Path, *, as_json: bool) -> tuple[str, bool]:
     """What is shown, and whether a process works on the run."""
     from hyperprune.folder_lock import holder
-    from hyperprune.hypersearch.run_folder import epochs_in_training, read_run
+    from hyperprune.hypersearch.run_folder import epochs_in_training, num_damaged_bytes, read_run
     from hyperprune.report import summary_json, text_table
 
     pid = holder(folder)
@@ -82,6 +82,11 @@ def _status(folder: Path, *, as_json: bool) -> tuple[str, bool]:
         state = _INTERRUPTED if not runs else f"running (process {pid})" if pid else "starting"
     training = epochs_in_training(folder) if runs else {}
     lines = [f"{folder}: {state}", text_table(record, shared.terminal_width())]
+    if not runs and (damaged := num_damaged_bytes(folder)):
+        lines.append(
+            f"the journal's last {damaged} bytes are not whole: what they told is computed again by the same "
+            "command"
+        )
     if training:
         lines.append("in training: " + ", ".join(f"{key} past epoch {at}" for key, at in training.items()))
     if as_json:

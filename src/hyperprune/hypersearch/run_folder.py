@@ -223,6 +223,13 @@ class RunFolder:
         self.close()
 
 
+def num_damaged_bytes(folder: Path) -> int:
+    """How much at the journal's end is not whole, in a folder that no process works on; going on mends it."""
+    path = folder / _JOURNAL
+    _, length = read_journal(path)
+    return path.stat().st_size - length
+
+
 def epochs_in_training(folder: Path) -> dict[str, int]:
     """The last epoch that ended of each segment that runs, as the status tells; none if it cannot be read."""
     try:
