@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hyperprune.errors import InputError, WorkerError
-from hyperprune.experiments.cells import commit_of_source, in_order, read_records, run_cells
+from hyperprune.experiments import cells
+from hyperprune.experiments.cells import commit_of_source, in_order, read_records, run_cells, workspace
 from hyperprune.folder_lock import FolderLock
 
 CELLS = {"one": 1, "two": 2, "three": 3}
@@ -63,6 +64,29 @@ def test_an_error_ends_the_study_and_the_same_call_goes_on(tmp_path, work, error
         run_cells(work, CELLS, tmp_path, workers=2, say=silent)
     records = run_cells(square, CELLS, tmp_path, say=silent)
     assert {record["key"] for record in records} == set(CELLS)
+
+
+def test_what_a_cell_goes_on_from_is_there_until_its_record_is(tmp_path, monkeypatch):
+    def work(key):
+        kept = workspace(tmp_path, key)
+        kept.mkdir(parents=True)
+        (kept / "checkpoint").write_text("half")
+        return {"size": 1}
+
+    def told(text):
+        key = text.split(":")[0]
+        assert key in {record["key"] for record in read_records(tmp_path / "records.jsonl")}
+        assert not workspace(tmp_path, key).exists()
+
+    run_cells(work, {"one": "one", "two": "two"}, tmp_path, say=told)
+
+    def full(path, records):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(cells, "write_records", full)
+    with pytest.raises(OSError, match="no space left"):
+        run_cells(work, {"three": "three"}, tmp_path, say=silent)
+    assert (workspace(tmp_path, "three") / "checkpoint").exists()
 
 
 def test_a_broken_record_is_named_with_its_file(tmp_path):

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import time
@@ -69,8 +70,14 @@ def run_cells(
         for key, content in _results(work, left, workers):
             records.append({"key": key, **content, "provenance": _provenance(command, commit)})
             write_records(path, records)
+            shutil.rmtree(workspace(folder, key), ignore_errors=True)
             say(line(records[-1]))
     return records
+
+
+def workspace(folder: Path, key: str) -> Path:
+    """Where a cell may keep what it goes on from; removed once its record is written."""
+    return folder / "unfinished" / key
 
 
 def _locked(folder: Path) -> FolderLock:

@@ -8,7 +8,6 @@ Reference:
 
 from __future__ import annotations
 
-import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 
 from hyperprune.errors import InputError
-from hyperprune.experiments.cells import RECORDS, Record, read_records, run_cells
+from hyperprune.experiments.cells import RECORDS, Record, read_records, run_cells, workspace
 from hyperprune.experiments.jacobian_study import published
 from hyperprune.experiments.jacobian_tables import table
 from hyperprune.hypersearch.space import DENSE, Configuration
@@ -195,12 +194,11 @@ def _run(scale: Scale, data_dir: Path | None, study: Path, device: str, cell: Ce
         device=device,
         measure_spectrum=False,
     )
-    folder = study / "cells" / cell.key
+    folder = workspace(study, cell.key)
     result = advance(task, training, folder, corpus.epochs)
     train = None
     if result.failure is None:
         train = _training_perplexity(task, model_after(task, training, folder, corpus.epochs))
-    shutil.rmtree(folder)  # should the record not be written, the network is trained again
     return {
         "task": task.name,
         **vars(cell),

@@ -11,7 +11,6 @@ Reference:
 
 from __future__ import annotations
 
-import shutil
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ from torch import nn
 from hyperprune import at_init
 from hyperprune.at_init.picture import coarse
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.experiments.cells import RECORDS, Record, read_records, run_cells
+from hyperprune.experiments.cells import RECORDS, Record, read_records, run_cells, workspace
 from hyperprune.experiments.jacobian_figures import network_figures, start_figures
 from hyperprune.hypersearch.space import DENSE, Configuration
 from hyperprune.rng import generator
@@ -284,7 +283,7 @@ def _run(scale: Scale, data_dir: Path | None, study: Path, device: str, cell: Ce
         device=device,
         measure_spectrum=False,
     )
-    folder = study / "cells" / cell.key
+    folder = workspace(study, cell.key)
     result = advance(task, training, folder, scale.epochs)
     record = {
         "task": task.name,
@@ -298,7 +297,6 @@ def _run(scale: Scale, data_dir: Path | None, study: Path, device: str, cell: Ce
     }
     if result.failure is None:
         record |= _judged(task, cell, model_after(task, training, folder, scale.epochs))
-    shutil.rmtree(folder)  # should the record not be written, the network is trained again
     return record
 
 

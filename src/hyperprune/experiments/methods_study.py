@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from hyperprune.experiments.cells import Record, run_cells
+from hyperprune.experiments.cells import Record, run_cells, workspace
 from hyperprune.hypersearch.space import DENSE, Configuration
 from hyperprune.sparsity import methods
 from hyperprune.tasks.contract import Task
@@ -147,7 +147,7 @@ def _train(scale: Scale, data_dir: Path | None, study: Path, cell: Cell) -> Reco
         name=configuration.text,
         measure_spectrum=False,
     )
-    folder = study / "cells" / cell.key
+    folder = workspace(study, cell.key)
     result = advance(task, training, folder, scale.epochs)
     test = None
     if result.best_epoch is not None and result.failure is None:

@@ -24,7 +24,7 @@ from typing import Any
 from hyperprune.data.store import data_folders
 from hyperprune.data.strings import LabelledStrings
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.experiments.cells import Record, in_order, run_cells
+from hyperprune.experiments.cells import Record, in_order, run_cells, workspace
 from hyperprune.graphs import GraphPlan, family, layered, properties
 from hyperprune.hypersearch.space import DENSE
 from hyperprune.models.graph_rnn import CELLS
@@ -154,7 +154,7 @@ def run_study(
 
     Args:
         scale: which networks, trained for how long.
-        folder: holds records.jsonl, and checkpoints.
+        folder: holds records.jsonl, and checkpoints while a network trains.
         workers: networks trained at a time.
         data_dir: where the thesis's strings are looked for first, see `strings_of`.
         command: recorded with each record.
@@ -203,7 +203,7 @@ def _train(
         name=DENSE.text,
         measure_spectrum=False,
     )
-    result = advance(task, training, study / "networks" / key, scale.epochs)
+    result = advance(task, training, workspace(study, key), scale.epochs)
     plan = network.plan()
     accuracies = [record.metric for record in result.epochs]
     return {
