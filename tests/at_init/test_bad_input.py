@@ -58,7 +58,7 @@ def test_a_sparsity_that_empties_a_tensor_needs_to_be_allowed():
         model.rnn.weight_hh_l0.mul_(1e-6)
     with pytest.raises(InputError, match=r"magnitude at sparsity 0.9 empties rnn\.weight_hh_l0; lower"):
         prune(model, criterion="magnitude", sparsity=0.9)
-    with pytest.raises(InputError, match="lower the sparsity, or allow_empty=True"):
+    with pytest.raises(InputError, match="lower the sparsity, or set allow_empty"):
         prune(model, criterion="magnitude", sparsity=0.95, ranking="tensor")
     masks = prune(model, criterion="magnitude", sparsity=0.9, allow_empty=True)
     assert int(masks["rnn.weight_hh_l0"].sum()) == 0
@@ -173,7 +173,7 @@ def test_wrong_settings_are_refused(settings, message):
         ({"probe": "gauss"}, "unknown probe 'gauss'"),
         ({"gamma": "uniform"}, "unknown gamma 'uniform'"),
         ({"gamma_std": 0.0}, "gamma_std must lie in"),
-        ({"gamma": None, "gamma_std": 0.2}, 'gamma_std needs gamma="normal"'),
+        ({"gamma": None, "gamma_std": 0.2}, 'gamma_std needs gamma to be "normal"'),
         ({"steps": 4}, "unknown setting of criterion jacobian 'steps'"),
     ],
 )

@@ -26,7 +26,13 @@ from hyperprune.experiments.evidence.searching import (
     selection_epochs,
 )
 from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search, values_of
-from hyperprune.experiments.evidence.worlds import joined, load_worlds
+from hyperprune.experiments.evidence.worlds import (
+    joined,
+    load_worlds,
+    shared,
+    with_controls,
+    without_never_averaging,
+)
 from hyperprune.hypersearch import signals as search_signals
 from hyperprune.hypersearch.space import Configuration, Space, paper_branch
 from hyperprune.hypersearch.table import CandidateTable, RecordedRun
@@ -437,7 +443,7 @@ def test_a_page_without_tables_says_so_and_shows_what_there_is(tmp_path):
     assert "| lr 20 | 120 |" in text
 
 
-def test_a_verdict_follows_from_the_interval(folder, tmp_path, monkeypatch):
+def test_a_verdict_follows_from_the_interval_and_the_kinds(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(bootstrap, "DRAWS", 100)
     found = measure(load_worlds(folder)[0])
     by_chance = replace(found, values={**found.values, "spectrum": found.values["none"]})
@@ -447,14 +453,60 @@ def test_a_verdict_follows_from_the_interval(folder, tmp_path, monkeypatch):
         found, values={**found.values, "spectrum": [-item for item in found.values["spectrum"]]}
     )
     text, other, bad = (summary.answer(item, outcomes_, 3) for item in (found, by_chance, reversed_))
-    assert "**Does the spectrum tell more than the loss?** Yes at epoch 3" in text
-    assert "so it tells more than the kind" in text
-    assert "hidden spectrum, pairwise PCA (the paper's): 1 to 7" in text  # of 8 epochs
-    assert "than the loss?** Not told apart at epoch 3" in other
-    assert "Training all 24 to the end: 192." in text
-    assert "misleads" not in text + other
-    assert "So a small distance means a bad end here: it misleads." in bad
+    assert "**Does the spectrum tell more than the loss?** Yes. At epoch 3" in text
+    assert "It tells more: within one kind" in text
+    assert "Shown: hidden spectrum, pairwise PCA (the paper's) at 1 to 7" in text  # of 8 epochs
+    assert "than the loss?** Not shown. At epoch 3" in other
+    assert "wrong way" not in text + other
+    assert "which points the wrong way here" in bad
     assert "(the paper's): none to 7, below 0 at 1 to 7" in bad
+    # Were the kinds all that a signal knows, four of them would not do, however narrow the interval.
+    kinds = [np.array([{"threshold": 0.0}.get(kind, 1.0) for kind in own]) for own in found.kinds]
+    of_kinds = replace(
+        found,
+        values={**found.values, "spectrum": [np.tile(own, (FINAL, 1)) for own in kinds]},
+        finals=[own + np.linspace(0, 0.1, len(own)) for own in kinds],
+    )
+    assert estimate(of_kinds, "spectrum", 3).low > 0
+    assert correlation.by_kinds(of_kinds, "spectrum", 3) > 0.1
+    assert "than the loss?** Not shown" in summary.answer(of_kinds, outcomes_, 3)
+
+
+def test_searches_draw_from_the_candidates_that_all_seeds_have():
+    both = joined([("a", made_up(0)), ("b", made_up(0, rate=0.5)), ("c", made_up(1))])
+    table = shared(both)
+    assert [run.seed for run in table.runs] == [0, 1]
+    assert table.runs[0].configurations == table.runs[1].configurations == made_up(0).runs[0].configurations
+    with pytest.raises(InputError, match="the seeds of a world must share at least two candidates"):
+        shared(joined([("a", made_up(0)), ("b", made_up(1, rate=0.5))]))
+
+
+def test_what_the_answer_might_hang_on_is_changed_one_at_a_time(folder):
+    world = load_worlds(folder)[0]
+    first, *others = world.table.runs
+    never = tuple(replace(record, averaging=False) for record in first.candidates[0])
+    tested = tuple(float(number) for number in range(25))
+    runs = [replace(first, candidates=(never, *first.candidates[1:]), test_metrics=tested)]
+    runs += [replace(run, test_metrics=tested) for run in others]
+    changed = replace(world, table=replace(world.table, runs=tuple(runs)))
+    found = measure(changed, ["spectrum_raw"])
+    table = correlation.sensitivity_table(found, ["spectrum_raw"], 3)
+    head, _, row = (line.split(" | ") for line in table.splitlines())
+    assert [cell.strip("| ") for cell in head[1:]] == [
+        "as above",
+        "without those that never averaged",
+        "end by test perplexity",
+        "controls counted as candidates",
+    ]
+    assert float(row[1].split()[0]) > 0.99
+    assert abs(float(row[3].split()[0])) < 0.9  # another end
+    fewer = without_never_averaging(changed)
+    assert fewer is not None
+    assert [len(run.candidates) for run in fewer.table.runs] == [23, 24]
+    assert without_never_averaging(world) is None
+    assert [len(run.candidates) for run in with_controls(world).table.runs] == [
+        26
+    ]  # of the seed that has them
 
 
 def test_each_sparsity_is_searched_by_spectrum_by_loss_and_by_chance(folder, tmp_path, monkeypatch):

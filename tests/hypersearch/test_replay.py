@@ -18,6 +18,7 @@ from hyperprune.hypersearch.space import Configuration, Space
 from hyperprune.hypersearch.strategies import Random
 from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table, record_table
 from hyperprune.records import EpochRecord
+from hyperprune.rng import derive_seed
 from tiny_task import TinyTask
 
 FINAL = 6
@@ -43,7 +44,9 @@ class LiveOnRows(LiveArena):
     rows: RowSpace
 
     def _space_beside(self, known, count):
-        return self.rows.beside(known)
+        space = self.rows.beside(known)
+        np.random.default_rng(derive_seed(self.state.header["seed"], "rows")).shuffle(space.rows)
+        return space
 
 
 def _live(folder, strategy, configurations, seed):

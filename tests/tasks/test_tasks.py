@@ -149,6 +149,12 @@ def test_penn_treebank_has_its_published_size(data_dir):
     ]
 
 
+@pytest.mark.parametrize("name", ["pydoc", "digits", "reber", "text"])
+def test_a_data_folder_is_refused_where_nothing_is_looked_for(name, text, tmp_path):
+    with pytest.raises(InputError, match="reads none of them"):
+        load_task(f"text:{text}" if name == "text" else name, data_dir=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [

@@ -45,7 +45,7 @@ class ByGamma(Criterion):
             example="0.1, or 0.316 for variance 0.1",
         )
         if self.gamma != "normal" and self.gamma_std != ByGamma.gamma_std:
-            raise InputError(f'gamma_std needs gamma="normal", got gamma={self.gamma!r}; remove gamma_std')
+            raise InputError(f'gamma_std needs gamma to be "normal", got {self.gamma!r}; remove gamma_std')
 
     @property
     def recurrent_only(self) -> bool:

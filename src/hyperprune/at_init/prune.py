@@ -100,10 +100,10 @@ def prune_at_init(
         masks[name] = ranks.best({name: draws}, share)[name].to(tensor.device)
     empty = [name for name in masks if not bool(masks[name].any())]
     if empty and not allow_empty:
-        remedy = "" if ranking == "tensor" else 'set ranking="tensor", '
+        remedy = "" if ranking == "tensor" else 'set ranking to "tensor", '
         raise InputError(
             f"every tensor must keep a weight, but {chosen.name} at sparsity {sparsity} empties "
-            f"{', '.join(empty)}; lower the sparsity, {remedy}or allow_empty=True"
+            f"{', '.join(empty)}; lower the sparsity, {remedy}or set allow_empty"
         )
     order = [name for name, _ in unwrapped(model).named_parameters() if name in masks]
     return {name: masks[name] for name in order}

@@ -6,7 +6,8 @@ rounds, ranks and the pick come from the same `RunState`. It takes milliseconds,
 judged by the distribution of its regret over a thousand searches.
 
 With the proposers "grid" and "random" a batch is a uniform draw of the rows that are left. The ones that
-learn answer in the space that the rows span, and the row nearest to each answer that is left is taken.
+learn answer in the space that the rows span, and the row nearest to each answer that is left is taken, any
+of them where several are.
 """
 
 from __future__ import annotations
@@ -132,7 +133,10 @@ class ReplayArena(StateArena):
         return list(keys)
 
     def _space_beside(self, known: Sequence[Configuration], count: int) -> Space:
-        return self._rows.space_beside(known, count)
+        """In an order of this search's own, so that of rows as near to an answer none is preferred."""
+        space = self._rows.space_beside(known, count)
+        np.random.default_rng(derive_seed(self._seed, "rows")).shuffle(space.rows)
+        return space
 
     def _records(self, key: str, epoch: int) -> Records:
         return self._rows.epochs(self._configuration(key), epoch)
@@ -184,7 +188,7 @@ class RowSpace(Space):
     def nearest(self, wanted: Configuration) -> Configuration:
         """Take the nearest row: the same method first, then fewest different names, then nearest numbers.
 
-        Numbers are compared as shares of the range that the rows span.
+        Numbers are compared as shares of the range that the rows span. Of rows as near the first is taken.
         """
         here = self.coordinates(wanted)
         assert here is not None

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hyperprune.data.sources import DATASETS
 from hyperprune.errors import InputError, unknown_name
 from hyperprune.models import PRESETS, ClassifierSettings, LanguageSettings
 from hyperprune.models.strings import StringClassifierSettings
@@ -242,7 +243,7 @@ def load_task(
         settings: the tables of a configuration file that describe a task, by name: [model] and [training],
             [text] of a language task, [images] of one on images, [strings] of one on strings. A user's own
             task takes [training] alone.
-        data_dir: where data are looked for first.
+        data_dir: where the files of named data are looked for first; an error for a task that reads none.
 
     Raises:
         InputError: no such task, or a setting that does not exist.
@@ -263,12 +264,25 @@ def load_task(
         task = _made(name, BUILT_IN[name], settings, folder)
     else:
         raise unknown_name("task", name, [*BUILT_IN, "text:PATH", "file.py:name"])
+    if folder is not None and _dataset(name) not in DATASETS:
+        raise InputError(
+            f"a data folder is where named data are looked for, and the task {name!r} reads none of them; "
+            f"leave {folder} out"
+        )
     task.source = {
         "name": _absolute(name),
         "settings": {table: dict(values) for table, values in settings.items()},
         "data_dir": None if data_dir is None else str(Path(data_dir).absolute()),
     }
     return task
+
+
+def _dataset(name: str) -> str | None:
+    """What a built-in task reads: a key of `DATASETS`, or data that need no file."""
+    match BUILT_IN.get(name):
+        case LanguageRow(corpus=dataset) | ImageRow(images=dataset):
+            return dataset
+    return None
 
 
 def _made(name: str, row: Row, settings: _Settings, data_dir: Path | None) -> Task:

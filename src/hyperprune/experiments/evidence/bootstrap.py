@@ -1,5 +1,8 @@
 """Rank correlations with intervals, over configurations and seeds at once.
 
+Such an interval takes candidates for independent. Candidates of a group end alike, so that beside it stands
+how often the same comes about when the groups' ends are exchanged.
+
 References: Spearman 1904; percentile bootstrap of Efron 1979, with seeds crossed with units: a draw resamples
 seeds, and the units within each (the same units for every seed, where seeds have the same). A unit is a grid
 point with all its death rates, which end too much alike to count as so many observations.
@@ -9,6 +12,7 @@ Axes: D bootstrap draws, N candidates, U units, M members of a unit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -174,6 +178,36 @@ def by_chance(samples: Sequence[Sample], statistic: Statistic, *, seed: int = 0)
         columns.append(statistic(noise_DN, final_DN, np.ones(noise_DN.shape, dtype=bool), sample.group_N))
     draws = _mean(columns)
     return _estimate(float("nan") if np.isnan(draws).all() else 0.0, draws)
+
+
+def with_groups_shuffled(samples: Sequence[Sample], statistic: Statistic, *, seed: int = 0) -> np.ndarray:
+    """(D,) the mean of a statistic over seeds, were the groups exchangeable and so their members.
+
+    Each draw gives every group the finals of another one, the same one in every seed, in another order; of a
+    smaller one some of them twice. What a signal tells by groups alone, among few groups, it tells here by
+    chance as well.
+    """
+    columns = []
+    for sample in samples:
+        random = np.random.default_rng(seed)  # the same exchanges for every seed with these groups
+        inside = np.random.default_rng((seed, 1))
+        members = {group: np.flatnonzero(sample.group_N == group) for group in np.unique(sample.group_N)}
+        final_DN = np.empty((DRAWS, len(sample.final_N)))
+        for final_N in final_DN:
+            for own, donor in zip(members.values(), random.permutation(list(members)), strict=True):
+                given = inside.permutation(sample.final_N[members[donor]])
+                final_N[own] = np.resize(given, len(own))
+        signal_DN = np.broadcast_to(sample.signal_N, final_DN.shape)
+        columns.append(statistic(signal_DN, final_DN, np.ones(final_DN.shape, dtype=bool), sample.group_N))
+    return _mean(columns)
+
+
+def two_sided(value: float, draws: np.ndarray) -> float:
+    """The share of draws as far from 0 as a value, which counts as one; NaN where it cannot be said."""
+    known = draws[~np.isnan(draws)]
+    if math.isnan(value) or len(known) < DRAWS // 2:
+        return math.nan
+    return float((1 + (np.abs(known) >= abs(value) - 1e-12).sum()) / (1 + len(known)))
 
 
 def difference(one: Estimate, other: Estimate) -> Estimate:

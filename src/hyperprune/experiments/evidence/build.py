@@ -96,13 +96,14 @@ def _parts_of(
         lambda: picture("signals", lambda path: pictures.all_signals(measured, path), "all signals"),
         lambda: _learning_text(measured),
     )
+    part("sensitivity", lambda: correlation.sensitivity_table(measured, searching.SIGNALS, epoch))
     part("other-worlds", lambda: _other_worlds(worlds, epoch))
     say("replays")
     found = searching.search_outcomes(main, **replays)
     part(
         "regret",
         lambda: picture("regret", lambda path: pictures.regret(found, main, path), "regret over epochs"),
-        lambda: searching.replayed_on(main),
+        lambda: searching.replayed_on(main, replays["repeats"]),
         lambda: searching.needed_table(found),
         lambda: _folded("All schedules", searching.regret_table(found)),
     )

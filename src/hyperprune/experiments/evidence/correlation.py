@@ -5,8 +5,9 @@ Axes: E epochs, R candidates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +15,14 @@ from hyperprune.experiments.evidence import bootstrap
 from hyperprune.experiments.evidence.bootstrap import Estimate, Sample
 from hyperprune.experiments.evidence.signals import ENTRIES, values_of
 from hyperprune.experiments.evidence.text import table
-from hyperprune.experiments.evidence.worlds import World, grid_point, kind_of, with_last_spectra
+from hyperprune.experiments.evidence.worlds import (
+    World,
+    grid_point,
+    kind_of,
+    with_controls,
+    with_last_spectra,
+    without_never_averaging,
+)
 
 LAST_EPOCH = 12
 AMONG = ("all", "within", "between", "without threshold", "learning")
@@ -93,6 +101,22 @@ def value(found: Measured, name: str, epoch: int, among: str = "all") -> float:
     return 0.0 if name == "none" else bootstrap.point(*_asked(found, name, epoch, among))
 
 
+def by_kinds(found: Measured, name: str, epoch: int, *, beyond: str | None = None) -> float:
+    """Two-sided p, with kinds as units, of a signal's correlation among all, or of its lead over another's.
+
+    How often a correlation so far from 0 comes about when the kinds of death exchange their ends.
+    """
+    values, draws = [], []
+    for signal in (name, beyond):
+        if signal is not None:
+            samples, statistic = _asked(found, signal, epoch, "all")
+            values.append(bootstrap.point(samples, statistic))
+            draws.append(bootstrap.with_groups_shuffled(samples, statistic))
+    if beyond is not None:
+        return bootstrap.two_sided(values[0] - values[1], draws[0] - draws[1])
+    return bootstrap.two_sided(values[0], draws[0])
+
+
 def _asked(found: Measured, name: str, epoch: int, among: str) -> tuple[list[Sample], bootstrap.Statistic]:
     samples = []
     for number, values_ER in enumerate(found.values[name]):
@@ -126,20 +150,49 @@ def share_learning(found: Measured) -> np.ndarray:
 
 def decisive_table(found: Measured, epoch: int) -> str:
     """At one epoch: among whom each signal tells anything, with intervals, and its lead over the loss."""
-    losses = {among: estimate(found, "loss", epoch, among) for among in AMONG}
+    loss = estimate(found, "loss", epoch)
     rows = []
     for name, entry in ENTRIES.items():
-        cells = {among: estimate(found, name, epoch, among) for among in AMONG}
-        cells["between"] = cells["between"]._replace(low=np.nan, high=np.nan)
-        lead = bootstrap.difference(cells["all"], losses["all"])
+        cells = {among: estimate(found, name, epoch, among).text() for among in AMONG if among != "between"}
+        between = value(found, name, epoch, "between")
+        p = math.nan if name == "none" else by_kinds(found, name, epoch)
+        lead = bootstrap.difference(estimate(found, name, epoch), loss)
         rows.append(
             [
                 entry.label,
-                *(cells[among].text() for among in AMONG),
+                cells["all"],
+                p_text(p),
+                cells["within"],
+                "–" if math.isnan(between) else f"{between:.2f}",
+                cells["without threshold"],
+                cells["learning"],
                 "–" if name == "loss" else lead.text(),
             ]
         )
     num_kinds = len({kind for kinds in found.kinds for kind in kinds})
     between = f"between the {num_kinds} kinds (too few for an interval)"
-    head = ["signal", "all", "within kinds of death", between, "without threshold", "learning"]
+    head = ["signal", "all", "p by kinds", "within kinds of death", between, "without threshold", "learning"]
     return table([*head, "all: lead over the loss"], rows)
+
+
+def p_text(p: float) -> str:
+    return "–" if math.isnan(p) else f"{p:.2f}"
+
+
+def sensitivity_table(found: Measured, names: Sequence[str], epoch: int) -> str:
+    """The main signals once more, with something changed that the answer might hang on."""
+    world = found.world
+    changed = {"as above": found}
+    averaged = without_never_averaging(world)
+    if averaged is not None:
+        changed["without those that never averaged"] = measure(averaged, names)
+    if all(run.test_metrics for run in world.table.runs):
+        finals = [world.test_finals(run) for run in world.table.runs]
+        changed[f"end by test {world.table.metric}"] = replace(found, finals=finals)
+    if world.controls is not None:
+        changed["controls counted as candidates"] = measure(with_controls(world), names)
+    rows = [
+        [ENTRIES[name].label, *(estimate(item, name, epoch).text() for item in changed.values())]
+        for name in names
+    ]
+    return table([f"ρ at epoch {epoch}", *changed], rows)

@@ -26,7 +26,7 @@ from hyperprune.experiments.evidence.searching import (
 )
 from hyperprune.experiments.evidence.signals import known_to_the_search
 from hyperprune.experiments.evidence.text import table
-from hyperprune.experiments.evidence.worlds import World, kind_of, restricted, setting, widest
+from hyperprune.experiments.evidence.worlds import World, kind_of, restricted, setting, shared
 from hyperprune.experiments.methods_study import published_figures
 from hyperprune.experiments.methods_tables import to_tables
 from hyperprune.hypersearch.ranks import spearman
@@ -58,7 +58,7 @@ def methods_table(path: Path) -> str:
 
 def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> str:
     """Table 2: how the outcome depends on the number of initial candidates."""
-    data = widest(world.table)
+    data = shared(world.table)
     points = []
     for count, signal in itertools.product(BUDGETS, ("spectrum", "loss")):
         make = partial(LSH, candidates=count, first_epochs=1, round_epochs=1, proposer="tpe", signal=signal)
@@ -195,9 +195,9 @@ def schedules_table(world: World, *, repeats: int, cache: Path, workers: int) ->
         "paper: 24·e0 + 58·ei",
         "ours, with insertion",
         "ours, grid",
-        "with the finalists",
-        "spectrum: mean regret, %",
-        "loss: mean regret, %",
+        "grid with the finalists",
+        "grid by spectrum: mean regret, %",
+        "grid by loss: mean regret, %",
     ]
     return table(head, rows)
 

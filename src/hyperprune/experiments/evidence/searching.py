@@ -20,16 +20,18 @@ from typing import Any
 
 import numpy as np
 
+from hyperprune import rng
 from hyperprune.errors import InputError
 from hyperprune.experiments.evidence import bootstrap, signals
 from hyperprune.experiments.evidence.bootstrap import Estimate
 from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search, values_of
 from hyperprune.experiments.evidence.text import table
-from hyperprune.experiments.evidence.worlds import World, widest
+from hyperprune.experiments.evidence.worlds import World, shared
 from hyperprune.files import write_atomically
-from hyperprune.hypersearch import arena, proposers, run_state, strategies, strategy
+from hyperprune.hypersearch import arena, proposers, ranks, run_state, space, strategies, strategy
 from hyperprune.hypersearch import replay as replays
 from hyperprune.hypersearch import signals as search_signals
+from hyperprune.hypersearch import table as tables
 from hyperprune.hypersearch.replay import replay
 from hyperprune.hypersearch.strategies import LSH, Full, Hyperband, Random, SuccessiveHalving
 from hyperprune.hypersearch.strategy import Arena, Strategy, planned_epochs
@@ -119,11 +121,14 @@ def points_of(data: CandidateTable) -> list[Point]:
     grid = min(MOST_IN_GRID, rows)
     first = grid if rows >= 2 * grid else max(2, rows // 2)  # insertions need as many rows again
     found: list[Point] = []
+    plans: set[tuple[Any, ...]] = set()
 
     @cache
     def known(signal: str, epoch: int) -> bool:
-        run = data.runs[0]
-        return not np.isnan(values_of(ENTRIES[signal], run.reference, list(run.candidates), epoch)).any()
+        return not any(
+            np.isnan(values_of(ENTRIES[signal], run.reference, list(run.candidates), epoch)).any()
+            for run in data.runs
+        )
 
     def add(family: str, signal: str | None, make: Callable[[], Strategy]) -> None:
         try:
@@ -132,6 +137,10 @@ def points_of(data: CandidateTable) -> list[Point]:
             return
         if strategy.created > rows:
             return
+        planned = (family, signal, strategy.created, tuple(strategy.plan()))
+        if planned in plans:  # Hyperband rounds: several first epochs are one schedule
+            return
+        plans.add(planned)
         if signal is None or all(known(signal, planned.epoch) for planned in strategy.plan()):
             found.append(Point(family=family, signal=signal, strategy=strategy))
 
@@ -223,37 +232,40 @@ def _key(point: Point) -> str:
 def _checksum(data: CandidateTable) -> str:
     """Of all that replays look at, and of the code that they are."""
     digest = hashlib.sha256()
-    modules = (signals, search_signals, distance, strategy, strategies, replays, arena, run_state, proposers)
-    for module in (*modules, sys.modules[__name__]):
+    modules = (signals, search_signals, distance, ranks, strategy, strategies, replays, arena, run_state)
+    for module in (*modules, proposers, space, rng, tables, sys.modules[__name__]):
         digest.update(inspect.getsource(module).encode())
     for run in data.runs:
         digest.update(repr((run.seed, [item.text for item in run.configurations])).encode())
         for records in (run.reference, *run.candidates):
             for record in records:
-                losses = (record.train_loss or np.nan, record.valid_loss, record.metric)
-                digest.update(np.array(losses).tobytes())
+                numbers = (record.train_loss or np.nan, record.valid_loss, record.metric, record.at_sparsity)
+                digest.update(np.array(numbers, dtype=np.float64).tobytes())
                 digest.update(b"" if record.spectrum is None else record.spectrum.tobytes())
+                for name, values in sorted(record.probes.items()):
+                    digest.update(name.encode() + np.asarray(values).tobytes())
     return digest.hexdigest()[:16]
 
 
 def search_outcomes(world: World, *, repeats: int, cache: Path, workers: int) -> list[Outcome]:
-    """All searches that fit, on the seeds with most candidates."""
-    data = widest(world.table)
+    """All searches that fit, on the candidates that every seed has."""
+    data = shared(world.table)
     with known_to_the_search():
         points = points_of(data)
     return outcomes(data, points, repeats=repeats, cache=cache, workers=workers)
 
 
-def replayed_on(world: World) -> str:
-    """Which of a world's seeds `search_outcomes` replays."""
-    runs = widest(world.table).runs
-    seeds = ", ".join(str(run.seed) for run in runs)
-    rows = len(runs[0].candidates)
-    text = f"Replayed on the seeds with most candidates: {seeds}, with {rows} each."
+def replayed_on(world: World, repeats: int) -> str:
+    """On what, and how often, `search_outcomes` replays."""
+    data = shared(world.table)
+    seeds = ", ".join(str(run.seed) for run in data.runs)
+    rows = data.num_rows
+    text = f"{repeats:,} replays of each search, on the {rows} candidates of seed {seeds}."
     if rows <= MOST_IN_GRID:
         text += (
             " LSH over the grid and successive halving see all of them, so that each of their rows is one "
-            "outcome per seed and no distribution, chance apart: there 0 % and 100 % mean no and yes."
+            "outcome per seed and no distribution: there 0 % and 100 % mean no and yes. Chance, and ties of "
+            "the blend's ranks, are drawn anew in every replay."
         )
     return text
 
@@ -288,29 +300,30 @@ def _schedule(strategy: Strategy) -> str:
         case SuccessiveHalving():
             return f"{strategy.candidates} candidates; {strategy.first_epochs}, η {strategy.eta}"
         case Hyperband():
-            return f"from {strategy.first_epochs}, η {strategy.eta}"
+            first = min(planned.epoch for planned in strategy.plan())
+            return f"first cut after epoch {first}, η {strategy.eta}"
     return f"{strategy.candidates} candidates"
 
 
 def needed_table(found: Sequence[Outcome]) -> str:
-    """Epochs that each kind of search needs until half of its replays, or their mean, is within 1 %."""
+    """What each kind of search loses with each of its schedules, and which are within 1 %."""
     kinds = dict.fromkeys((outcome.point.family, outcome.point.signal) for outcome in found)
     rows = []
     for family, signal in kinds:
-        own = [item for item in found if (item.point.family, item.point.signal) == (family, signal)]
-        cheapest = min(own, key=lambda item: item.epochs)
+        matching = [item for item in found if (item.point.family, item.point.signal) == (family, signal)]
+        own = sorted(matching, key=lambda item: item.epochs)
         rows.append(
             [
                 family,
                 _label(signal),
+                " / ".join(f"{item.epochs:.0f}" for item in own),
+                " / ".join(f"{100 * item.mean.value:.1f}" for item in own),
                 epochs_text([item for item in own if item.median <= WITHIN]),
                 epochs_text([item for item in own if item.mean.value <= WITHIN]),
-                f"{cheapest.epochs:.0f}",
-                cheapest.mean.percent(),
             ]
         )
-    head = ["search", "signal", "fewest epochs: median regret ≤ 1 %", "fewest epochs: mean regret ≤ 1 %"]
-    return table([*head, "cheapest schedule: epochs", "its mean regret, %"], rows)
+    head = ["search", "signal", "epochs, by schedule", "mean regret of each, %"]
+    return table([*head, "fewest epochs: median regret ≤ 1 %", "fewest epochs: mean regret ≤ 1 %"], rows)
 
 
 def epochs_text(reaching: Sequence[Outcome]) -> str:

@@ -132,7 +132,8 @@ def _best_loss(_: Records, own: Records) -> float:
 
 
 def _turnover(_: Records, own: Records) -> float:
-    return float(sum(_measured(record, "turnover") for record in own))
+    """Of the updates before this epoch's measurements."""
+    return float(sum(_measured(record, "turnover") for record in own[:-1]))
 
 
 def _alone(name: str, *, sign: float = 1.0) -> Callable[[Records, Records], float]:

@@ -1,8 +1,8 @@
 """The answer in short, by rules from the records: use the spectrum? from which epoch? what does it buy?
 
-A verdict is a rule about an interval, so that nobody's wish decides it: a signal "tells" where the 95 %
-interval of its rank correlation lies above 0, "misleads" where it lies below, and one tells more than another
-where that of their difference lies above 0.
+A verdict is a rule, so that nobody's wish decides it: something is *shown* where the 95 % interval of a rank
+correlation (or of a lead) leaves out 0 and the same is rare (p ≤ .05) when the kinds of death exchange their
+ends. The first takes candidates for independent, the second kinds.
 """
 
 from __future__ import annotations
@@ -10,23 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from hyperprune.experiments.evidence import bootstrap
 from hyperprune.experiments.evidence.bootstrap import Estimate
-from hyperprune.experiments.evidence.correlation import Measured, estimate, value
-from hyperprune.experiments.evidence.searching import (
-    FULL,
-    GRID,
-    RANDOM,
-    SIGNALS,
-    WITHIN,
-    Outcome,
-    epochs_text,
-)
+from hyperprune.experiments.evidence.correlation import Measured, by_kinds, estimate, p_text, value
+from hyperprune.experiments.evidence.searching import FULL, GRID, RANDOM, SIGNALS, Outcome
 from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.text import table
+from hyperprune.experiments.evidence.why import twin_differences
+from hyperprune.experiments.evidence.worlds import World, kind_of
 
-SHOWN = SIGNALS
-_EPOCHS = (1, 2, 3, 6, 12)
+_EPOCHS = (1, 3, 6, 12)
+_RARE = 0.05
+_WITHOUT_DENSE = ("mean_exponent", "loss", "training_losses", "none")
+"""Of the signals shown those that need no dense model."""
 
 
 def answer(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
@@ -43,42 +41,41 @@ def answer(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
         f"In {found.world.title} ({len(runs)} {'seed' if len(runs) == 1 else 'seeds'}, "
         f"{' or '.join(map(str, counts))} candidates each, {found.world.table.final_epochs} epochs):"
     )
-    verdicts = [_against_loss(found, epoch), _within_kinds(found, epoch), _rival(found, epoch)]
-    verdicts += [_when(found), _buys(outcomes)]
+    verdicts = [_use_it(found, epoch), _within_kinds(found, epoch), _when(found)]
+    verdicts += [_buys(found.world, outcomes), _rival(found, epoch)]
     lines = "\n".join(f"- {text}" for text in verdicts)
     return f"{opening}\n\n{lines}\n\n{_table(found, outcomes, epoch)}"
 
 
-def _against_loss(found: Measured, epoch: int) -> str:
-    spectrum, loss = (estimate(found, name, epoch) for name in ("spectrum", "loss"))
+def _use_it(found: Measured, epoch: int) -> str:
+    spectrum, full, loss = (estimate(found, name, epoch) for name in ("spectrum", "full", "loss"))
     lead = bootstrap.difference(spectrum, loss)
-    full = estimate(found, "full", epoch)
-    of_full = (
-        ""
-        if math.isnan(full.value)
-        else f" The distance of the full state's spectrum: {full.text()}, lead over the loss "
-        f"{bootstrap.difference(full, loss).text()}."
-    )
+    p = by_kinds(found, "spectrum", epoch, beyond="loss")
+    verdict = "Yes" if _shown(lead, p) and lead.value > 0 else "No" if _shown(lead, p) else "Not shown"
+    direction = ", which points the wrong way here" if spectrum.high < 0 else ""
+    of_full = "" if math.isnan(full.value) else f", {_with_p(found, 'full', epoch)} for the full state's"
+    num_kinds = len({kind for kinds in found.kinds for kind in kinds})
     return (
-        f"**Does the spectrum tell more than the loss?** {_verdict(lead, 'Yes', 'No, less')} at epoch "
-        f"{epoch}: rank correlation with the final metric {spectrum.text()} for the distance of the hidden "
-        f"state's spectrum, {loss.text()} for the validation loss, difference {lead.text()}."
-        + (" So a small distance means a bad end here: it misleads." if spectrum.high < 0 else "")
-        + of_full
+        f"**Does the spectrum tell more than the loss?** {verdict}. At epoch {epoch} the rank correlation "
+        f"with the final metric is {_with_p(found, 'spectrum', epoch)} for the distance of the hidden "
+        f"state's spectrum{direction}{of_full}, and {_with_p(found, 'loss', epoch)} for the validation "
+        f"loss; lead of the first over the last {lead.text()}, p = {p_text(p)}. The intervals take "
+        f"candidates for independent; p is how often the same comes about when the {num_kinds} kinds of "
+        "death exchange their ends."
     )
 
 
 def _within_kinds(found: Measured, epoch: int) -> str:
     inside = estimate(found, "spectrum", epoch, "within")
     lead = bootstrap.difference(inside, estimate(found, "loss", epoch, "within"))
+    tells = "It tells more" if inside.low > 0 else "More is not shown"
     without = ", ".join(
         f"{estimate(found, name, epoch, 'without threshold').text()} by {ENTRIES[name].label}"
         for name in ("spectrum", "loss", "training_losses")
     )
     return (
-        "**Or does it only tell the kinds of death apart?** Within one kind its correlation is "
-        f"{inside.text()}, {_tells(inside)}; its lead over the loss there {lead.text()}. Without threshold "
-        f"death: {without}."
+        f"**Or does it only tell the kinds of death apart?** {tells}: within one kind its correlation is "
+        f"{inside.text()}, its lead over the loss there {lead.text()}. Without threshold death: {without}."
     )
 
 
@@ -90,27 +87,44 @@ def _rival(found: Measured, epoch: int) -> str:
     if not known:
         return "**Does something cheaper do as well?** Nothing else was measured."
     best = max(known, key=lambda name: known[name])
-    own = estimate(found, best, epoch)
-    lead = bootstrap.difference(own, estimate(found, "spectrum", epoch))
+    lead = bootstrap.difference(estimate(found, best, epoch), estimate(found, "loss", epoch))
+    over = "" if best == "loss" else f"; its lead over the loss: {lead.text()}"
+    late = found.epochs[-1]
     return (
-        f"**Does something cheaper do as well?** The best of {len(known)} signals without a spectrum is "
-        f"“{ENTRIES[best].label}” at {own.text()}; its lead over the spectrum: {lead.text()}. It was chosen "
-        "with hindsight, for which the intervals do not account."
+        f"**Does something else do better?** The best of {len(known)} signals without a spectrum, chosen "
+        f"with hindsight, is “{ENTRIES[best].label}”: {_with_p(found, best, epoch)}{over}. At epoch "
+        f"{late} it has {estimate(found, best, late).text()}."
     )
 
 
 def _when(found: Measured) -> str:
-    texts = [
-        f"{ENTRIES[name].label}: {_telling_epochs(found, name)}"
+    names = [
+        name
         for name in ("spectrum", "full", "mean_exponent", "loss", "training_losses")
         if not math.isnan(value(found, name, found.epochs[-1]))
     ]
-    chance = estimate(found, "none", found.epochs[-1])
+    texts = [f"{ENTRIES[name].label}: {_telling_epochs(found, name)}" for name in names]
+    shown = {name: [epoch for epoch in found.epochs[1:] if _tells(found, name, epoch)] for name in names}
+    lines = [f"{ENTRIES[name].label} at {_ranges(epochs)}" for name, epochs in shown.items() if epochs]
+    verdict = f"Shown: {'; '.join(lines)}." if lines else "Of no signal shown, at no epoch."
     return (
-        f"**From which epoch?** The correlation's interval lies above 0 at epochs: {'; '.join(texts)}. By "
-        "chance alone one interval in forty would at each epoch, and 95 % of the correlations would lie "
-        f"between {chance.low:.2f} and {chance.high:.2f}."
+        f"**From which epoch?** {verdict} The interval alone lies above 0 at epochs: {'; '.join(texts)}. Of "
+        f"{len(found.epochs) - 1} epochs and {len(texts)} signals some will by chance."
     )
+
+
+def _tells(found: Measured, name: str, epoch: int) -> bool:
+    own = estimate(found, name, epoch)
+    return own.low > 0 and _shown(own, by_kinds(found, name, epoch))
+
+
+def _shown(own: Estimate, p: float) -> bool:
+    return p <= _RARE and (own.low > 0 or own.high < 0)
+
+
+def _with_p(found: Measured, name: str, epoch: int) -> str:
+    own = estimate(found, name, epoch)
+    return f"{own.value:.2f} ({own.low:.2f} to {own.high:.2f}; p = {p_text(by_kinds(found, name, epoch))})"
 
 
 def _telling_epochs(found: Measured, name: str) -> str:
@@ -134,46 +148,80 @@ def _ranges(epochs: Sequence[int]) -> str:
     return ", ".join(texts)
 
 
-def _buys(outcomes: Sequence[Outcome]) -> str:
-    names = dict.fromkeys(item.point.signal for item in outcomes if item.point.family == GRID)
-    texts = [f"{ENTRIES[name].label}, {_needed(outcomes, name)}" for name in names if name is not None]
-    by_chance = [item for item in outcomes if item.point.family == RANDOM and item.mean.value <= WITHIN]
+def _buys(world: World, outcomes: Sequence[Outcome]) -> str:
+    cheapest = _cheapest(outcomes)
+    texts = [
+        f"{ENTRIES[name].label} {100 * item.mean.value:.1f} %"
+        for name, item in sorted(cheapest.items(), key=lambda pair: pair[1].mean.value)
+    ]
     full = next(item for item in outcomes if item.point.family == FULL)
-    return (
-        "**What does it buy?** Epochs on candidates until LSH over the grid comes within "
-        f"{100 * WITHIN:.0f} % of the best on average: {'; '.join(texts)}. Random search, each candidate "
-        f"trained to the end: {epochs_text(by_chance)}. Training all "
-        f"{full.point.strategy.candidates} to the end: {full.epochs:.0f}."
-    )
+    text = "**What does it buy?** "
+    if cheapest:
+        epochs = next(iter(cheapest.values())).epochs
+        random = [item for item in outcomes if item.point.family == RANDOM]
+        nearest = min(random, key=lambda item: abs(item.epochs - epochs), default=None)
+        text += (
+            f"Mean regret of LSH over the grid for {epochs:.0f} epochs on candidates (all "
+            f"{full.point.strategy.candidates} to the end: {full.epochs:.0f}): {', '.join(texts)}."
+        )
+        if nearest is not None:
+            text += (
+                f" Random search, {nearest.point.strategy.candidates} candidates trained to the end "
+                f"({nearest.epochs:.0f} epochs): {100 * nearest.mean.value:.1f} %."
+            )
+    kind, regret = _by_kind_alone(world)
+    text += f" Knowing only that {kind} ends best, and drawing one of it: {100 * regret:.1f} %."
+    twins = twin_differences(world)
+    if twins:
+        text += (
+            " Two runs of one recipe that differ in random draws alone end "
+            f"{' and '.join(f'{100 * twin:.1f} %' for twin in twins)} apart: smaller differences say nothing."
+        )
+    return text
 
 
-def _needed(outcomes: Sequence[Outcome], signal: str) -> str:
-    own = [item for item in outcomes if (item.point.family, item.point.signal) == (GRID, signal)]
-    return epochs_text([item for item in own if item.mean.value <= WITHIN]) if own else "–"
+def _by_kind_alone(world: World) -> tuple[str, float]:
+    """The kind of death that ends best, known with hindsight, and the mean regret of drawing one of it."""
+    by_kind: dict[str, list[float]] = {}
+    for run in world.table.runs:
+        finals = world.finals(run)
+        regrets = (finals - finals.min()) / abs(finals.min())
+        for configuration, regret in zip(run.configurations, regrets, strict=True):
+            by_kind.setdefault(kind_of(configuration), []).append(float(regret))
+    means = {kind: float(np.mean(regrets)) for kind, regrets in by_kind.items()}
+    best = min(means, key=lambda kind: means[kind])
+    return best, means[best]
 
 
-def _verdict(lead: Estimate, yes: str, no: str) -> str:
-    if lead.low > 0:
-        return yes
-    return no if lead.high < 0 else "Not told apart"
-
-
-def _tells(found: Estimate) -> str:
-    if found.low > 0:
-        return "so it tells more than the kind"
-    return "which lies below 0" if found.high < 0 else "which cannot be told from 0"
+def _cheapest(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
+    """By signal, the cheapest schedule of LSH over the grid."""
+    found: dict[str, Outcome] = {}
+    for item in outcomes:
+        name = item.point.signal
+        if item.point.family == GRID and name and (name not in found or item.epochs < found[name].epochs):
+            found[name] = item
+    return found
 
 
 def _table(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
     epochs = [item for item in _EPOCHS if item in found.epochs]
-    rows = [
-        [
-            ENTRIES[name].label,
-            *(estimate(found, name, item).text() for item in epochs),
-            estimate(found, name, epoch, "within").text(),
-            _needed(outcomes, name),
-        ]
-        for name in SHOWN
-    ]
-    head = ["signal", *(f"ρ, epoch {item}" for item in epochs), f"within kinds, epoch {epoch}"]
-    return table([*head, f"LSH over the grid: epochs to {100 * WITHIN:.0f} %"], rows)
+    cheapest = _cheapest(outcomes)
+    rows = []
+    for name in SIGNALS:
+        schedules = [item for item in outcomes if (item.point.family, item.point.signal) == (GRID, name)]
+        regrets = [100 * item.mean.value for item in schedules]
+        rows.append(
+            [
+                ENTRIES[name].label,
+                "no" if name in _WITHOUT_DENSE else "yes",
+                *(estimate(found, name, item).text() for item in epochs),
+                "–" if name == "none" else p_text(by_kinds(found, name, epoch)),
+                estimate(found, name, epoch, "within").text(),
+                f"{100 * cheapest[name].mean.value:.1f}" if name in cheapest else "–",
+                f"{min(regrets):.1f} to {max(regrets):.1f}" if regrets else "–",
+            ]
+        )
+    spent = next((f"{item.epochs:.0f} epochs" for item in cheapest.values()), "–")
+    head = ["signal", "needs the dense model", *(f"ρ, epoch {item}" for item in epochs)]
+    head += [f"p by kinds, epoch {epoch}", f"within kinds, epoch {epoch}"]
+    return table([*head, f"regret, %: LSH over the grid, {spent}", "its other schedules"], rows)

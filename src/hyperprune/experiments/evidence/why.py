@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperprune.experiments.evidence.correlation import Measured, estimate
 from hyperprune.experiments.evidence.text import table
-from hyperprune.experiments.evidence.worlds import World, kind_of, setting
+from hyperprune.experiments.evidence.worlds import World, kind_of, never_averaging, setting
 from hyperprune.hypersearch.ranks import spearman
 from hyperprune.hypersearch.space import Configuration
 from hyperprune.hypersearch.table import RecordedRun
@@ -39,7 +39,40 @@ def world_table(world: World) -> str:
         f"The final metric is the best validation {world.table.metric} of the {world.table.final_epochs} "
         "epochs."
     )
-    return "\n\n".join([table(head, rows), " ".join([final, *_never_averaging(world), _ceiling_text(world)])])
+    about = " ".join([final, *_never_averaging(world), _ceiling_text(world)])
+    return "\n\n".join([table(head, rows), about, _unfinished(world)])
+
+
+_END = 3  # epochs over which the pace at the end is told
+
+
+def _unfinished(world: World) -> str:
+    """Whether training had come to its end, and from when on the metric itself tells the final one."""
+    runs, last = world.table.runs, world.table.final_epochs
+    better = np.argmin if world.table.lower_is_better else np.argmax
+    metrics = [np.array([[record.metric for record in own] for own in run.candidates]) for run in runs]
+    best_last = [int(np.sum(better(values_RE[:, 1:], axis=1) == last - 1)) for values_RE in metrics]
+    paces = np.concatenate([_pace(values_RE) for values_RE in metrics])
+    dense = np.concatenate([_pace(np.array([[record.metric for record in run.reference]])) for run in runs])
+    epochs = [epoch for epoch in (3, 6, 12, 18, 24, 28, 30, 32, 34, last) if epoch <= last]
+    sign, name = (1.0 if world.table.lower_is_better else -1.0), world.table.metric
+    seeds = list(zip(metrics, map(world.finals, runs), strict=True))
+    agreeing = [
+        f"{np.mean([spearman(sign * values_RE[:, epoch], finals) for values_RE, finals in seeds]):+.2f} "
+        f"after {epoch}"
+        for epoch in dict.fromkeys(epochs)
+    ]
+    return (
+        f"The last epoch is the best one of {sum(best_last)} of {sum(map(len, metrics))} candidates; over "
+        f"the last {_END} epochs the {name} changed by {np.median(paces):+.2f} % an epoch (median), the "
+        f"dense model's by {np.median(dense):+.2f} %. Rank correlation of the {name} after an epoch with "
+        f"the final one: {', '.join(agreeing)}."
+    )
+
+
+def _pace(values_RE: np.ndarray) -> np.ndarray:
+    """(R,) mean change per epoch over the last ones, in percent."""
+    return 100 * ((values_RE[:, -1] / values_RE[:, -1 - _END]) ** (1 / _END) - 1)
 
 
 def _never_averaging(world: World) -> list[str]:
@@ -47,9 +80,8 @@ def _never_averaging(world: World) -> list[str]:
     texts = []
     for run in world.table.runs:
         never = [
-            f"{configuration.label} ({world.table.final_metric(records):.4g})"
-            for configuration, records in zip(run.configurations, run.candidates, strict=True)
-            if not any(record.averaging for record in records)
+            f"{run.configurations[index].label} ({world.table.final_metric(run.candidates[index]):.4g})"
+            for index in never_averaging(run)
         ]
         if 0 < len(never) < len(run.candidates):
             texts.append(
@@ -94,7 +126,7 @@ def _ceiling_text(world: World) -> str:
             f"Rank correlation of the final metric between seeds: {np.mean(correlations):+.2f} (the mean "
             f"over {len(correlations)} pairs of seeds): how far a finished run tells the next seed's order."
         )
-    twins = _twin_differences(world)
+    twins = twin_differences(world)
     if twins:
         parts.append(
             "A threshold that meets its target at once kills exactly as the global magnitude does, with "
@@ -105,7 +137,8 @@ def _ceiling_text(world: World) -> str:
     return " ".join(parts)
 
 
-def _twin_differences(world: World) -> list[float]:
+def twin_differences(world: World) -> list[float]:
+    """How far apart two runs of one recipe end that differ in random draws alone, as shares."""
     differences = []
     for controls in world.controls.runs if world.controls else ():
         run = next((item for item in world.table.runs if item.seed == controls.seed), None)
@@ -178,9 +211,23 @@ def kinds_table(world: World, epoch: int) -> str:
         "mean exponent − dense's",
         "largest − dense's",
         "spread of the difference about its mean",
-        "turnover so far, summed",
+        "turnover of the updates before, summed",
     ]
-    return table(head, rows)
+    return table(head, rows) + "\n\n" + _factors_text(world)
+
+
+def _factors_text(world: World) -> str:
+    """How much of the final metric's variance each setting explains by itself."""
+    shares: dict[str, list[float]] = {}
+    for run in world.table.runs:
+        finals = np.log(np.abs(world.finals(run)))
+        for name in ("death", "redistribution", "allocation", "death_rate"):
+            levels = np.array([str(setting(item, name)) for item in run.configurations])
+            if len(set(levels)) > 1:
+                means = np.array([finals[levels == level].mean() for level in levels])
+                shares.setdefault(name, []).append(means.var() / finals.var())
+    texts = (f"{name} {100 * np.mean(values):.0f} %" for name, values in shares.items())
+    return f"What a setting explains of the variance of the final metric's logarithm: {', '.join(texts)}."
 
 
 def usable(record: EpochRecord, name: str | None = None) -> np.ndarray | None:
@@ -189,6 +236,11 @@ def usable(record: EpochRecord, name: str | None = None) -> np.ndarray | None:
     if values is None or np.isnan(values).any():
         return None
     return compared_vector(np.asarray(values, dtype=np.float64))
+
+
+def _raw(record: EpochRecord) -> np.ndarray | None:
+    """(S,) the spectrum of the raw weights, which evaluation uses until the optimizer averages."""
+    return usable(record, "spectrum_raw" if record.averaging else None)
 
 
 def switch_table(found: Measured) -> str:
@@ -221,8 +273,9 @@ def switch_table(found: Measured) -> str:
         for record in own[: found.epochs[-1] + 1]
     ):
         return (
-            f"Nobody averages up to epoch {found.epochs[-1]}, so that no signal above is touched by it. "
-            + _switches_text(found.world)
+            f"Nobody averages up to epoch {found.epochs[-1]}: of the signals above only the distances to the "
+            "dense model's end are touched by it, since that end is averaged, and the final metric is. "
+            + " ".join([_switches_text(found.world), _moved_text(found.world)])
         )
     head = [
         "epoch",
@@ -232,7 +285,27 @@ def switch_table(found: Measured) -> str:
         "ρ, as evaluated",
         "ρ, raw weights of both",
     ]
-    return table(head, rows) + "\n\n" + _switches_text(found.world)
+    return table(head, rows) + "\n\n" + " ".join([_switches_text(found.world), _moved_text(found.world)])
+
+
+def _moved_text(world: World) -> str:
+    """Late distances from the dense model, of what is evaluated and of raw weights, where both are known."""
+    texts = []
+    for epoch in range(world.table.final_epochs + 1):
+        evaluated, raw = [], []
+        for run in world.table.runs:
+            for records in run.candidates:
+                dense, own = run.reference[epoch], records[epoch]
+                pairs = [(usable(dense), usable(own)), (_raw(dense), _raw(own))]
+                differences = [b - a for a, b in pairs if a is not None and b is not None]
+                if dense.averaging and len(differences) == 2:
+                    evaluated.append(np.linalg.norm(differences[0]))
+                    raw.append(np.linalg.norm(differences[1]))
+        if evaluated:
+            texts.append(f"{np.mean(evaluated):.1f} and {np.mean(raw):.1f} at epoch {epoch}")
+    if not texts:
+        return ""
+    return f"Mean L2 distance from the dense model as evaluated, and of the raw weights: {'; '.join(texts)}."
 
 
 def _switches_text(world: World) -> str:
@@ -262,7 +335,7 @@ def updates_table(world: World, epochs: Sequence[int]) -> str:
             moved, shifts, turnover = [], [], []
             for _, records in members:
                 record = records[epoch]
-                raw = usable(record, "spectrum_raw" if record.averaging else None)
+                raw = _raw(record)
                 after = usable(record, "spectrum_updated_raw")
                 if raw is not None and after is not None:
                     moved.append(np.linalg.norm(after - raw))

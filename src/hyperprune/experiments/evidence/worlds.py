@@ -54,6 +54,11 @@ class World:
         sign = 1.0 if self.table.lower_is_better else -1.0
         return np.array([sign * self.table.final_metric(records) for records in run.candidates])
 
+    def test_finals(self, run: RecordedRun) -> np.ndarray:
+        """(R,) the test metric of each candidate's best weights, smaller is better."""
+        sign = 1.0 if self.table.lower_is_better else -1.0
+        return sign * np.array(run.test_metrics[1:])
+
 
 def load_worlds(folder: Path) -> list[World]:
     """The worlds of all tables in a folder, the one with most candidates first; none where none is recorded.
@@ -126,9 +131,53 @@ def _together(one: RecordedRun, other: RecordedRun, name: str) -> RecordedRun:
 
 def restricted(table: CandidateTable, keep: Callable[[Configuration], bool]) -> CandidateTable | None:
     """The table with those candidates alone; None if a run would keep fewer than two."""
+    return _chosen(table, lambda run, index: keep(run.configurations[index]))
+
+
+def shared(table: CandidateTable) -> CandidateTable:
+    """The table with those candidates alone that every seed has: searches of all seeds draw from the same."""
+    common = set.intersection(*(set(run.configurations) for run in table.runs))
+    found = restricted(table, common.__contains__)
+    if found is None:
+        raise InputError(
+            f"the seeds of a world must share at least two candidates, those of {table.task!r} at sparsity "
+            f"{table.identity['sparsity']:g} do not; record the same ones for each"
+        )
+    return found
+
+
+def without_never_averaging(world: World) -> World | None:
+    """The world without the candidates that averages never reached; None where all are, or nearly none."""
+    never = {run.seed: never_averaging(run) for run in world.table.runs}
+    if not any(never.values()):
+        return None
+    table = _chosen(world.table, lambda run, index: index not in never[run.seed])
+    return None if table is None else replace(world, table=table)
+
+
+def never_averaging(run: RecordedRun) -> list[int]:
+    """Which candidates the optimizer's averages never reached."""
+    return [
+        index
+        for index, records in enumerate(run.candidates)
+        if not any(record.averaging for record in records)
+    ]
+
+
+def with_controls(world: World) -> World:
+    """The world with its controls among the candidates, of the seeds that have controls."""
+    assert world.controls is not None
+    controls = {run.seed: run for run in world.controls.runs}
+    runs = [
+        _together(run, controls[run.seed], world.name) for run in world.table.runs if run.seed in controls
+    ]
+    return replace(world, table=replace(world.table, runs=tuple(runs)))
+
+
+def _chosen(table: CandidateTable, keep: Callable[[RecordedRun, int], bool]) -> CandidateTable | None:
     runs = []
     for run in table.runs:
-        chosen = [index for index, item in enumerate(run.configurations) if keep(item)]
+        chosen = [index for index in range(len(run.configurations)) if keep(run, index)]
         if len(chosen) < 2:
             return None
         tests = run.test_metrics
@@ -141,12 +190,6 @@ def restricted(table: CandidateTable, keep: Callable[[Configuration], bool]) -> 
             )
         )
     return replace(table, runs=tuple(runs))
-
-
-def widest(table: CandidateTable) -> CandidateTable:
-    """The table with those seeds alone that have the most candidates."""
-    most = max(len(run.candidates) for run in table.runs)
-    return replace(table, runs=tuple(run for run in table.runs if len(run.candidates) == most))
 
 
 def with_last_spectra(table: CandidateTable) -> CandidateTable:
@@ -176,4 +219,5 @@ def kind_of(configuration: Configuration) -> str:
 
 def grid_point(configuration: Configuration) -> tuple[Any, ...]:
     """The configuration without its death rate."""
-    return tuple(setting(configuration, name) for name in ("allocation", "death", "redistribution"))
+    settings = tuple(item for item in configuration.settings if item[0] != "death_rate")
+    return configuration.method, settings
