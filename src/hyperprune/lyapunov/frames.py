@@ -114,7 +114,8 @@ class Chain:
         self._careful_left = 0
         self._back_off = 1
         self._factors_counted = 0
-        self._factors_per_qr: int | None = None
+        # Factors of an interval once one had to be cut short; it stays so.
+        self._shortened_to: int | None = None
 
     @torch.no_grad()
     def push(self, coefficients: Float[Tensor, "T B F *C"], plan: Plan) -> Growth:
@@ -126,8 +127,6 @@ class Chain:
         num_steps, _, num_factors = coefficients.shape[:3]
         total, per_slot = num_steps * num_factors, plan.steps_per_slot * num_factors
         longest = 1 if plan.steps_per_slot == 1 else per_slot
-        if self._factors_per_qr is None or longest == 1:
-            self._factors_per_qr = longest
         parts = [(factor, part) for step in coefficients for factor, part in enumerate(step.unbind(1))]
         # The first chain of a layer stands for all; it needs a whole frame for a determinant.
         checks_logdet = self.samples.start == 0 and self._num_directions == self._layer.state_size
@@ -138,12 +137,12 @@ class Chain:
         position = 0
         while position < total:
             slot_end = (position // per_slot + 1) * per_slot
-            size = min(self._factors_per_qr, slot_end - position)
+            size = min(self._shortened_to or longest, longest, slot_end - position)
             diagonal_BK = self._factorise(parts[position : position + size], plan.transposed)
             if size > 1:
                 ratio, limit = _ratio(diagonal_BK), largest_ratio(diagonal_BK.dtype)
                 if not ratio <= limit:
-                    self._factors_per_qr = size // 2
+                    self._shortened_to = size // 2
                     shortened.append((ratio, limit, size, size // 2))
                     continue
             if plan.is_counted:
@@ -256,14 +255,14 @@ class Chain:
             "frame": self._frame.frame_KS.clone(),
             "back_off": (self._careful_left, self._back_off),
             "factors_counted": self._factors_counted,
-            "factors_per_qr": self._factors_per_qr,
+            "shortened_to": self._shortened_to,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._frame.frame_KS.copy_(state["frame"])
         self._careful_left, self._back_off = state["back_off"]
         self._factors_counted = state["factors_counted"]
-        self._factors_per_qr = state["factors_per_qr"]
+        self._shortened_to = state["shortened_to"]
 
 
 def _ratio(diagonal_BK: Tensor) -> float:
