@@ -42,6 +42,11 @@ class Settings:
                 "features)"
             )
         check_whole("qr_interval", self.qr_interval)
+        if self.convention == "lsh" and self.num_exponents is not None:
+            raise InputError(
+                'convention "lsh" leaves exponents in the order of the factorisation, of which the first are '
+                f"not the largest, got num_exponents={self.num_exponents}; leave `num_exponents` out"
+            )
         if self.num_exponents is not None:
             check_whole("num_exponents", self.num_exponents)
         if self.qr_interval < 1:

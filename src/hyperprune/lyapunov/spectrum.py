@@ -42,7 +42,7 @@ def lyapunov_spectrum(
             tuple of tensors, samples first.
         jacobian: "full" (default): of the whole state, for an LSTM (h, c); "hidden": of h alone with the
             cell held fixed (of a tuple state's first part), as the LSH paper does.
-        num_exponents: only the k largest of the network; None for all.
+        num_exponents: only the k largest of the network; None for all, as it must be for "lsh".
         warmup: steps on which states and directions settle, orthonormalised at each, not counted.
         qr_interval: steps between factorisations. Above 1 it is faster and less exact; an interval over
             which the directions would spread too far for the precision is shortened, with a warning.

@@ -39,7 +39,7 @@ class LyapunovSpectrum:
         block_steps: number of steps in each block.
         state_sizes: size of each layer's state; `log_growth` holds fewer directions if only the leading
             ones were asked for.
-        num_exponents: how many exponents of the whole network were asked for.
+        num_exponents: how many exponents of the whole network were asked for; all of them for "lsh".
         jacobian: "hidden" or "full".
         convention: "forward" or "lsh".
         warmup: steps before the measured window.
@@ -244,7 +244,7 @@ class LyapunovSpectrum:
     def _chosen(self) -> Int64[np.ndarray, " S"]:
         """Positions of `exponents` within `concatenated`."""
         if self.convention == "lsh":
-            return np.arange(len(self.concatenated))[: self.num_exponents]
+            return np.arange(len(self.concatenated))
         return np.argsort(-self.concatenated, kind="stable")[: self.num_exponents]
 
     def _columns(self, by_direction: list[np.ndarray]) -> np.ndarray:
