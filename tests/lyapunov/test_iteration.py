@@ -11,6 +11,7 @@ from torch import nn
 from hyperprune.errors import InputError
 from hyperprune.lyapunov import LyapunovIteration, lyapunov_spectrum
 from hyperprune.lyapunov.frames import Chain
+from hyperprune.lyapunov.settings import as_tensors_name_it
 
 
 def network(hidden: int = 30, layers: int = 2) -> nn.LSTM:
@@ -98,6 +99,28 @@ def test_a_checkpoint_of_other_settings_is_refused():
     other = LyapunovIteration(network(), batch_size=2, num_exponents=3)
     with pytest.raises(InputError, match="jacobian, num_exponents, state_sizes differ"):
         other.load_state_dict(saved)
+
+
+def test_a_checkpoint_of_other_groups_of_samples_is_refused():
+    saved = LyapunovIteration(network(), batch_size=2, batched=True).advance(drive(3)).state_dict()
+    other = LyapunovIteration(network(), batch_size=2, batched=False)
+    with pytest.raises(InputError, match="settings, batched differ; make the iteration with the saved"):
+        other.load_state_dict(saved)
+
+
+def test_a_device_may_be_named_with_or_without_its_number():
+    assert as_tensors_name_it("cpu:0") == torch.zeros(1).device
+    iteration = LyapunovIteration(network(), batch_size=2, device="cpu:0").advance(drive(3))
+    assert_same_bits(iteration.spectrum(), lyapunov_spectrum(network(), drive(3)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a graphics card")
+def test_a_graphics_card_may_be_named_with_or_without_its_number():
+    spectra = [
+        LyapunovIteration(network().to(name), batch_size=2, device=name).advance(drive(3).to(name)).spectrum()
+        for name in ("cuda", "cuda:0")
+    ]
+    assert_same_bits(*spectra)
 
 
 def test_long_runs_keep_a_bounded_number_of_blocks():

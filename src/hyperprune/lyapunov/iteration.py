@@ -19,7 +19,7 @@ from hyperprune.lyapunov.blocks import TimeBlocks
 from hyperprune.lyapunov.crew import Crew
 from hyperprune.lyapunov.frames import Chain, Growth, Plan
 from hyperprune.lyapunov.jacobians import Carry, Layer, stack_of
-from hyperprune.lyapunov.settings import Settings, device_of, working_dtype
+from hyperprune.lyapunov.settings import Settings, as_tensors_name_it, device_of, working_dtype
 from hyperprune.lyapunov.trajectory import Trajectory
 from hyperprune.spectra import LyapunovSpectrum
 
@@ -73,7 +73,7 @@ class LyapunovIteration:
             qr_interval=qr_interval,
             convention=convention,
             dtype=dtype or own_dtype,
-            device=torch.device(device) if device is not None else device_of(module, state),
+            device=as_tensors_name_it(device) if device is not None else device_of(module, state),
             notes=notes if dtype is None else (),
         )
         with Crew(settings.device):
@@ -288,6 +288,7 @@ class LyapunovIteration:
             "dtype": str(settings.dtype),
         }
 
+            "batched": tuple(len(layer) == 1 for layer in self._chains),
     def _follow(self, new: list[Tensor], crew: Crew) -> list[Future[Growth]]:
         """Begin to push all chains through the whole intervals that are there; the rest waits."""
         first_step = self._warmup_steps + self._measured_steps

@@ -88,6 +88,11 @@ def device_of(module: Any, state: Any) -> torch.device:
     return _first_tensor(module, state).device
 
 
+def as_tensors_name_it(device: torch.device | str) -> torch.device:
+    """A device as its tensors name theirs: "cuda:0" for "cuda", "cpu" for "cpu:0"."""
+    return torch.empty(0, device=device).device
+
+
 def _first_tensor(module: Any, state: Any) -> Tensor:
     if isinstance(module, torch.nn.Module):
         for parameter in module.parameters():
