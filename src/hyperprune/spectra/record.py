@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import zipfile
+import zlib
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -206,16 +207,16 @@ class LyapunovSpectrum:
                     )
                 layers = tuple(arrays[f"log_growth_{layer}"] for layer in range(settings["num_layers"]))
                 block_steps = arrays["block_steps"]
-        except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            chosen = {name: settings[name] for name in _SETTINGS}
+            chosen["state_sizes"] = tuple(chosen["state_sizes"])
+            chosen["notes"] = tuple(chosen["notes"])
+        except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(
                 f"a saved spectrum must be a file that LyapunovSpectrum.save wrote, {path} is not "
                 f"({error}); measure the spectrum again"
             ) from error
-        chosen = {name: settings[name] for name in _SETTINGS}
-        chosen["state_sizes"] = tuple(chosen["state_sizes"])
-        chosen["notes"] = tuple(chosen["notes"])
         return cls(log_growth=layers, block_steps=block_steps, **chosen)
 
     def plot(self) -> "Figure":
