@@ -11,6 +11,7 @@ from torch import Tensor
 from hyperprune.errors import InputError
 from hyperprune.lyapunov.iteration import LyapunovIteration
 from hyperprune.lyapunov.settings import check_whole
+from hyperprune.lyapunov.trajectory import require_axes
 from hyperprune.spectra import LyapunovSpectrum
 
 
@@ -65,11 +66,7 @@ def lyapunov_spectrum(
         LSH paper, eq. (1); Engelken, Wolf, Abbott 2020 and Vogt et al. 2022 for driven networks.
         Deviations: full state by default, a random frame, factorisation at every warm-up step.
     """
-    if not isinstance(inputs, Tensor) or inputs.ndim != 3:
-        got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-        raise InputError(
-            f"inputs must have shape (time, batch, features), got {got}; use unsqueeze(1) for one"
-        )
+    require_axes(inputs)
     if inputs.shape[0] == 0 or inputs.shape[1] == 0:
         raise InputError(
             f"inputs must hold at least 1 step and 1 sample, got shape {tuple(inputs.shape)}; the axes are "
