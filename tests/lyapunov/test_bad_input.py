@@ -21,6 +21,7 @@ def lstm(**settings) -> nn.LSTM:
         ({"convention": "backward"}, "unknown convention 'backward'; .*forward, lsh"),
         ({"jacobian": "cell"}, "unknown jacobian 'cell'; .*full, hidden"),
         ({"convention": "lsh", "jacobian": "full"}, 'got jacobian="full"; leave `jacobian` out'),
+        ({"convention": "lsh", "num_exponents": 3}, "got num_exponents=3; leave `num_exponents` out"),
         ({"num_exponents": 0}, "between 1 and the state's size, 12, got 0; None computes all"),
         ({"num_exponents": 13}, "between 1 and the state's size, 12, got 13"),
         ({"warmup": 6}, "shorter than the sequence, 6 steps, got 6; pass more steps"),

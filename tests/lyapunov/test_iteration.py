@@ -10,6 +10,8 @@ from torch import nn
 
 from hyperprune.errors import InputError
 from hyperprune.lyapunov import LyapunovIteration, lyapunov_spectrum
+from hyperprune.lyapunov.frames import Chain
+from hyperprune.lyapunov.settings import as_tensors_name_it
 
 
 def network(hidden: int = 30, layers: int = 2) -> nn.LSTM:
@@ -52,7 +54,9 @@ def test_a_run_goes_on_from_a_checkpoint_on_disk_bit_for_bit(qr_interval):
     inputs = drive(30)
 
     def start():
-        return LyapunovIteration(network(), batch_size=2, qr_interval=qr_interval, dtype=torch.float64)
+        return LyapunovIteration(
+            network(), batch_size=2, qr_interval=qr_interval, dtype=torch.float64, jacobian="hidden"
+        )
 
     first = start().warm_up(inputs[:4]).advance(inputs[4:18])
     file = io.BytesIO()
@@ -97,6 +101,28 @@ def test_a_checkpoint_of_other_settings_is_refused():
         other.load_state_dict(saved)
 
 
+def test_a_checkpoint_of_other_groups_of_samples_is_refused():
+    saved = LyapunovIteration(network(), batch_size=2, batched=True).advance(drive(3)).state_dict()
+    other = LyapunovIteration(network(), batch_size=2, batched=False)
+    with pytest.raises(InputError, match="settings, batched differ; make the iteration with the saved"):
+        other.load_state_dict(saved)
+
+
+def test_a_device_may_be_named_with_or_without_its_number():
+    assert as_tensors_name_it("cpu:0") == torch.zeros(1).device
+    iteration = LyapunovIteration(network(), batch_size=2, device="cpu:0").advance(drive(3))
+    assert_same_bits(iteration.spectrum(), lyapunov_spectrum(network(), drive(3)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a graphics card")
+def test_a_graphics_card_may_be_named_with_or_without_its_number():
+    spectra = [
+        LyapunovIteration(network().to(name), batch_size=2, device=name).advance(drive(3).to(name)).spectrum()
+        for name in ("cuda", "cuda:0")
+    ]
+    assert_same_bits(*spectra)
+
+
 def test_long_runs_keep_a_bounded_number_of_blocks():
     inputs = drive(1000, batch=1)
     iteration = LyapunovIteration(network(5, 1), batch_size=1, dtype=torch.float64)
@@ -139,6 +165,20 @@ def test_longer_intervals_agree_where_the_precision_allows_them():
     assert third.block_steps.tolist() == [3] * 10
     # eps times the spread of |r| over three steps, which the guard holds below 5e11; here some 1e6.
     np.testing.assert_allclose(third.exponents, each.exponents, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("warmup", [0, 10])
+def test_an_interval_is_one_factorisation_after_a_warm_up_too(monkeypatch, warmup):
+    num_factors, factorise = [], Chain._factorise
+
+    def counted(self, parts, transposed):
+        num_factors.append(len(parts))
+        return factorise(self, parts, transposed)
+
+    monkeypatch.setattr(Chain, "_factorise", counted)
+    settings = {"dtype": torch.float64, "jacobian": "hidden", "qr_interval": 4}
+    lyapunov_spectrum(network(layers=1), drive(warmup + 35, batch=1), warmup=warmup, **settings)
+    assert num_factors == [1] * warmup + [4] * 8 + [3]
 
 
 def test_an_interval_that_spreads_too_far_is_shortened_with_both_numbers():

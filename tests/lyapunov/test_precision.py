@@ -7,17 +7,18 @@ from torch import nn
 
 from hyperprune.errors import NumericsError
 from hyperprune.lyapunov import LyapunovIteration, lyapunov_spectrum, qr
+from hyperprune.models import RHN
 
 F64 = torch.float64
 
 
-def network(kind: type = nn.LSTM, hidden: int = 100, layers: int = 2, **settings):
+def network(kind: type = nn.LSTM, hidden: int = 100, layers: int = 2, *, features: int = 10, **settings):
     torch.manual_seed(0)
-    return kind(10, hidden, layers, **settings).requires_grad_(False)
+    return kind(features, hidden, layers, **settings).requires_grad_(False)
 
 
-def drive(steps: int, batch: int = 2) -> torch.Tensor:
-    return torch.randn(steps, batch, 10, generator=torch.Generator().manual_seed(1))
+def drive(steps: int, batch: int = 2, features: int = 10) -> torch.Tensor:
+    return torch.randn(steps, batch, features, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("batched", [True, False])
@@ -129,6 +130,92 @@ def test_closed_relus_are_counted_as_lost_directions():
     module.get_parameter("bias_hh_l0")[:4] = -100.0
     spectrum = lyapunov_spectrum(module, drive(10).double())
     assert spectrum.num_negative_infinite >= 4
+
+
+def test_dead_units_take_no_live_direction_with_them():
+    """A live direction may be smaller in a step than the round-off of a lost one."""
+    module, inputs = network(layers=1, features=8), drive(35, 3, features=8)
+    module.get_parameter("weight_hh_l0")[:, :12] = 0
+    for dtype in (torch.float32, F64):
+        spectrum = lyapunov_spectrum(module, inputs, jacobian="hidden", dtype=dtype)
+        assert np.isneginf(spectrum.per_sample).sum(1).tolist() == [12] * 3
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_the_small_directions_of_a_large_full_state_are_not_taken_for_lost(batched):
+    module, inputs = network(hidden=400, layers=1, features=8), drive(12, 1, features=8)
+    single, double = (
+        LyapunovIteration(module, batch_size=1, batched=batched, dtype=dtype).advance(inputs).spectrum()
+        for dtype in (torch.float32, F64)
+    )
+    assert double.exponents[-1] < -11  # else this network does not try what the test is for
+    assert np.isfinite(single.exponents).all()
+    # A step resolves a direction at e^-13 of the largest to 0.1 nats, and twelve steps are averaged.
+    np.testing.assert_allclose(single.exponents, double.exponents, rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rate", "is_lost"),
+    [(torch.float32, -13, False), (torch.float32, -15, True), (F64, -24, False), (F64, -27, True)],
+)
+def test_a_rate_counts_as_lost_from_where_the_precision_ends(dtype, rate, is_lost):
+    module = nn.RNN(1, 30, bias=False).to(dtype).requires_grad_(False)
+    factors = torch.ones(30, dtype=F64)
+    factors[7] = float(np.exp(rate))
+    module.get_parameter("weight_hh_l0").copy_(torch.diag(factors))
+    spectrum = lyapunov_spectrum(module, torch.zeros(40, 1, 1, dtype=dtype), warmup=20)
+    if is_lost:
+        assert spectrum.exponents[-1] == -np.inf
+    else:
+        # At e^-13 a step is good to 0.1 nats in float32, at e^-24 far better in float64.
+        assert spectrum.exponents[-1] == pytest.approx(rate, abs=0.1)
+    # A weight of 1 and its neighbours' round-off.
+    np.testing.assert_allclose(spectrum.exponents[:-1], 0.0, rtol=0, atol=1e-5)
+
+
+def test_each_micro_step_is_a_factorisation_of_its_own():
+    """Four micro-steps shrink a direction below one step's limit, none of them below its own."""
+    module = RHN(10, 30, 4).requires_grad_(False)
+    for parameter in module.parameters():
+        parameter.zero_()
+    for micro_step in range(4):
+        module.get_parameter(f"bias_l0_d{micro_step}")[37] = 6.0  # the carry gate of unit 7
+    spectrum = lyapunov_spectrum(module, drive(30), warmup=10)
+    # 1 − t with t the logistic function of the bias; of e^-5.3 float32 knows 4 digits.
+    assert spectrum.exponents[-1] == pytest.approx(-4 * np.log1p(np.exp(6.0)), abs=1e-2)
+    assert spectrum.exponents[-2] == pytest.approx(-4 * np.log(2.0), abs=1e-2)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("zeros", ["rows", "columns"])
+def test_a_full_state_that_an_output_gate_makes_singular_loses_as_many_directions(zeros, batched, fast):
+    """Rows of ∂h'/∂(h, c) and ∂c'/∂(h, c) depend on each other, and no row or column is zero."""
+    module = network(hidden=60, layers=1)
+    output_gate = module.get_parameter("weight_hh_l0")[180:]
+    (output_gate if zeros == "rows" else output_gate.T)[[3, 8, 20, 40, 41]] = 0
+    iteration = LyapunovIteration(module, batch_size=3, batched=batched, fast=fast, dtype=F64)
+    spectrum = iteration.advance(drive(50, batch=3)).spectrum()
+    assert np.isneginf(spectrum.per_sample).sum(1).tolist() == [5] * 3
+    assert spectrum.num_negative_infinite == 5
+    # Round-off would be compared with round-off.
+    assert spectrum.logdet_residual is None
+
+
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_determinants_are_checked_of_the_samples_that_have_one(dtype, batched):
+    module = network(nn.RNN, 40, 1, nonlinearity="relu")
+    module.get_parameter("weight_hh_l0").copy_(torch.eye(40) + 0.02 * torch.rand(40, 40))
+    module.get_parameter("weight_ih_l0").zero_()[:15] = -0.1
+    inputs = torch.zeros(3, 2, 10)
+    inputs[:, 1] = 100.0  # closes fifteen relus of sample 1
+    state = torch.full((1, 2, 40), 5.0)
+    iteration = LyapunovIteration(module, state, batch_size=2, batched=batched, dtype=dtype)
+    spectrum = iteration.advance(inputs).spectrum()
+    assert np.isneginf(spectrum.per_sample).sum(1).tolist() == [0, 15]
+    assert spectrum.logdet_residual is not None
+    assert spectrum.logdet_residual < 1e4 * torch.finfo(dtype).eps  # forty logarithms, condition below 100
 
 
 def test_a_low_rank_jacobian_without_zeros_is_found_by_its_round_off():

@@ -1,6 +1,7 @@
 """The record: order, units, error bars, derived figures, files, pictures."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -165,6 +166,26 @@ def test_what_is_not_a_saved_record_is_refused(tmp_path):
     np.save(tmp_path / "array.npy", np.zeros(3))
     with pytest.raises(InputError, match=r"array\.npy is not"):
         LyapunovSpectrum.load(tmp_path / "array.npy")
+
+
+def test_a_saved_record_that_cannot_be_decompressed_is_refused(tmp_path):
+    path = record(growth(5, 2, 3)).save(tmp_path / "damaged.npz")
+    saved = path.read_bytes()
+    path.write_bytes(saved[:100] + b"\xff" * 100 + saved[200:])  # in the middle of the settings
+    with pytest.raises(InputError, match=r"damaged\.npz is not \(Error -3 while decompressing"):
+        LyapunovSpectrum.load(path)
+
+
+def test_a_saved_record_without_one_of_its_settings_is_refused(tmp_path):
+    path = record(constant(-1.0)).save(tmp_path / "older.npz")
+    with np.load(path) as saved:
+        arrays = dict(saved)
+    settings = json.loads(str(arrays["settings"]))
+    del settings["warmup"]
+    arrays["settings"] = np.array(json.dumps(settings))
+    np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match=r"older\.npz is not \('warmup'\); measure"):
+        LyapunovSpectrum.load(path)
 
 
 def test_a_picture_shows_layers_and_convergence(tmp_path):

@@ -7,7 +7,7 @@ import copy
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
 _MAX_BLOCKS = 128
 
@@ -20,20 +20,21 @@ class TimeBlocks:
 
     Args:
         steps_per_slot: steps behind each entry that `add` is given.
+        lost_rate: nats per step by which a direction that Jacobians map to zero stays at least below the
+            leading one; negative.
     """
 
-    def __init__(self, batch: int, num_directions: int, steps_per_slot: int) -> None:
+    def __init__(self, steps_per_slot: int, lost_rate: float) -> None:
         self._steps_per_slot = steps_per_slot
+        self._lost_rate = lost_rate
         self._slots_per_block = 1
         self._sums: list[np.ndarray] = []
         self._open: np.ndarray | None = None
         self._open_slots = 0
         self._tail: tuple[np.ndarray, int] | None = None
-        self._resolved_BK = np.zeros((batch, num_directions), dtype=bool)
 
-    def add(self, logs_NBK: Float64[np.ndarray, "N B K"], resolved_BK: Bool[np.ndarray, "B K"]) -> None:
+    def add(self, logs_NBK: Float64[np.ndarray, "N B K"]) -> None:
         """Add whole slots."""
-        self._resolved_BK |= resolved_BK
         for logs_BK in logs_NBK:
             total_BK = logs_BK if self._open is None else self._open + logs_BK
             self._open, self._open_slots = total_BK, self._open_slots + 1
@@ -44,19 +45,17 @@ class TimeBlocks:
                     self._sums = [a + b for a, b in zip(self._sums[::2], self._sums[1::2], strict=True)]
                     self._slots_per_block *= 2
 
-    def with_tail(
-        self, logs_BK: Float64[np.ndarray, "B K"], resolved_BK: Bool[np.ndarray, "B K"], num_steps: int
-    ) -> "TimeBlocks":
+    def with_tail(self, logs_BK: Float64[np.ndarray, "B K"], num_steps: int) -> "TimeBlocks":
         """A copy that ends with a slot of fewer steps."""
         ended = copy.deepcopy(self)
-        ended._resolved_BK |= resolved_BK
         ended._tail = (logs_BK, num_steps)
         return ended
 
     def growth(self, remainder_BK: Float64[np.ndarray, "B K"]) -> Float64[np.ndarray, "N B K"]:
         """Growth by block; the last one gets what the frames themselves still hold.
 
-        `-inf` for a direction that no factorisation told apart from round-off, see `Chain.push`.
+        `-inf` for a direction that time does not tell apart from round-off. All steps together decide: in a
+        single one the round-off of a lost direction may pass for growth.
         """
         blocks = list(self._sums)
         if self._open is not None:
@@ -64,7 +63,11 @@ class TimeBlocks:
         if self._tail is not None:
             blocks.append(self._tail[0])
         blocks[-1] = blocks[-1] + remainder_BK
-        return np.where(self._resolved_BK, np.stack(blocks), -np.inf)
+        growth_NBK = np.stack(blocks)
+        total_BK = growth_NBK.sum(axis=0)
+        limit_B1 = total_BK.max(axis=-1, keepdims=True) + self._lost_rate * self.steps().sum()
+        is_lost_BK = np.isfinite(total_BK) & (total_BK <= limit_B1)
+        return np.where(is_lost_BK, -np.inf, growth_NBK)
 
     def steps(self) -> Int64[np.ndarray, " N"]:
         """Length of each block."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from hyperprune.errors import NumericsError
@@ -30,6 +30,12 @@ _LOGDET_EVERY = 64
 
 _LONGEST_BACK_OFF = 64
 """Factorisations after which Gram-Schmidt is tried again when it kept failing (singular Jacobians)."""
+
+LOST_RATIO = {torch.float32: 1e-6, torch.float64: 1e-11}
+"""A direction that keeps less than this share of the largest |r|, in the geometric mean over factorisations,
+counts as mapped to zero. Round-off leaves such a direction up to 2000 eps in the mean (docs/lyapunov.md). In
+float64 nothing else is as small. In float32 the last directions of a large LSTM's full state are, so there
+the limit is where a step no longer resolves them to 0.1 nats."""
 
 _Part = tuple[int, Float[Tensor, "B *C"]]  # number of the factor within its step, its coefficients
 
@@ -57,13 +63,11 @@ class Growth:
 
     Args:
         logs: nats by slot, sample and direction; `-inf` where zeros of a Jacobian make it singular.
-        resolved: directions that at least one factorisation told apart from round-off.
         logdet_residual: the largest seen; None if none was checked.
         shortened: (ratio, limit, factors before, factors after) of each interval that was cut short.
     """
 
     logs: Float64[np.ndarray, "N B K"]
-    resolved: Bool[np.ndarray, "B K"]
     logdet_residual: float | None
     shortened: list[tuple[float, float, int, int]]
 
@@ -73,7 +77,6 @@ class Growth:
         residuals = [growth.logdet_residual for growth in growths if growth.logdet_residual is not None]
         return cls(
             logs=np.concatenate([growth.logs for growth in growths], axis=1),
-            resolved=np.concatenate([growth.resolved for growth in growths]),
             logdet_residual=max(residuals, default=None),
             shortened=[entry for growth in growths for entry in growth.shortened],
         )
@@ -114,7 +117,8 @@ class Chain:
         self._careful_left = 0
         self._back_off = 1
         self._factors_counted = 0
-        self._factors_per_qr: int | None = None
+        # Factors of an interval once one had to be cut short; it stays so.
+        self._shortened_to: int | None = None
 
     @torch.no_grad()
     def push(self, coefficients: Float[Tensor, "T B F *C"], plan: Plan) -> Growth:
@@ -126,8 +130,6 @@ class Chain:
         num_steps, _, num_factors = coefficients.shape[:3]
         total, per_slot = num_steps * num_factors, plan.steps_per_slot * num_factors
         longest = 1 if plan.steps_per_slot == 1 else per_slot
-        if self._factors_per_qr is None or longest == 1:
-            self._factors_per_qr = longest
         parts = [(factor, part) for step in coefficients for factor, part in enumerate(step.unbind(1))]
         # The first chain of a layer stands for all; it needs a whole frame for a determinant.
         checks_logdet = self.samples.start == 0 and self._num_directions == self._layer.state_size
@@ -138,12 +140,12 @@ class Chain:
         position = 0
         while position < total:
             slot_end = (position // per_slot + 1) * per_slot
-            size = min(self._factors_per_qr, slot_end - position)
+            size = min(self._shortened_to or longest, longest, slot_end - position)
             diagonal_BK = self._factorise(parts[position : position + size], plan.transposed)
             if size > 1:
                 ratio, limit = _ratio(diagonal_BK), largest_ratio(diagonal_BK.dtype)
                 if not ratio <= limit:
-                    self._factors_per_qr = size // 2
+                    self._shortened_to = size // 2
                     shortened.append((ratio, limit, size, size // 2))
                     continue
             if plan.is_counted:
@@ -156,13 +158,12 @@ class Chain:
             position += size
         absolute_EBK = torch.stack(diagonals).abs().double().cpu().numpy()
         self._require_finite(absolute_EBK, [start // num_factors + plan.first_step for start in starts])
-        resolved_BK = self._find_singular(absolute_EBK, parts, [*starts, total])
+        self._find_singular(absolute_EBK, parts, [*starts, total])
         with np.errstate(divide="ignore"):
             logs_EBK = np.log(absolute_EBK)
         first_of_slot_N = np.searchsorted(np.asarray(starts), np.arange(0, total, per_slot))
         return Growth(
             logs=np.add.reduceat(logs_EBK, first_of_slot_N, axis=0),
-            resolved=resolved_BK,
             logdet_residual=max(residuals, default=None),
             shortened=shortened,
         )
@@ -205,11 +206,16 @@ class Chain:
 
     def _logdet_residuals(self, part: _Part, diagonal_BK: Tensor) -> list[float]:
         """`|Σ ln|r| − ln|det J||` of one factor for every sample; nothing for a singular one."""
-        logdet_B = qr.log_triangle(self._jacobian(part, self._jacobian_BSS).mT).sum(-1)
+        jacobian_BSS = self._jacobian(part, self._jacobian_BSS)
+        absolute_BK = diagonal_BK.abs()
+        is_singular_B = (_num_lost(jacobian_BSS) > 0) | (
+            absolute_BK.amin(-1) <= absolute_BK.amax(-1) * LOST_RATIO[jacobian_BSS.dtype]
+        )
+        logdet_B = qr.log_triangle(jacobian_BSS.mT).sum(-1)
         before_K, after_K = (qr.log_triangle(space.frame_KS) for space in (self._frame, self._next))
         skew_B = (after_K - before_K).sum(-1).reshape(self._batch)
-        residual_B = (diagonal_BK.double().abs().log().sum(-1) + skew_B - logdet_B).abs()
-        return residual_B[torch.isfinite(residual_B)].tolist()
+        residual_B = (absolute_BK.double().log().sum(-1) + skew_B - logdet_B).abs()
+        return residual_B[~is_singular_B & torch.isfinite(residual_B)].tolist()
 
     def _require_finite(self, absolute_EBK: np.ndarray, steps: list[int]) -> None:
         bad_EB = ~np.isfinite(absolute_EBK).all(-1)
@@ -221,28 +227,24 @@ class Chain:
                 "in float64"
             )
 
-    def _find_singular(
-        self, absolute_EBK: np.ndarray, parts: Sequence[_Part], bounds: list[int]
-    ) -> Bool[np.ndarray, "B K"]:
-        """Set to zero what a singular Jacobian makes zero; return which directions were ever resolved.
+    def _find_singular(self, absolute_EBK: np.ndarray, parts: Sequence[_Part], bounds: list[int]) -> None:
+        """Set to zero what zero rows or columns of a Jacobian (a pruned unit, a closed relu) make zero.
 
-        In floating-point arithmetic a lost direction comes out as round-off, not as zero. Zero rows or
-        columns of J (a pruned unit, a closed relu) tell how many directions a factor loses, exactly. Other
-        losses show only in that every step's r stays below the round-off of the factorisation.
+        They tell how many directions a factor loses, exactly; which ones, the size of their round-off tells.
+        Other losses show only over time, see `TimeBlocks.growth`.
         """
-        size = self._layer.state_size
-        eps = torch.finfo(self._jacobian_BSS.dtype).eps
-        unresolved_EBK = absolute_EBK <= absolute_EBK.max(-1, keepdims=True) * size * eps
-        for index, sample in np.argwhere(unresolved_EBK.any(-1)):
+        # Round-off has a long tail, but above this a small r is more likely a true one.
+        largest_noise = torch.finfo(self._jacobian_BSS.dtype).eps ** 0.5
+        is_small_EBK = absolute_EBK <= absolute_EBK.max(-1, keepdims=True) * largest_noise
+        for index, sample in np.argwhere(is_small_EBK.any(-1)):
             if bounds[index + 1] - bounds[index] > 1:
                 continue
             factor, coefficients = parts[bounds[index]]
             own = (factor, coefficients[sample : sample + 1])
-            (zero_SS,) = self._jacobian(own, self._jacobian_BSS[:1]) == 0
-            num_lost = max(int(zero_SS.all(axis).sum()) for axis in (0, 1))
-            num_zero = max(0, self._num_directions - (size - num_lost))
-            absolute_EBK[index, sample, np.argsort(absolute_EBK[index, sample])[:num_zero]] = 0.0
-        return ~unresolved_EBK.all(0)
+            num_lost = int(_num_lost(self._jacobian(own, self._jacobian_BSS[:1])))
+            num_zero = max(0, self._num_directions - (self._layer.state_size - num_lost))
+            zero_K = np.argsort(absolute_EBK[index, sample])[:num_zero]
+            absolute_EBK[index, sample, zero_K[is_small_EBK[index, sample, zero_K]]] = 0.0
 
     def copy(self) -> "Chain":
         """An independent chain in the same place."""
@@ -256,14 +258,21 @@ class Chain:
             "frame": self._frame.frame_KS.clone(),
             "back_off": (self._careful_left, self._back_off),
             "factors_counted": self._factors_counted,
-            "factors_per_qr": self._factors_per_qr,
+            "shortened_to": self._shortened_to,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._frame.frame_KS.copy_(state["frame"])
         self._careful_left, self._back_off = state["back_off"]
         self._factors_counted = state["factors_counted"]
-        self._factors_per_qr = state["factors_per_qr"]
+        self._shortened_to = state["shortened_to"]
+
+
+def _num_lost(jacobian_BSS: Float[Tensor, "B S S"]) -> Int64[Tensor, " B"]:
+    """How many directions zero rows or zero columns make a Jacobian lose, whichever are more."""
+    is_zero_BSS = jacobian_BSS == 0
+    rows_B, columns_B = (is_zero_BSS.all(axis).sum(-1) for axis in (-1, -2))
+    return torch.maximum(rows_B, columns_B)
 
 
 def _ratio(diagonal_BK: Tensor) -> float:

@@ -3,6 +3,7 @@
 Axes: T steps, B batch, F features, S state, K directions.
 """
 
+import math
 import warnings
 from concurrent.futures import Future
 from functools import partial
@@ -17,9 +18,9 @@ from hyperprune.errors import InputError
 from hyperprune.lyapunov import qr
 from hyperprune.lyapunov.blocks import TimeBlocks
 from hyperprune.lyapunov.crew import Crew
-from hyperprune.lyapunov.frames import Chain, Growth, Plan
+from hyperprune.lyapunov.frames import LOST_RATIO, Chain, Growth, Plan
 from hyperprune.lyapunov.jacobians import Carry, Layer, stack_of
-from hyperprune.lyapunov.settings import Settings, device_of, working_dtype
+from hyperprune.lyapunov.settings import Settings, as_tensors_name_it, device_of, working_dtype
 from hyperprune.lyapunov.trajectory import Trajectory
 from hyperprune.spectra import LyapunovSpectrum
 
@@ -73,7 +74,7 @@ class LyapunovIteration:
             qr_interval=qr_interval,
             convention=convention,
             dtype=dtype or own_dtype,
-            device=torch.device(device) if device is not None else device_of(module, state),
+            device=as_tensors_name_it(device) if device is not None else device_of(module, state),
             notes=notes if dtype is None else (),
         )
         with Crew(settings.device):
@@ -103,7 +104,8 @@ class LyapunovIteration:
                 for layer, draws_KS in zip(stack.layers, draws, strict=True)
             )
         self._blocks = [
-            TimeBlocks(batch_size, min(self._num_exponents, size), qr_interval) for size in self._state_sizes
+            TimeBlocks(qr_interval, layer.num_factors * math.log(LOST_RATIO[settings.dtype]))
+            for layer in stack.layers
         ]
         # Steps of an unfinished interval wait as coefficients: frames advance by whole intervals only.
         self._waiting: list[Tensor] | None = None
@@ -217,7 +219,7 @@ class LyapunovIteration:
                 chains = [[chain.copy() for chain in layer] for layer in chains]
                 layers = self._by_layer(self._push(chains, self._waiting, plan, crew))
                 blocks = [
-                    old.with_tail(growth.logs[0], growth.resolved, num_steps)
+                    old.with_tail(growth.logs[0], num_steps)
                     for old, growth in zip(blocks, layers, strict=True)
                 ]
             remainders = iter(crew.run(chain.remainder for layer in chains for chain in layer))
@@ -286,6 +288,7 @@ class LyapunovIteration:
             "convention": settings.convention,
             "qr_interval": settings.qr_interval,
             "dtype": str(settings.dtype),
+            "batched": tuple(len(layer) == 1 for layer in self._chains),
         }
 
     def _follow(self, new: list[Tensor], crew: Crew) -> list[Future[Growth]]:
@@ -325,7 +328,7 @@ class LyapunovIteration:
             return
         layers = self._by_layer(growths)
         for blocks, growth in zip(self._blocks, layers, strict=True):
-            blocks.add(growth.logs, growth.resolved)
+            blocks.add(growth.logs)
         self._remember(layers)
 
     def _remember(self, growths: list[Growth]) -> None:

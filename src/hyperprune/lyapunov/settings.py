@@ -42,6 +42,11 @@ class Settings:
                 "features)"
             )
         check_whole("qr_interval", self.qr_interval)
+        if self.convention == "lsh" and self.num_exponents is not None:
+            raise InputError(
+                'convention "lsh" leaves exponents in the order of the factorisation, of which the first are '
+                f"not the largest, got num_exponents={self.num_exponents}; leave `num_exponents` out"
+            )
         if self.num_exponents is not None:
             check_whole("num_exponents", self.num_exponents)
         if self.qr_interval < 1:
@@ -81,6 +86,11 @@ def working_dtype(module: Any, state: Any) -> tuple[torch.dtype, tuple[str, ...]
 def device_of(module: Any, state: Any) -> torch.device:
     """Where a module (or a callable's state) lives."""
     return _first_tensor(module, state).device
+
+
+def as_tensors_name_it(device: torch.device | str) -> torch.device:
+    """A device as its tensors name theirs: "cuda:0" for "cuda", "cpu" for "cpu:0"."""
+    return torch.empty(0, device=device).device
 
 
 def _first_tensor(module: Any, state: Any) -> Tensor:

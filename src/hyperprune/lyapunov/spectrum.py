@@ -11,6 +11,7 @@ from torch import Tensor
 from hyperprune.errors import InputError
 from hyperprune.lyapunov.iteration import LyapunovIteration
 from hyperprune.lyapunov.settings import check_whole
+from hyperprune.lyapunov.trajectory import require_axes
 from hyperprune.spectra import LyapunovSpectrum
 
 
@@ -42,7 +43,7 @@ def lyapunov_spectrum(
             tuple of tensors, samples first.
         jacobian: "full" (default): of the whole state, for an LSTM (h, c); "hidden": of h alone with the
             cell held fixed (of a tuple state's first part), as the LSH paper does.
-        num_exponents: only the k largest of the network; None for all.
+        num_exponents: only the k largest of the network; None for all, as it must be for "lsh".
         warmup: steps on which states and directions settle, orthonormalised at each, not counted.
         qr_interval: steps between factorisations. Above 1 it is faster and less exact; an interval over
             which the directions would spread too far for the precision is shortened, with a warning.
@@ -65,11 +66,7 @@ def lyapunov_spectrum(
         LSH paper, eq. (1); Engelken, Wolf, Abbott 2020 and Vogt et al. 2022 for driven networks.
         Deviations: full state by default, a random frame, factorisation at every warm-up step.
     """
-    if not isinstance(inputs, Tensor) or inputs.ndim != 3:
-        got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-        raise InputError(
-            f"inputs must have shape (time, batch, features), got {got}; use unsqueeze(1) for one"
-        )
+    require_axes(inputs)
     if inputs.shape[0] == 0 or inputs.shape[1] == 0:
         raise InputError(
             f"inputs must hold at least 1 step and 1 sample, got shape {tuple(inputs.shape)}; the axes are "

@@ -4,6 +4,7 @@ Axes: T steps, B batch, F features, L layers.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -79,11 +80,7 @@ class Trajectory:
         Raises:
             InputError: the message names rule, value and remedy.
         """
-        if not isinstance(inputs, Tensor) or inputs.ndim != 3:
-            got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-            raise InputError(
-                f"inputs must have shape (time, batch, features), got {got}; use unsqueeze(1) for one"
-            )
+        require_axes(inputs)
         shape = tuple(inputs.shape)
         if shape[0] < 1 or shape[1] != self._batch_size:
             raise InputError(
@@ -101,6 +98,15 @@ class Trajectory:
             )
         if not inputs.is_floating_point():
             raise InputError(f"inputs must be floating-point, got {inputs.dtype}; embed tokens first")
+
+
+def require_axes(inputs: Any) -> None:
+    """`inputs` must be a tensor of three axes."""
+    if not isinstance(inputs, Tensor) or inputs.ndim != 3:
+        got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise InputError(
+            f"inputs must have shape (time, batch, features), got {got}; use unsqueeze(1) for one"
+        )
 
 
 def _require_finite(finite_TB: Tensor, first_step: int, what: str, remedy: str) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import zipfile
+import zlib
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -39,7 +40,7 @@ class LyapunovSpectrum:
         block_steps: number of steps in each block.
         state_sizes: size of each layer's state; `log_growth` holds fewer directions if only the leading
             ones were asked for.
-        num_exponents: how many exponents of the whole network were asked for.
+        num_exponents: how many exponents of the whole network were asked for; all of them for "lsh".
         jacobian: "hidden" or "full".
         convention: "forward" or "lsh".
         warmup: steps before the measured window.
@@ -206,16 +207,16 @@ class LyapunovSpectrum:
                     )
                 layers = tuple(arrays[f"log_growth_{layer}"] for layer in range(settings["num_layers"]))
                 block_steps = arrays["block_steps"]
-        except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            chosen = {name: settings[name] for name in _SETTINGS}
+            chosen["state_sizes"] = tuple(chosen["state_sizes"])
+            chosen["notes"] = tuple(chosen["notes"])
+        except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(
                 f"a saved spectrum must be a file that LyapunovSpectrum.save wrote, {path} is not "
                 f"({error}); measure the spectrum again"
             ) from error
-        chosen = {name: settings[name] for name in _SETTINGS}
-        chosen["state_sizes"] = tuple(chosen["state_sizes"])
-        chosen["notes"] = tuple(chosen["notes"])
         return cls(log_growth=layers, block_steps=block_steps, **chosen)
 
     def plot(self) -> "Figure":
@@ -244,7 +245,7 @@ class LyapunovSpectrum:
     def _chosen(self) -> Int64[np.ndarray, " S"]:
         """Positions of `exponents` within `concatenated`."""
         if self.convention == "lsh":
-            return np.arange(len(self.concatenated))[: self.num_exponents]
+            return np.arange(len(self.concatenated))
         return np.argsort(-self.concatenated, kind="stable")[: self.num_exponents]
 
     def _columns(self, by_direction: list[np.ndarray]) -> np.ndarray:

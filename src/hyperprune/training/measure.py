@@ -30,7 +30,8 @@ def recurrent_spectra(
         task: gives the batch and the modules.
         model: in evaluation mode, on the device to measure on.
         seed: of the tangent frame's random draw, where one is needed.
-        jacobian: of the full state (an LSTM's h and c), or of the hidden state with the cell state held.
+        jacobian: of the full state (an LSTM's h and c), computed in float64 because it spreads too far for
+            float32; or of the hidden state with the cell state held.
         quick: measure one exponent over one step, to learn whether it can be measured.
         num_steps: measure over so many steps without a warm-up, to learn what it costs; None is the whole.
 
@@ -55,6 +56,7 @@ def recurrent_spectra(
                 run.inputs[:end],
                 run.state,
                 jacobian=jacobian,
+                dtype=torch.float64 if jacobian == "full" else None,
                 num_exponents=1 if quick else None,
                 warmup=0 if num_steps is not None else task.spectrum_warmup,
                 generator=generator(seed, "spectrum"),
