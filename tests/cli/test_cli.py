@@ -49,7 +49,7 @@ def test_help_names_every_command_and_loads_no_torch(tmp_path):
         (["search", "--strategy", "hlsh"], "unknown strategy 'hlsh'; did you mean 'lsh'"),
         (
             ["search", "--strategy", "full", "--round-epochs", "2"],
-            "round_epochs means nothing to the strategy",
+            "--round-epochs means nothing to the strategy",
         ),
         (["search", TASK, "--sparsity", "1"], r"sparsity must lie in [0, 1), got 1.0"),
         (["search", TASK, "--candidates", "1"], "candidates must be at least 2, got 1"),

@@ -43,6 +43,10 @@ def test_the_criteria_are_listed(capsys):
     assert main(["prune-at-init", "--list"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in at_init.names())
+    assert main(["prune-at-init", "--list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out.splitlines()[-1])["criteria"]
+    assert [row["name"] for row in listed] == list(at_init.names())
+    assert listed[0].keys() == {"name", "about", "paper"}
 
 
 @pytest.mark.parametrize(

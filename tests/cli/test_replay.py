@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from hyperprune.cli.main import main
+from hyperprune.errors import InputError
+from hyperprune.hypersearch.run_folder import read_state
 from hyperprune.hypersearch.table import load_table
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
@@ -142,6 +144,18 @@ def test_a_search_takes_every_strategy_of_the_list(tmp_path, monkeypatch, capsys
         (["search", TASK, "--record", "."], "--record must be a file"),
         (["replay", "TABLE", "--strategy", "full", "--eta", "3"], "eta means nothing to the strategy full"),
         (["replay", "TABLE", "--strategy", "full", "--candidates", "20"], "table has 8 rows"),
+        (["replay", "TABLE", "--spectrum-dims", "0"], "spectrum_dims must be at least 1, got 0"),
+        (
+            ["replay", "TABLE", "--spectrum-dims", "3", "--signal", "loss"],
+            "--spectrum-dims is for a signal with a PCA space, got loss",
+        ),
+        (
+            ["replay", "TABLE", "--spectrum-dims", "3", "--strategy", "full"],
+            "--spectrum-dims means nothing to the strategy full",
+        ),
+        (["record", TASK, "--plan", "--overwrite", "--out", "t.npz"], "--plan writes nothing"),
+        (["record", "reber-graph", "--space", "graphs", "--out", "t.npz"], "a table is of one network"),
+        (["search", "reber-graph", "--space", "graphs", "--record", "t.npz"], "a table is of one network"),
         (["replay", "TABLE", "--final-epochs", "4"], "must have the table's final_epochs, 5"),
     ],
 )
@@ -152,3 +166,66 @@ def test_wrong_input_exits_with_2_says_what_to_do_and_writes_nothing(
     assert main([str(table) if word == "TABLE" else word for word in arguments]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["record", "--out"], ["search", "--record"]])
+def test_a_searched_sparsity_makes_no_table_and_is_told_before_training(
+    command, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text("[space]\nsparsity = [0.5, 0.9]\nsparsity_weight = 0.1\n")
+    assert main([*command, "t.npz", TASK, "--config", "run.toml", "--workers", "1"]) == 2
+    assert "a table is of one sparsity" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
+def test_a_run_that_was_extended_by_epochs_makes_no_table_unless_it_begins_anew(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    search = ["search", TASK, "--workers", "1", "--candidates", "3", "--final-epochs", "2", "--out", "run"]
+    assert main(search) == 0
+    assert main(["extend", "run", "--final-epochs", "3", "--workers", "1"]) == 0
+    journal = Path("run/journal.jsonl").read_bytes()
+    assert main([*search, "--record", "t.npz"]) == 2
+    assert "was extended by final epochs" in capsys.readouterr().err
+    assert Path("run/journal.jsonl").read_bytes() == journal
+    assert main([*search, "--record", "t.npz", "--overwrite"]) == 0
+    assert load_table("t.npz").num_rows == 3
+
+
+def test_a_table_that_cannot_be_made_after_all_is_told_after_result_and_report(tmp_path, monkeypatch, capsys):
+    def refuse(folders):
+        raise InputError("no table")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hyperprune.hypersearch.table.record_table", refuse)
+    command = ["search", TASK, "--workers", "1", "--candidates", "2", "--final-epochs", "1", "--out", "run"]
+    assert main([*command, "--record", "t.npz"]) == 2
+    told = capsys.readouterr()
+    assert "report:  run/report.html" in told.out
+    assert "table:" not in told.out
+    assert told.err.endswith("hyperprune: error: no table\n")
+
+
+def test_a_records_file_names_task_and_run_folder_and_its_strategy_is_left_out_with_a_note(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text(
+        f"task = '{TASK}'\nout = 'mine'\n[search]\nstrategy = 'lsh'\ncandidates = 2\nfinal_epochs = 1\n"
+    )
+    assert main(["record", "--config", "run.toml", "--workers", "1", "--out", "t.npz"]) == 0
+    assert "note: strategy = 'lsh' in [search] is left out" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "run.toml", "t.npz"]
+    Path("run.toml").write_text(f"task = '{TASK}'\n[search]\nstrategy = 'random'\ncandidates = 2\n")
+    assert main(["record", "--config", "run.toml", "--workers", "1", "--out", "u.npz"]) == 0
+    assert read_state(Path("runs/tiny_task-record")).identity["strategy"]["name"] == "random"
+    assert "note: strategy" not in capsys.readouterr().err
+
+
+def test_dimensions_are_for_the_signals_that_have_them(table, capsys):
+    command = ["replay", str(table), "--strategy", "lsh", "--repeats", "3", "--spectrum-dims", "3", "--json"]
+    assert main(command) == 0
+    dims = {row["signal"]: row["settings"]["spectrum_dims"] for row in _last_line(capsys)["results"]}
+    assert dims == {"spectrum": 3, "loss": None, "blend": 3}

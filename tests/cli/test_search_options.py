@@ -81,6 +81,60 @@ def test_a_plan_counts_the_workers_that_the_search_will_have(monkeypatch):
     assert num_places(Execution(executor="ray"), "cpu") is None
 
 
+def test_a_plan_for_a_clusters_gpus_needs_none_here(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["search", TASK, "--plan", "--executor", "ray", "--device", "cuda", "--workers", "2"]) == 0
+    told = capsys.readouterr()
+    assert "estimated time" in told.out
+    assert "note: the time is for the cpu of this machine, which has no cuda" in told.err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ["--record", "t.npz"],
+            "the audit for the table takes 11 more",
+        ),  # 5 candidates of 5 epochs, 14 spent
+        (["--audit", "1"], "the audit takes about 4 more"),  # one of the three eliminated
+    ],
+)
+def test_a_plan_tells_what_an_audit_takes(options, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["search", TASK, "--plan", "--json", *options]) == 0
+    out = capsys.readouterr().out
+    assert told in out
+    assert json.loads(out.splitlines()[-1])["epochs_audit"] == int(told.split()[-2])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "noted"),
+    [
+        (["--strategy", "full", "--proposer", "tpe"], True),
+        (["--strategy", "full", "--proposer", "random"], False),
+        (["--strategy", "successive_halving", "--proposer", "atpe"], True),
+        (["--strategy", "hyperband", "--proposer", "tpe"], False),
+        (["--proposer", "tpe"], False),
+        (["--proposer", "tpe", "--candidates", "3"], True),  # of which a quarter is none
+        (["--candidates", "3"], False),  # nobody asked for it
+    ],
+)
+def test_a_proposer_that_can_learn_nothing_is_told_of(options, noted, capsys):
+    assert main(["search", TASK, "--plan", *options]) == 0
+    assert ("draws like random here" in capsys.readouterr().err) == noted
+
+
+def test_a_space_named_here_leaves_out_the_branches_of_the_file(tmp_path, capsys):
+    path = tmp_path / "run.toml"
+    path.write_text("[[space.branch]]\nmethod = 'rigl'\ndeath_rate = [0.3, 0.4]\n")
+    assert main(["search", TASK, "--plan", "--config", str(path), "--space", "paper"]) == 0
+    assert "note: [[space.branch]] means nothing to --space paper: left out" in capsys.readouterr().err
+    path.write_text("[search]\neta = 3\n")
+    assert main(["search", TASK, "--plan", "--config", str(path)]) == 2
+    assert "eta in [search] means nothing to the strategy 'lsh'" in capsys.readouterr().err
+
+
 def test_batches_are_timed_without_the_first_and_until_the_budget_is_spent(monkeypatch):
     now = iter([0.0, 100.0, 101.0, 103.0, 109.0, 110.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(now))
@@ -119,6 +173,7 @@ def test_the_status_of_a_finished_run_that_is_audited_is_that_somebody_works_on_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--plan", "--overwrite"], "--plan writes nothing, and --overwrite deletes an earlier run"),
         (["--plan", "--sparsity", "1.5"], r"sparsity must lie in [0, 1), got 1.5"),
         (["--plan", "--gpus-per-candidate", "0.5"], "gpus_per_candidate needs a GPU"),
         (["--plan", "--audit", "9"], "audit must be at most the number of eliminated candidates, 3"),

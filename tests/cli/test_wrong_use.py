@@ -1,13 +1,17 @@
 """Wrong use of the command line: told in one sentence, before any work, exit code 2; pipes that close."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from hyperprune.cli.main import build_parser, main
+
+TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
 
 def test_the_help_of_every_command_can_be_shown():
@@ -37,6 +41,18 @@ def test_a_reader_who_leaves_early_is_no_error(arguments):
     process.stdout.close()  # before anything is written
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, b"")
+
+
+def test_a_reader_who_leaves_before_the_work_is_done_is_told_to_the_shell(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hyperprune", "search", TASK, "--workers", "1", "--out", "run"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    process.stdout.close()  # before progress is told
+    assert process.wait(timeout=60) == 141
 
 
 def test_a_list_of_studies_runs_none(capsys):
@@ -116,3 +132,84 @@ def test_a_damaged_journal_is_told(tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"the journal's last {len(data) - end} bytes are not whole" in out
     assert journal.read_bytes() == bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("sparsity = 0.5", "sparsity is the run's and no setting of a method, got 0.5 in [method]"),
+        ("method = 'rigl'", "unknown key in [method], for --method set_ 'method'"),
+        ("name = 'rigl'", "unknown key in [method], for --method set_ 'name'"),
+        ("cls = 'rigl'", "unknown key in [method], for --method set_ 'cls'"),
+        ("death_rat = 0.5", "'death_rat'; did you mean 'death_rate'"),
+    ],
+)
+def test_a_table_of_the_method_sets_its_settings_alone(setting, message, tmp_path, capsys):
+    path = tmp_path / "run.toml"
+    path.write_text(f"[method]\n{setting}\n")
+    command = ["train", TASK, "--method", "set_", "--sparsity", "0.9", "--config", str(path)]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_table_of_the_method_and_an_option_reach_the_run(tmp_path, capsys):
+    path = tmp_path / "run.toml"
+    path.write_text("[method]\ndeath_rate = 0.25\n")
+    command = ["train", TASK, "--method", "set_", "--at-init", "magnitude", "--epochs", "1", "--json"]
+    assert main([*command, "--config", str(path), "--out", str(tmp_path / "run")]) == 0
+    best = json.loads(capsys.readouterr().out.splitlines()[-1])["best"]
+    assert best["configuration"] == {"method": "set_", "at_init": "magnitude", "death_rate": 0.25}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--sparsity", "0.95"],
+        ["--seed", "0"],
+        ["--criterion", "snip"],
+        ["--save", "m.npz"],
+        ["--allow-empty"],
+    ],
+)
+def test_a_list_of_criteria_prunes_nothing(option, capsys):
+    assert main(["prune-at-init", "--list", *option]) == 2
+    assert f"got {option[0]} too; leave one out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "value"), [("--workers", "2"), ("--data-dir", "."), ("--device", "cpu")])
+def test_tables_alone_train_nothing(option, value, tmp_path, capsys):
+    command = ["reproduce", "record", "--tables-only", "--out", str(tmp_path), option, value]
+    assert main(command) == 2
+    assert f"{option} is for what is trained, got it with --tables-only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--out", "--tables"])
+def test_a_folder_that_cannot_be_written_to_is_told_before_a_study_begins(
+    option, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert main(["reproduce", "record", option, "file/deeper"]) == 2
+    assert f"{option} must be a folder that can be written to" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_of_data_to_look_in_must_be_there(tmp_path, capsys):
+    assert main(["data", "list", "--data-dir", str(tmp_path / "none")]) == 2
+    assert "--data-dir must be an existing folder" in capsys.readouterr().err
+
+
+def test_a_report_that_the_run_folder_does_not_take_is_told_with_a_remedy(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", TASK, "--method", "set_", "--epochs", "1", "--out", str(run)]) == 0
+    (run / "report.md").mkdir()  # permissions would not keep root out
+    assert main(["report", str(run)]) == 2
+    assert "make it writable, or copy the run and report on the copy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("command", "folder"), [("train", "runs/TASK-METHOD"), ("search", "runs/TASK")])
+def test_the_help_names_the_folder_that_is_used_where_none_is_given(command, folder, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert f"the run folder ({folder})" in " ".join(capsys.readouterr().out.split())

@@ -169,7 +169,7 @@ def test_the_published_figures_are_those_of_methods_that_exist():
         (["methods", "--workers", "0"], "workers must be at least 1, got 0"),
         (["methods", "--method", "rigle"], "unknown method 'rigle'; did you mean 'rigl'"),
         (["methods", "--from", "none.jsonl"], "none.jsonl is none; run the study first"),
-        (["methods", "--from", "none.jsonl", "--workers", "2"], "--workers is for networks to train"),
+        (["methods", "--from", "none.jsonl", "--workers", "2"], "--workers is for what is trained"),
         (["methods", "--docs", "nowhere"], "a page must be a readable file, got nowhere/methods.md"),
     ],
 )

@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.name is not None:
         raise InputError(f"data list takes no name, got {options.name!r}; use 'data fetch {options.name}'")
+    shared.check_data_dir(options.data_dir)
     rows = list_datasets(data_dir=options.data_dir)
     for row in rows:
         place = row.path or f"not here: hyperprune data fetch {row.name}"

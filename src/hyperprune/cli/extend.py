@@ -24,10 +24,11 @@ def add_parser(commands: Any) -> None:
         ),
     )
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
         "--final-epochs", type=int, metavar="N", help="train the finalists on to N epochs in all"
     )
-    parser.add_argument(
+    what.add_argument(
         "--candidates", metavar="+N", help="N more candidates, sifted among themselves by the same strategy"
     )
     shared.add_executor_options(parser)
@@ -42,17 +43,23 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune.cli.search import print_result
     from hyperprune.hypersearch.extend import extend
     from hyperprune.hypersearch.run_folder import read_state
+    from hyperprune.tasks.registry import load_task
 
     state = read_state(options.run_folder)
+    source = state.header.get("source")
+    # First, since parts of the user's own are known once it is loaded.
+    task = None if source is None else load_task(**source)
     checked = shared.check_values(
         {**shared.given(options, shared.EXECUTOR_OPTIONS), "device": state.identity["device"]}
     )
-    planned = _planned_epochs(state, options.final_epochs, candidates)
+    # Without a task `extend` refuses.
+    planned = 0 if task is None else _planned_epochs(state, options.final_epochs, candidates)
     with Progress(planned, options.run_folder) as progress:
         result = extend(
             options.run_folder,
             final_epochs=options.final_epochs,
             candidates=candidates,
+            task=task,
             observer=progress,
             **{name: checked[name] for name in shared.EXECUTOR_OPTIONS},
         )
@@ -63,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 def _more(text: str) -> int:
     """How many more: +10."""
     if not text.removeprefix("+").isdecimal():
-        raise InputError(f"candidates must be how many more, as in +10, got {text!r}")
+        raise InputError(f"--candidates must be how many more, as in +10, got {text!r}")
     return int(text)
 
 

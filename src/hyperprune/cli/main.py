@@ -1,7 +1,8 @@
 """The command line: one parser, one file per command, exit codes.
 
 Commands import what they need when they run, so that `--help` and `--version` stay quick.
-Exit codes: 0 done, 1 the work failed, 2 wrong usage or input, 130 interrupted (the run can go on).
+Exit codes: 0 done, 1 the work failed, 2 wrong usage or input, 130 interrupted (the run can go on), 141 the
+reader of the output left (`| head`) before the work was done.
 Ctrl-C lets go of workers and folders first; a second one ends the process at once.
 """
 
@@ -43,6 +44,9 @@ _EPILOG = """examples:
 """
 
 
+_READER_LEFT = 141  # 128 + SIGPIPE, as a shell tells of it
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
     parser = argparse.ArgumentParser(
@@ -63,11 +67,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
+    code = _READER_LEFT
     try:
         try:
             options = build_parser().parse_args(arguments)
             with _second_interrupt_kills():
-                return options.run(options)
+                code = options.run(options)
+        except SystemExit as end:  # of argparse, which has printed its help or what is wrong
+            code = int(end.code or 0)
+            raise
         finally:
             sys.stdout.flush()  # told here what would else be told, badly, as Python ends
     except InputError as error:
@@ -82,9 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    except BrokenPipeError:  # the reader of our output has left (`| head`)
+    except BrokenPipeError:
         _forget_output()
-        return 0
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = "; nothing is lost: make room, and the same command goes on" if full else ""
@@ -94,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError:
             _forget_output()
         return 1
+    return code
 
 
 def _forget_output() -> None:

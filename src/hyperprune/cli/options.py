@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +17,8 @@ from hyperprune.errors import InputError, unknown_name
 from hyperprune.tasks.tables import SETTING_TABLES
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from hyperprune.tasks.contract import Task
 
 DEFAULT_TASK = "pydoc"
@@ -36,15 +39,15 @@ def add_parser(
     )
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """What every command that trains takes."""
+def add_run_options(parser: argparse.ArgumentParser, *, folder: str = "runs/TASK") -> None:
+    """What every command that trains takes; `folder` is the run's where none is given."""
     parser.add_argument(
         "--sparsity", type=float, metavar="S", help="share of weights to remove, in [0, 1) (the task's; 0.67)"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of everything random (0)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of each worker (1)")
     parser.add_argument("--device", metavar="D", help="cpu or cuda (cpu)")
-    parser.add_argument("--out", type=Path, metavar="RUN", help="the run folder (runs/TASK)")
+    parser.add_argument("--out", type=Path, metavar="RUN", help=f"the run folder ({folder})")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; options here go before it")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data are looked for first")
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run in the folder first")
@@ -66,6 +69,48 @@ def check_picture(path: Path | None) -> None:
     """
     if path is not None and (not path.suffix or path.is_dir()):
         raise InputError(f"--picture must name a picture file, as in kept.png, got {path}")
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Draw a figure into a file, and say so.
+
+    Raises:
+        InputError: no file that can be written, or no format of pictures.
+    """
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--picture must be a picture file that can be written: {error}") from error
+    print(f"picture: {path}")
+
+
+def check_file(path: Path, option: str) -> None:
+    """Refuse a file that cannot be written, before anything is trained for it.
+
+    Raises:
+        InputError: a folder of that name, or a place that takes no files.
+    """
+    if path.is_dir():
+        raise InputError(f"{option} must be a file that can be written, and {path} is a folder; add a name")
+    _check_takes_files(path.absolute().parent, f"{option} must be a file that can be written")
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Refuse a folder that cannot be written to, before anything is trained for it.
+
+    Raises:
+        InputError: it takes no files, or cannot be made.
+    """
+    _check_takes_files(path.absolute(), f"{option} must be a folder that can be written to")
+
+
+def _check_takes_files(folder: Path, rule: str) -> None:
+    place = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise InputError(f"{rule}, and {place} takes no files ({error.strerror}); choose another") from error
 
 
 def check_data_dir(path: Path | None) -> None:
@@ -123,6 +168,26 @@ def read_config(path: Path | None, *, values: Iterable[str], tables: Iterable[st
             shape = f"a table, [{key}]" if key in known_tables else f"a value, {key} = …"
             raise InputError(f"{key!r} in {path} must be {shape}")
     return config
+
+
+def flag(name: str) -> str:
+    """An option as it is written on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def set_options(options: argparse.Namespace, *, besides: Iterable[str]) -> list[str]:
+    """What was asked for on the command line besides these, as it is written there; a task is "a task"."""
+    left_out = {"run", *besides}
+    return [
+        "a task" if name == "task" else flag(name)
+        for name, value in vars(options).items()
+        if name not in left_out and value is not None and value is not False
+    ]
+
+
+def note(text: str) -> None:
+    """Tell what was not done quite as asked, on standard error."""
+    print(f"note: {text}", file=sys.stderr)
 
 
 def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:

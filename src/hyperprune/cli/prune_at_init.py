@@ -10,6 +10,7 @@ from typing import Any
 from hyperprune.cli import options as shared
 from hyperprune.errors import InputError
 
+_DEFAULTS = {"criterion": "jacobian", "sparsity": 0.95, "seed": 0, "ranking": "global"}
 _SETTINGS = ("horizon", "state", "probe", "gamma", "gamma_std", "rounds", "num_exponents", "warmup")
 
 
@@ -26,11 +27,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("task", nargs="?", metavar="TASK", help=shared.TASK_HELP)
     parser.add_argument("--list", action="store_true", help="print the criteria and their papers")
-    parser.add_argument("--criterion", default="jacobian", metavar="NAME", help="see --list (jacobian)")
-    parser.add_argument("--sparsity", type=float, default=0.95, metavar="S", help="in [0, 1) (0.95)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and draws (0)")
+    parser.add_argument("--criterion", metavar="NAME", help="see --list (jacobian)")
+    parser.add_argument("--sparsity", type=float, metavar="S", help="in [0, 1) (0.95)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of weights and draws (0)")
     parser.add_argument("--batches", type=int, metavar="N", help="training batches that it looks at (1)")
-    parser.add_argument("--ranking", default="global", metavar="R", help="global or tensor (global)")
+    parser.add_argument("--ranking", metavar="R", help="global or tensor (global)")
     parser.add_argument("--allow-empty", action="store_true", help="a tensor may lose all its weights")
     parser.add_argument("--horizon", type=int, metavar="U", help="last steps that count (the criterion's)")
     parser.add_argument("--state", metavar="S", help="hidden or full (hidden)")
@@ -53,10 +54,8 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune import at_init
 
     if options.list:
-        for name in at_init.names():
-            kind = at_init.kind(name)
-            print(f"{name:22} {kind.summary}" + (f" [{kind.paper}]" if kind.paper else ""))
-        return 0
+        return _list(options)
+    options = argparse.Namespace(**vars(options) | _DEFAULTS | shared.given(options, _DEFAULTS))
     if options.task is None:
         raise InputError("prune-at-init needs a task, as in: hyperprune prune-at-init digits")
     if options.save is not None and options.save.suffix != ".npz":
@@ -101,11 +100,8 @@ def run(options: argparse.Namespace) -> int:
     if options.picture is not None:
         from hyperprune.at_init.picture import figure_of
 
-        try:
-            figure_of(model, masks, title=f"{task.name}, {criterion.name}").savefig(options.picture, dpi=150)
-        except (OSError, ValueError) as error:
-            raise InputError(f"--picture must be a picture file that can be written: {error}") from error
-        print(f"picture: {options.picture}")
+        figure = figure_of(model, masks, title=f"{task.name}, {criterion.name}")
+        shared.save_picture(figure, options.picture)
     if options.json:
         kept = [
             {"tensor": row.tensor, "gate": row.gate, "live": row.live, "total": row.total} for row in rows
@@ -121,4 +117,19 @@ def run(options: argparse.Namespace) -> int:
             "kept": kept,
         }
         print(json.dumps(result))
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    """The criteria and their papers."""
+    from hyperprune import at_init
+
+    if others := shared.set_options(options, besides=("list", "json")):
+        raise InputError(f"--list prints the criteria and prunes nothing, got {others[0]} too; leave one out")
+    kinds = {name: at_init.kind(name) for name in at_init.names()}
+    for name, kind in kinds.items():
+        print(f"{name:22} {kind.summary}" + (f" [{kind.paper}]" if kind.paper else ""))
+    if options.json:
+        rows = [{"name": name, "about": kind.summary, "paper": kind.paper} for name, kind in kinds.items()]
+        print(json.dumps({"criteria": rows}))
     return 0

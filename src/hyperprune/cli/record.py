@@ -9,9 +9,11 @@ from typing import Any
 
 from hyperprune.cli import options as shared
 from hyperprune.cli import search
+from hyperprune.cli.plan import print_plan
 from hyperprune.errors import InputError
 
 _SIFTING = ("first_epochs", "round_epochs", "eta", "history", "signal", "spectrum_dims", "audit")
+_TRAIN_ALL = ("full", "random")  # of the strategies
 _TRAINING = (
     *("task", *search.STRATEGY_OPTIONS, *search.RUN_OPTIONS),
     *("strategy", "space", "config", "data_dir", "out", "overwrite", "plan"),
@@ -56,24 +58,19 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    search.check_table_path(options.table, "--out")
+    shared.check_file(options.table, "--out")
     if options.runs is None:
-        if options.strategy not in (None, "full", "random"):
-            raise InputError(
-                "a table needs every candidate trained to the end, and --strategy "
-                f"{options.strategy} eliminates some; leave it out, or use 'hyperprune search --record'"
-            )
-        options.strategy = options.strategy or "full"
-        name = options.task or shared.DEFAULT_TASK
-        options.out = options.out or Path(f"{shared.default_folder(name)}-record")
-        changed = {"json": options.json and options.plan, "record": None}
-        code = search.run(argparse.Namespace(**{**vars(options), **changed}))
-        if code or options.plan:
-            return code
-        options.runs = [options.out]
+        config = search.read_config(options.config)
+        options.strategy = _strategy_name(options.strategy, config.get("search", {}).get("strategy"))
+        job = search.job_of(options, config, ending="-record")
+        search.check_recordable(job, overwrite=options.overwrite)
+        if options.plan:
+            return print_plan(job, as_json=options.json)
+        search.print_result(search.train(job, overwrite=options.overwrite), as_json=False)
+        options.runs = [job.folder]
     elif training := [name for name, value in shared.given(options, _TRAINING).items() if value is not False]:
         first = training[0]
-        name = {"out": "--run", "task": "a task"}.get(first, f"--{first.replace('_', '-')}")
+        name = {"out": "--run", "task": "a task"}.get(first, shared.flag(first))
         raise InputError(
             f"--from takes finished runs and trains nothing, and {name} is for training; leave one out"
         )
@@ -96,3 +93,21 @@ def run(options: argparse.Namespace) -> int:
             )
         )
     return 0
+
+
+def _strategy_name(asked: str | None, named: str | None) -> str:
+    """The command line's strategy, or else the file's, if it trains every candidate; or else full."""
+    if asked in _TRAIN_ALL:
+        return asked
+    if asked is not None:
+        raise InputError(
+            f"a table needs every candidate trained to the end, and --strategy {asked} eliminates some; "
+            "leave it out, or use 'hyperprune search --record'"
+        )
+    if named in _TRAIN_ALL:
+        return named
+    if named is not None:
+        shared.note(
+            f"strategy = {named!r} in [search] is left out: a table needs every candidate trained to the end"
+        )
+    return "full"

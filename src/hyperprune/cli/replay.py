@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,6 @@ def run(options: argparse.Namespace) -> int:
     print(_text_table(table, outcomes))
     if options.picture is not None:
         _draw(table, outcomes, options.picture)
-        print(f"picture: {options.picture}")
     if options.json:
         print(
             json.dumps(
@@ -103,8 +102,6 @@ def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Stra
     An option holds for the strategies that know it. Left out: half of the table's rows as candidates, since
     LSH inserts up to as many; one epoch before and between eliminations; the table's final epochs.
     """
-    from dataclasses import fields
-
     from hyperprune.errors import unknown_name
     from hyperprune.hypersearch.replay import check
     from hyperprune.hypersearch.signals import get_signal
@@ -114,6 +111,8 @@ def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Stra
     signals = list(dict.fromkeys(options.signal or (_SIGNALS if table.has_spectra else ("loss",))))
     for signal in signals:
         get_signal(signal)
+    if options.spectrum_dims is not None:
+        _check_dims(options.spectrum_dims, signals)
     chosen = shared.given(options, _NUMBERS)
     defaults = {
         "candidates": max(2, table.num_rows // 2),
@@ -127,11 +126,11 @@ def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Stra
         if name not in STRATEGIES:
             raise unknown_name("strategy", name, STRATEGIES)
         kind = STRATEGIES[name]
-        known = {field.name for field in fields(kind) if field.init}
+        known = search.settings_of(kind) - (set() if kind.uses_signal else {"spectrum_dims"})
         unused -= known
         settings = {key: value for key, value in {**defaults, **chosen}.items() if key in known}
         try:
-            made = [kind(**settings, signal=signal) for signal in signals]
+            made = [kind(**_for_signal(settings, signal), signal=signal) for signal in signals]
             check(table, made[0])
         except InputError as error:
             if options.strategy:
@@ -144,10 +143,39 @@ def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Stra
         raise refusal
     if unused:
         raise InputError(
-            f"{sorted(unused)[0]} means nothing to the {'strategy' if len(names) == 1 else 'strategies'} "
-            f"{', '.join(names)}; leave it out"
+            f"{shared.flag(sorted(unused)[0])} means nothing to the "
+            f"{'strategy' if len(names) == 1 else 'strategies'} {', '.join(names)}; leave it out"
         )
     return strategies
+
+
+def _check_dims(dims: int, signals: Sequence[str]) -> None:
+    """Whether the number is one of dimensions, and a signal has any."""
+    from hyperprune.hypersearch.signals import get_signal
+
+    having = [signal for signal in signals if _has_dims(signal)]
+    if not having:
+        raise InputError(
+            f"--spectrum-dims is for a signal with a PCA space, got {', '.join(signals)}; leave it out, or "
+            "add --signal spectrum"
+        )
+    get_signal(having[0], dims=dims)
+
+
+def _for_signal(settings: Mapping[str, Any], signal: str) -> dict[str, Any]:
+    """Without what the signal does not know."""
+    return {key: value for key, value in settings.items() if key != "spectrum_dims" or _has_dims(signal)}
+
+
+def _has_dims(signal: str) -> bool:
+    """Whether a signal has a PCA space."""
+    from hyperprune.hypersearch.signals import get_signal
+
+    try:
+        get_signal(signal, dims=1)
+    except InputError:
+        return False
+    return True
 
 
 def _text_table(table: CandidateTable, outcomes: Sequence[Replays]) -> str:
@@ -202,10 +230,7 @@ def _draw(table: CandidateTable, outcomes: Sequence[Replays], path: Path) -> Non
     shapes = [Line2D([], [], marker=markers[name], color="0.4", ls="", label=name) for name in strategies]
     lines = [Line2D([], [], color=colours[name], label=name or "no signal") for name in signals]
     figure.legend(handles=[*shapes, *lines], loc="outside lower center", ncols=4, frameon=False)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--picture must be a picture file that can be written: {error}") from error
+    shared.save_picture(figure, path)
 
 
 def _beside(epochs: Sequence[float]) -> list[float]:

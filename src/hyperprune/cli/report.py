@@ -38,7 +38,13 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune.report import summary_json, write_epochs, write_report, write_study
 
     record = read_run(options.run_folder)
-    files = write_report(record, options.run_folder)
+    try:
+        files = write_report(record, options.run_folder)
+    except OSError as error:
+        raise InputError(
+            f"a report is written into the run folder, and {options.run_folder} does not take it ({error}); "
+            "make it writable, or copy the run and report on the copy"
+        ) from error
     if options.html is not None:
         if files.html is None:
             raise InputError("a page needs matplotlib and jinja2; pip install 'hyperprune[report]'")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperprune.cli import options as shared
+from hyperprune.cli.plan import print_plan
+from hyperprune.errors import HyperpruneError, InputError, unknown_name
 from hyperprune.tasks.tables import SETTING_TABLES
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ STRATEGY_OPTIONS = (
     *("candidates", "first_epochs", "round_epochs", "final_epochs", "eta"),
     *("proposer", "history", "signal", "spectrum_dims", "spectrum_state"),
 )
+_LEARNING = ("tpe", "atpe")  # of the proposers
 RUN_OPTIONS = ("sparsity", "seed", "threads", "device", *shared.EXECUTOR_OPTIONS, "reference", "audit")
 
 
@@ -120,94 +122,147 @@ def add_strategy_options(parser: argparse.ArgumentParser, *defaults: str) -> Non
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A search that was asked for.
+
+    Attributes:
+        task, strategy, space, folder: as `hyperprune.search` takes them.
+        values: its other arguments, by name.
+    """
+
+    task: Task
+    strategy: Strategy
+    space: Space
+    folder: Path
+    values: Mapping[str, Any]
+
+    @property
+    def audited_epochs(self) -> int:
+        """Epochs of the audit; of one that draws some of the eliminated, the mean over the draws."""
+        from hyperprune.hypersearch.audit import num_eliminated
+        from hyperprune.hypersearch.strategy import planned_epochs
+
+        count = self.values["audit"]
+        left = self.strategy.created * self.strategy.final_epochs - planned_epochs(self.strategy)
+        return left if count is None else round(left * count / max(1, num_eliminated(self.strategy)))
+
+
 def run(options: argparse.Namespace) -> int:
-    config = shared.read_config(
-        options.config,
-        values=("task", "out", *RUN_OPTIONS),
-        tables=("search", "space", *SETTING_TABLES),
-    )
-    values = {name: config[name] for name in ("task", "out", *RUN_OPTIONS) if name in config}
-    values |= shared.given(options, ("task", "out", *RUN_OPTIONS))
-    checked = shared.check_values(values)
-    name, out = checked.pop("task"), checked.pop("out")
-    del checked["epochs"]  # the strategy's own
-    folder = Path(out) if out is not None else shared.default_folder(name)
-    task = shared.load_task(name, config, options.data_dir)
-    strategy = _strategy(task.search_defaults, config.get("search", {}), options)
-    space = _space(config.get("space", {}), options.space)
+    job = job_of(options, read_config(options.config))
     if options.record is not None:
-        _check_record(space, checked["audit"], options.record)
-        checked["audit"] = None  # all of them
+        job = _recorded(job, options)
     if options.plan:
-        return _print_plan(task, strategy, space, checked, folder, as_json=options.json)
-
-    from hyperprune.cli.progress import Progress
-    from hyperprune.hypersearch.search import search
-    from hyperprune.hypersearch.strategy import planned_epochs
-
-    planned = planned_epochs(strategy) + _audited_epochs(strategy, checked["audit"])
-    planned += strategy.final_epochs  # the dense reference's
-    with Progress(planned, folder) as progress:
-        result = search(
-            task,
-            strategy,
-            folder=folder,
-            space=space,
-            overwrite=options.overwrite,
-            observer=progress,
-            **checked,
-        )
-    recorded, failure = options.record, None
+        return print_plan(job, as_json=options.json)
+    result = train(job, overwrite=options.overwrite)
+    recorded, failure = None, None
     if options.record is not None:
         from hyperprune.hypersearch.table import record_table
 
         try:
-            record_table([folder]).save(options.record)
-        except OSError as error:  # the result is told all the same
-            recorded, failure = None, error
+            record_table([job.folder]).save(options.record)
+            recorded = options.record
+        except (HyperpruneError, OSError) as error:  # the result is told all the same
+            failure = error
     print_result(result, as_json=options.json, recorded=recorded)
     if failure is not None:
         raise failure
     return 0
 
 
-def _audited_epochs(strategy: Strategy, audit: int | None) -> int:
-    """Epochs of an audit, None is of all; of one that draws some, the mean over the draws."""
-    from hyperprune.hypersearch.audit import num_eliminated
+def read_config(path: Path | None) -> dict[str, Any]:
+    """The configuration file of a search; an empty one if there is none."""
+    return shared.read_config(
+        path, values=("task", "out", *RUN_OPTIONS), tables=("search", "space", *SETTING_TABLES)
+    )
+
+
+def job_of(options: argparse.Namespace, config: Mapping[str, Any], *, ending: str = "") -> Job:
+    """The search that a command line and a configuration file ask for.
+
+    Args:
+        options: which go before the file's.
+        config: the file's content.
+        ending: of the run folder's name where neither names one.
+
+    Raises:
+        InputError: a value breaks a rule.
+    """
+    if options.plan and options.overwrite:
+        raise InputError("--plan writes nothing, and --overwrite deletes an earlier run; leave one out")
+    values = {name: config[name] for name in ("task", "out", *RUN_OPTIONS) if name in config}
+    values |= shared.given(options, ("task", "out", *RUN_OPTIONS))
+    checked = shared.check_values(values)
+    name, out = checked.pop("task"), checked.pop("out")
+    del checked["epochs"]  # the strategy's own
+    task = shared.load_task(name, config, options.data_dir)
+    return Job(
+        task=task,
+        strategy=_strategy(task.search_defaults, config.get("search", {}), options),
+        space=_space(config.get("space", {}), options.space),
+        folder=Path(f"{shared.default_folder(name)}{ending}" if out is None else out),
+        values=checked,
+    )
+
+
+def train(job: Job, *, overwrite: bool) -> SearchResult:
+    """Do the job, with its progress told."""
+    from hyperprune.cli.progress import Progress
+    from hyperprune.hypersearch.search import search
     from hyperprune.hypersearch.strategy import planned_epochs
 
-    left = strategy.created * strategy.final_epochs - planned_epochs(strategy)
-    return left if audit is None else round(left * audit / max(1, num_eliminated(strategy)))
+    planned = planned_epochs(job.strategy) + job.audited_epochs
+    planned += job.strategy.final_epochs  # the dense reference's
+    with Progress(planned, job.folder) as progress:
+        return search(
+            job.task,
+            job.strategy,
+            folder=job.folder,
+            space=job.space,
+            overwrite=overwrite,
+            observer=progress,
+            **job.values,
+        )
 
 
-def _check_record(space: Space, audit: int, table: Path) -> None:
-    """Whether the run can make a table, asked before anything is trained."""
-    from hyperprune.errors import InputError
-
-    if audit:
+def _recorded(job: Job, options: argparse.Namespace) -> Job:
+    """The job with all of the eliminated audited, if that can make the table."""
+    if audit := job.values["audit"]:
         raise InputError(f"--record audits all of the eliminated, got --audit {audit} too; leave it out")
+    check_recordable(job, overwrite=options.overwrite)
+    shared.check_file(options.record, "--record")
+    return replace(job, values={**job.values, "audit": None})
+
+
+def check_recordable(job: Job, *, overwrite: bool) -> None:
+    """Whether the run can become a table, asked before anything is trained."""
+    _check_recordable(job.strategy, job.space, None if overwrite else job.folder)
+
+
+def _check_recordable(strategy: Strategy, space: Space, folder: Path | None) -> None:
+    """Refuse a search that can never become a table; `folder` may hold what it goes on from."""
+    from hyperprune.hypersearch.run_folder import read_state
+    from hyperprune.hypersearch.space import MODEL
+
     if space.sparsity is not None:
         raise InputError(
-            "a table is of one sparsity, and the space searches it; leave --record out, or sparsity out of "
-            "[space]"
+            "a table is of one sparsity, and the space searches it; leave sparsity out of [space], or search "
+            "without a table"
         )
-    check_table_path(table, "--record")
-
-
-def check_table_path(table: Path, option: str) -> None:
-    """Whether a table can be written there, asked before anything is trained for it."""
-    from hyperprune.errors import InputError
-
-    if table.is_dir():
-        raise InputError(f"{option} must be a file that can be written, and {table} is a folder")
-    folder = next(parent for parent in table.absolute().parents if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
+    if any(name.startswith(MODEL) for branch in space.branches for name, _ in branch.settings):
         raise InputError(
-            f"{option} must be a file that can be written, and {folder} takes none ({error.strerror})"
-        ) from error
+            "a table is of one network, and the space searches it too; take another --space, or search "
+            "without a table"
+        )
+    try:
+        state = None if folder is None else read_state(folder)
+    except InputError:  # there is none yet
+        state = None
+    if state is not None and any(extension.final_epochs is not None for extension in state.extensions):
+        raise InputError(
+            f"a table's schedules must span its epochs, and {folder} was extended by final epochs; record "
+            "into another run folder"
+        )
 
 
 def print_result(result: SearchResult, *, as_json: bool, recorded: Path | None = None) -> None:
@@ -230,9 +285,6 @@ def _strategy(
     defaults: Mapping[str, Any], config: Mapping[str, Any], options: argparse.Namespace
 ) -> Strategy:
     """The strategy: the task's defaults, then the file's [search], then the command line."""
-    from dataclasses import fields
-
-    from hyperprune.errors import InputError, unknown_name
     from hyperprune.hypersearch.strategies import STRATEGIES
     from hyperprune.settings import from_mapping
 
@@ -242,23 +294,34 @@ def _strategy(
     if name not in STRATEGIES:
         raise unknown_name("strategy", name, STRATEGIES)
     kind = STRATEGIES[name]
-    known = {field.name for field in fields(kind) if field.init}
+    known = settings_of(kind)
     if options.strategy is not None:  # which goes before the file's, and its numbers with it
         for key in [key for key in chosen if key in STRATEGY_OPTIONS and key not in known]:
-            print(f"note: {key} in [search] means nothing to --strategy {name}: left out", file=sys.stderr)
+            shared.note(f"{key} in [search] means nothing to --strategy {name}: left out")
             del chosen[key]
-    chosen |= shared.given(options, STRATEGY_OPTIONS)
+    given = shared.given(options, STRATEGY_OPTIONS)
+    chosen |= given
     for key in chosen:
         if key in STRATEGY_OPTIONS and key not in known:
-            knowing = [
-                other for other, kind in STRATEGIES.items() if key in {f.name for f in fields(kind) if f.init}
-            ]
+            knowing = [other for other, kind in STRATEGIES.items() if key in settings_of(kind)]
             raise InputError(
-                f"{key} means nothing to the strategy {name!r}; leave it out, or use --strategy "
-                f"{' or '.join(knowing)}"
+                f"{shared.flag(key) if key in given else f'{key} in [search]'} means nothing to the strategy "
+                f"{name!r}; leave it out, or use --strategy {' or '.join(knowing)}"
             )
-    chosen = {key: value for key, value in defaults.items() if key in known} | chosen
-    return from_mapping(kind, chosen, "[search]")
+    strategy = from_mapping(
+        kind, {key: value for key, value in defaults.items() if key in known} | chosen, "[search]"
+    )
+    if chosen.get("proposer") in _LEARNING and not any(planned.inserted for planned in strategy.plan()):
+        shared.note(
+            f"the proposer {strategy.proposer} draws like random here: with {strategy.candidates} candidates "
+            f"the strategy {name} proposes nothing after it has ranked"
+        )
+    return strategy
+
+
+def settings_of(kind: type[Strategy]) -> set[str]:
+    """What a strategy of that kind can be given, by name."""
+    return {field.name for field in fields(kind) if field.init}
 
 
 def _space(config: Mapping[str, Any], name: str | None) -> Space:
@@ -267,80 +330,6 @@ def _space(config: Mapping[str, Any], name: str | None) -> Space:
 
     if name is None:
         return space_from(config)
+    if "branch" in config:
+        shared.note(f"[[space.branch]] means nothing to --space {name}: left out")
     return space_from({key: value for key, value in config.items() if key != "branch"} | {"name": name})
-
-
-def _print_plan(
-    task: Task, strategy: Strategy, space: Space, values: Mapping[str, Any], folder: Path, *, as_json: bool
-) -> int:
-    from hyperprune.hypersearch.estimate import estimate
-    from hyperprune.hypersearch.executor import Execution, num_places
-    from hyperprune.hypersearch.preparation import prepare
-    from hyperprune.hypersearch.strategy import Rehearsal, planned_epochs
-
-    execution = Execution(**{name: values[name] for name in shared.EXECUTOR_OPTIONS})
-    where = {"threads": values["threads"], "device": values["device"]}
-    prepared = prepare(
-        task,
-        strategy,
-        space=space,
-        reference=None if values["reference"] is None else Path(values["reference"]),
-        folder=folder,
-        execution=execution,
-        note=lambda text: print(f"note: {text}", file=sys.stderr),
-        **{name: values[name] for name in ("sparsity", "audit", "seed")},
-        **where,
-    )
-    given = 0 if prepared.reference is None else prepared.reference.num_epochs
-    rounds, final = strategy.plan(), strategy.final_epochs
-    total, created = planned_epochs(strategy), strategy.created
-    print(f"{strategy.name}: {strategy.candidates} candidates, {final} final epochs")
-    if rounds:
-        print("round  to epoch  candidates  kept  inserted  epochs")
-        for planned in rounds:
-            print(
-                f"{planned.number:5d}  {planned.epoch:8d}  {planned.entrants:10d}  {planned.kept:4d}  "
-                f"{planned.inserted:8d}  {planned.epochs:6d}"
-            )
-    finalists = len(strategy.run(Rehearsal()))
-    print(f"  end  {final:8d}  {finalists:10d}{total - sum(row.epochs for row in rounds):24d}")
-    full = created * final
-    print(f"{total} epochs in all, against {full} for training all {created} candidates to the end;")
-    taken = f", {given} of them given" if given else ""
-    print(f"the dense reference takes {final} more{taken}")
-    # Of a cluster nothing is known before the search begins.
-    workers = num_places(execution, values["device"]) or shared.usable_cores()
-    guess = estimate(task, strategy, workers=workers, reference_epochs=given, **where)
-    cost = guess.cost
-    print(
-        f"estimated time: {_duration(guess.seconds)} with {workers} workers, without the audit: "
-        f"{guess.epochs_in_turn} epochs in turn\n"
-        f"at {cost.seconds:.2g} s (training {cost.train:.2g}, evaluation {cost.evaluate:.2g}, spectrum "
-        f"{cost.spectrum:.2g}), scaled up from {cost.num_timed} of {cost.num_batches}\n"
-        "batches of the dense model's first epoch and a short spectrum"
-    )
-    if as_json:
-        print(
-            json.dumps(
-                {
-                    "rounds": [planned._asdict() for planned in rounds],
-                    "epochs": total,
-                    "epochs_full": full,
-                    "epochs_reference": final - given,
-                    "seconds": guess.seconds,
-                    "seconds_per_epoch": {
-                        "training": cost.train,
-                        "evaluation": cost.evaluate,
-                        "spectrum": cost.spectrum,
-                    },
-                }
-            )
-        )
-    return 0
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.2g} seconds" if seconds < 100 else f"{seconds:.0f} seconds"

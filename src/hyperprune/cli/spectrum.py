@@ -41,19 +41,21 @@ def run(options: argparse.Namespace) -> int:
             raise InputError("--config is for a task; a checkpoint holds its own settings")
         if options.data_dir is not None or options.seed is not None:
             raise InputError("--data-dir and --seed are for a task; a checkpoint names its own")
-        from hyperprune.training.load import load_task_and_model
+        from hyperprune.training.load import describe_checkpoint, load_task_and_model
 
         task, model = load_task_and_model(options.network)
+        seed = describe_checkpoint(options.network)["seed"]
     else:
         from hyperprune.rng import generator
 
         config = shared.read_config(options.config, values=(), tables=SETTING_TABLES)
         task = shared.load_task(options.network, config, options.data_dir)
-        model = task.model(generator(options.seed or 0, "weights")).eval()
+        seed = options.seed or 0
+        model = task.model(generator(seed, "weights")).eval()
 
     from hyperprune.training.measure import recurrent_spectra
 
-    spectra = recurrent_spectra(task, model, jacobian=options.jacobian, seed=options.seed or 0)
+    spectra = recurrent_spectra(task, model, jacobian=options.jacobian, seed=seed)
     if len(spectra) > 1 and (options.picture or options.save):
         raise InputError("--picture and --save need a task with one recurrent module, this one has several")
     for number, spectrum in enumerate(spectra, start=1):
@@ -65,11 +67,7 @@ def run(options: argparse.Namespace) -> int:
         print("exponents (nats per step):")
         print("  " + " ".join(f"{value:.3f}" for value in spectrum.exponents[:8]) + " …")
     if options.picture:
-        try:
-            spectra[0].plot().savefig(options.picture, dpi=150)
-        except (OSError, ValueError) as error:
-            raise InputError(f"--picture must be a picture file that can be written: {error}") from error
-        print(f"picture: {options.picture}")
+        shared.save_picture(spectra[0].plot(), options.picture)
     if options.save:
         try:
             spectra[0].save(options.save)

@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if not 0 < options.watch <= _LONGEST:
         raise InputError(
-            f"watch must be above 0 seconds and at most {_LONGEST}, a day, got {options.watch:g}; leave the "
-            "number out for 2"
+            f"--watch must be above 0 seconds and at most {_LONGEST}, a day, got {options.watch:g}; leave "
+            "the number out for 2"
         )
     shown, runs = "", True
     try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hyperprune.cli import options as shared
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, unknown_name
 from hyperprune.tasks.tables import SETTING_TABLES
 
 _VALUES = ("sparsity", "seed", "threads", "device")
@@ -29,7 +30,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--method", required=True, metavar="NAME", help="see 'hyperprune methods'")
     parser.add_argument("--at-init", metavar="NAME", help="criterion that chooses the first masks")
     parser.add_argument("--epochs", type=int, metavar="N", help="training epochs (the task's final epochs)")
-    shared.add_run_options(parser)
+    shared.add_run_options(parser, folder="runs/TASK-METHOD")
     parser.set_defaults(run=run)
 
 
@@ -46,9 +47,8 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune.hypersearch.space import DENSE, Configuration
     from hyperprune.report import summary_json, text_table
 
-    configuration = Configuration.of(
-        options.method, **{**config.get("method", {}), **shared.given(options, ("at_init",))}
-    )
+    settings = _settings(options.method, config.get("method", {}))
+    configuration = Configuration.of(options.method, **settings | shared.given(options, ("at_init",)))
     if "out" in config:
         values["out"] = config["out"]
     checked = shared.check_values(values)
@@ -79,3 +79,22 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(summary_json(result.record, folder=folder)))
     return 0
+
+
+def _settings(method: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file's [method] sets of the method that --method names."""
+    from dataclasses import fields
+
+    from hyperprune.hypersearch.space import MODEL
+    from hyperprune.sparsity import methods
+
+    known = [field.name for field in fields(methods.kind(method))]
+    for key in table:
+        if key == "sparsity":
+            raise InputError(
+                f"sparsity is the run's and no setting of a method, got {table[key]!r} in [method]; give it "
+                "above the tables, or as --sparsity"
+            )
+        if key not in known and not key.startswith(MODEL):
+            raise unknown_name(f"key in [method], for --method {method}", key, known)
+    return dict(table)

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
     if options.epochs is not None:
         if options.epochs < 1:
-            raise InputError(f"epochs must be at least 1, got {options.epochs}")
+            raise InputError(f"--epochs must be at least 1, got {options.epochs}; leave it out for 4")
         scale = replace(scale, epochs=options.epochs)
     records = calibrate(scale, data_dir=options.data_dir, **common.running(options))
     write_records(options.records / CALIBRATION, records)

@@ -41,7 +41,7 @@ def scale_of(scales: Mapping[str, Scale], options: argparse.Namespace) -> Scale:
     if options.scale not in scales:
         raise unknown_name("scale", options.scale, scales)
     if options.seeds is not None and options.seeds < 1:
-        raise InputError(f"seeds must be at least 1, got {options.seeds}")
+        raise InputError(f"--seeds must be at least 1, got {options.seeds}; leave it out for the scale's")
     return scales[options.scale]
 
 
@@ -73,25 +73,27 @@ def running(options: argparse.Namespace) -> dict[str, Any]:
     """Folder, workers, the command for the records, and where progress is told: what a study's run takes.
 
     Raises:
-        InputError: fewer than one worker.
+        InputError: fewer than one worker, no such device or folder of data, or a folder that takes no files.
     """
     workers = shared.usable_cores() if options.workers is None else options.workers
     if workers < 1:
-        raise InputError(f"workers must be at least 1, got {workers}")
+        raise InputError(f"--workers must be at least 1, got {workers}; leave it out for the cores")
     shared.check_data_dir(options.data_dir)
+    shared.check_folder(folder_of(options), "--out")
     if getattr(options, "device", None) is not None:
         from hyperprune.hypersearch.executor import check_device
 
         check_device(options.device)
     return {
-        "folder": _folder(options),
+        "folder": folder_of(options),
         "workers": workers,
         "command": shlex.join(["hyperprune", *sys.argv[1:]]),
         "say": lambda text: print(text, file=sys.stderr, flush=True),
     }
 
 
-def _folder(options: argparse.Namespace) -> Path:
+def folder_of(options: argparse.Namespace) -> Path:
+    """The study's folder."""
     return options.out or Path("runs") / f"{options.study}-{options.scale}"
 
 
@@ -142,12 +144,8 @@ def refuse_training_options(
     options: argparse.Namespace, name: str, flag: str, also_allowed: Sequence[str]
 ) -> None:
     """Refuse every option given that has no meaning beside `flag`, with which nothing is trained."""
-    allowed = {name, "docs", "study", "run", "command", *also_allowed}
-    for other, value in vars(options).items():
-        if other not in allowed and value is not None and value is not False:
-            raise InputError(
-                f"--{other.replace('_', '-')} is for what is trained, got it with {flag}; leave one out"
-            )
+    if others := shared.set_options(options, besides=(name, "docs", "study", "command", *also_allowed)):
+        raise InputError(f"{others[0]} is for what is trained, got it with {flag}; leave one out")
 
 
 def publish(
@@ -166,5 +164,5 @@ def publish(
     if options.docs is not None:
         page.write(options.docs, records, tables, captions, draw)
     elif has_pictures():
-        for path in draw(_folder(options) / "pictures"):
+        for path in draw(folder_of(options) / "pictures"):
             print(f"picture: {path}")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hyperprune.cli.studies import common
-from hyperprune.errors import InputError
 
 ABOUT = "every pruning method on one language model (LSH paper, table 1)"
 _NAME = "methods"
@@ -46,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     if options.docs is not None:
         marked_part(options.docs / _PAGE, _NAME)  # a wrong folder is told before the hours of work
     if options.source is not None:
-        _refuse_training_options(options)
+        common.refuse_training_options(options, "source", "--from", ("scale",))
         records = read_records(common.existing(options.source))
         common.check_records(options.source, records, ("task", "method", "sparsity"))
     else:
@@ -58,11 +57,3 @@ def run(options: argparse.Namespace) -> int:
         write_records(options.docs / "records" / _RECORDS, records)
         fill_marked_part(options.docs / _PAGE, _NAME, text)
     return 0
-
-
-def _refuse_training_options(options: argparse.Namespace) -> None:
-    for name in ("method", "seeds", "workers", "out", "data_dir"):
-        if getattr(options, name) is not None:
-            raise InputError(
-                f"--{name.replace('_', '-')} is for networks to train, got it with --from; leave one out"
-            )

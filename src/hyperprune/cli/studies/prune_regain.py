@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     scale = _scale(options, common.scale_of(SCALES, options))
     tolerance = TOLERANCE if options.tolerance is None else options.tolerance
     if not 0 <= tolerance < 1:
-        raise InputError(f"tolerance must lie in [0, 1), got {tolerance}; 0.005 allows half a percent")
+        raise InputError(f"--tolerance must lie in [0, 1), got {tolerance}; 0.005 allows half a percent")
     if options.docs is not None and options.tolerance is not None:
         raise InputError("--docs writes the page at the tolerance that it names; leave --tolerance out")
     page = StudyPage(page=_PAGE, part=_NAME, records="prune_regain.jsonl", fields=("kind", "cell"))

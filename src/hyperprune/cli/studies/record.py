@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hyperprune.cli import options as shared
 from hyperprune.cli.studies import common
 
 ABOUT = "the tables behind the evidence: candidates trained to the end, everything recorded (hours)"
@@ -27,7 +28,7 @@ def add_parser(tables: Any) -> None:
     parser.add_argument(
         "--death-rates", type=float, nargs="+", metavar="RATE", help="24 candidates at each (the scale's)"
     )
-    parser.add_argument("--device", default="cpu", metavar="D", help="cpu or cuda (cpu)")
+    parser.add_argument("--device", metavar="D", help="cpu or cuda (cpu)")
     parser.add_argument(
         "--tables",
         type=Path,
@@ -48,9 +49,12 @@ def run(options: argparse.Namespace) -> int:
     scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
     if options.death_rates is not None:
         scale = replace(scale, death_rates=tuple(options.death_rates))
-    settings = common.running(options)
+    if options.tables_only:
+        of_tables = ("scale", "seeds", "death_rates", "out", "tables")
+        common.refuse_training_options(options, "tables_only", "--tables-only", of_tables)
+    shared.check_folder(options.tables, "--tables")
     if not options.tables_only:
-        record(scale, data_dir=options.data_dir, device=options.device, **settings)
-    for path in write_tables(scale, settings["folder"], options.tables):
+        record(scale, data_dir=options.data_dir, device=options.device or "cpu", **common.running(options))
+    for path in write_tables(scale, common.folder_of(options), options.tables):
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
