@@ -36,3 +36,9 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:
     near = get_close_matches(str(name), names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return InputError(f"unknown {kind} {name!r}; {hint}known: {', '.join(names) or 'none'}")
+
+
+def check_whole(name: str, value: object, low: int, *, example: str) -> None:
+    """`value` must be a whole number of at least `low`; `example` is the remedy."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}; {example}")

@@ -263,7 +263,7 @@ def test_a_journal_that_could_not_take_a_record_takes_it_later(tmp_path):
     ("settings", "device", "message"),
     [
         ({"executor": "dask"}, "cpu", "unknown executor 'dask'"),
-        ({"workers": 0}, "cpu", "workers must be at least 1, got 0"),
+        ({"workers": 0}, "cpu", "workers must be a whole number of at least 1, got 0"),
         ({"ray_address": "auto"}, "cpu", "ray_address is for the executor 'ray'"),
         ({"gpus_per_candidate": 0.0}, "cpu", r"must lie in \(0, 1\], got 0"),
         ({"gpus_per_candidate": 0.25}, "cpu", "needs a GPU, and the device is 'cpu'; add --device cuda"),

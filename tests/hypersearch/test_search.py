@@ -86,6 +86,18 @@ def test_workers_give_what_one_process_gives_bit_for_bit(finished, tmp_path):
     assert _same_weights(_weights(parallel), _weights(finished))
 
 
+def test_a_built_in_task_that_the_program_changed_trains_as_changed_in_workers_too(tmp_path):
+    small = {"images": {"train_images": 32, "valid_images": 32}, "model": {"hidden_size": 4}}
+    task = hp.load_task("digits", settings=small)
+    task.recipe = replace(task.recipe, learning_rate=0.5)
+    short = hp.Full(candidates=2, final_epochs=1)
+    here = hp.search(task, short, folder=tmp_path / "here")
+    there = hp.search(task, short, folder=tmp_path / "there", workers=2)
+    assert _facts(there.record) == _facts(here.record)
+    with pytest.raises(InputError, match="pass task= to load it"):
+        hp.load_model(here.checkpoint)
+
+
 def test_another_seed_gives_other_candidates(finished, tmp_path):
     other = hp.search(
         TinyTask(), hp.LSH(candidates=3, first_epochs=1, final_epochs=1), folder=tmp_path, seed=4
@@ -218,7 +230,7 @@ def test_a_task_without_recurrence_is_refused_for_the_spectrum_and_taken_for_the
     [
         ({"sparsity": 1.2}, r"sparsity must lie in \[0, 1\), got 1.2"),
         ({"sparsity": 0.999}, "every tensor must keep a live weight, but rnn.weight_ih_l0"),
-        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"workers": 0}, "workers must be a whole number of at least 1, got 0"),
         ({"device": "abacus"}, "device must be 'cpu' or 'cuda'"),
         (
             {"space": hp.Space(branches=[hp.Branch.of("static", allocation=["uniform", "er"])])},

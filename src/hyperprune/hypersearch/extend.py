@@ -26,7 +26,7 @@ from hyperprune.hypersearch.strategies import STRATEGIES
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import EpochRecord
 from hyperprune.tasks.contract import Task
-from hyperprune.tasks.registry import load_task
+from hyperprune.tasks.registry import as_found, load_task
 
 
 def extend(
@@ -60,11 +60,13 @@ def extend(
     folder, observer = Path(folder), observer or SilentObserver()
     state = read_state(folder)
     there, identity = state.header, state.identity
-    if task is None:
-        if there.get("source") is None:
-            raise InputError(
-                f"the task of {folder} was made by a program; call hyperprune.extend(…, task=…) from one"
-            )
+    if task is not None:
+        task = as_found(task)
+    elif there.get("source") is None:
+        raise InputError(
+            f"the task of {folder} was made by a program; call hyperprune.extend(…, task=…) from one"
+        )
+    else:
         task = load_task(**there["source"])
     sparsity, seed, threads, device = (identity[name] for name in ("sparsity", "seed", "threads", "device"))
     strategy = strategy_of(there["strategy"])

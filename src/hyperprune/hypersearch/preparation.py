@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import hyperprune
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, check_whole
 from hyperprune.hypersearch.audit import check_audit
 from hyperprune.hypersearch.dimensions import plain
 from hyperprune.hypersearch.executor import Execution, check_execution
@@ -89,8 +89,7 @@ def check_resources(
     """Refuse numbers that no run can have, and devices and clusters that are not there."""
     if sparsity is not None and not 0 <= sparsity < 1:
         raise InputError(f"sparsity must lie in [0, 1), got {sparsity}; 0.67 keeps a third of the weights")
-    if threads < 1:
-        raise InputError(f"threads must be at least 1, got {threads}")
+    check_whole("threads", threads, 1, example="1 gives each candidate a core")
     check_execution(task, execution, device)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hyperprune.errors import InputError
+from hyperprune.errors import check_whole
 from hyperprune.hypersearch.audit import audit as run_audit
 from hyperprune.hypersearch.dimensions import plain
 from hyperprune.hypersearch.executor import Execution, Executor, make_executor
@@ -29,6 +29,7 @@ from hyperprune.hypersearch.strategies import LSH
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import CandidateRecord, RunRecord, epoch_rows
 from hyperprune.tasks.contract import Task
+from hyperprune.tasks.registry import as_found
 from hyperprune.training.candidate import Training
 from hyperprune.training.checks import check_trainable
 from hyperprune.training.segment import end
@@ -141,6 +142,7 @@ def search(
         InputError: an argument breaks a rule, or the folder holds another run. Nothing is lost.
         HyperpruneError: every candidate failed.
     """
+    task = as_found(task)
     strategy = strategy if strategy is not None else LSH(**dict[str, Any](task.search_defaults))
     observer = observer or SilentObserver()
     execution = Execution(
@@ -198,9 +200,8 @@ def train(
 
     Arguments and errors are those of `search`; `configuration` names the method, `epochs` the length.
     """
-    if epochs < 1:
-        raise InputError(f"epochs must be at least 1, got {epochs}")
-    observer = observer or SilentObserver()
+    check_whole("epochs", epochs, 1, example="a few show whether it learns")
+    task, observer = as_found(task), observer or SilentObserver()
     sparsity = task.sparsity if sparsity is None else sparsity
     execution = Execution(workers=1)
     check_resources(task, sparsity, execution, threads, device)
