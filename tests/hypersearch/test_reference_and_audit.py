@@ -1,5 +1,6 @@
 """A reference from another run, an audit after the search, a searched sparsity, methods that begin dense."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -96,6 +97,19 @@ def test_a_search_that_was_given_a_reference_goes_on_where_it_stopped(plain, tmp
     with pytest.raises(KeyboardInterrupt):
         hp.search(TinyTask(), LSH, observer=Watch(lambda event: event["event"] == "segment"), **arguments)
     assert _facts(hp.search(TinyTask(), LSH, **arguments).record) == _facts(plain.record)
+
+
+def test_a_run_that_has_its_reference_goes_on_without_the_run_that_it_came_from(plain, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(plain.folder, source)
+    arguments = {"folder": tmp_path / "run", "seed": 3, "reference": source}
+    with pytest.raises(KeyboardInterrupt):
+        hp.search(TinyTask(), LSH, observer=Watch(lambda event: event["event"] == "segment"), **arguments)
+    shutil.rmtree(source)
+    assert _facts(hp.search(TinyTask(), LSH, **arguments).record) == _facts(plain.record)
+    with pytest.raises(InputError, match=r"must hold journal\.jsonl"):  # what begins anew needs it
+        hp.search(TinyTask(), LSH, overwrite=True, **arguments)
+    assert read_run(tmp_path / "run").finished
 
 
 class Other(TinyTask):

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, unknown_name
 from hyperprune.hypersearch.executor import Execution
 from hyperprune.hypersearch.extensions import extension_event, further
 from hyperprune.hypersearch.fitting import check_space
@@ -99,10 +99,16 @@ def extend(
 
 
 def strategy_of(values: Mapping[str, Any]) -> Strategy | None:
-    """The strategy that a header tells of; None if one model was trained."""
+    """The strategy that a header tells of; None if one model was trained.
+
+    Raises:
+        InputError: one of a user's own, which is not in `STRATEGIES`; the task's file may put it there.
+    """
+    if values["name"] == "train":
+        return None
     kind = STRATEGIES.get(values["name"])
     if kind is None:
-        return None
+        raise unknown_name("strategy", values["name"], STRATEGIES)
     return kind(**{field.name: values[field.name] for field in fields(kind) if field.init})
 
 

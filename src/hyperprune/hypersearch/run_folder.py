@@ -51,10 +51,16 @@ def read_run(folder: Path) -> RunRecord:
 
 def read_state(folder: Path) -> RunState:
     """As `read_run`, as events left it."""
-    events, _ = read_journal(folder / _JOURNAL)
-    if not events:
+    state = found_state(folder)
+    if state is None:
         raise InputError(f"a run folder must hold {_JOURNAL} with at least one event, and {folder} does not")
-    return _replay(events, folder)
+    return state
+
+
+def found_state(folder: Path) -> RunState | None:
+    """As `read_state`, but None where there is no run."""
+    events, _ = read_journal(folder / _JOURNAL)
+    return _replay(events, folder) if events else None
 
 
 def _replay(events: list[dict[str, Any]], folder: Path) -> RunState:

@@ -119,7 +119,8 @@ def search(
         space: what candidates are drawn from, a `Space` or a name of `spaces.SPACES`; the LSH paper's if
             None.
         reference: the run folder of another search of the same task, seed and length (or of 'hyperprune train
-            --method dense'), whose dense model is taken instead of training it again.
+            --method dense'), whose dense model is taken instead of training it again; copied once, so that
+            this run goes on whatever becomes of the other.
         audit: how many eliminated candidates, drawn at random, are trained to the end after the search, to
             judge the signal; None is all of them. No part of the run's identity: a finished run can be
             audited later.
@@ -161,6 +162,7 @@ def search(
         threads=threads,
         device=device,
         note=observer.note,
+        overwrite=overwrite,
     )
     with running(task, prepared.header, Path(folder), execution, overwrite=overwrite, observer=observer) as (
         run,
@@ -174,9 +176,8 @@ def search(
             measures_spectra=prepared.measures_spectra,
             observer=observer,
         )
-        given = prepared.reference
-        if given is not None and (event := given.copy_into(run)) is not None:
-            arena.record(event)
+        if prepared.reference is not None:
+            arena.record(prepared.reference.copy_into(run))
         finish(arena, run, strategy, strategy.run(arena))
         run_audit(arena, strategy, audit)
         end_dropped(run)
