@@ -4,8 +4,11 @@ A message states the rule, the value that broke it and the remedy, in that order
 "sparsity must lie in [0, 1), got 1.2; 0.67 keeps a third of the weights".
 """
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError: the input is right, and needs room
 
 
 class HyperpruneError(Exception):

@@ -92,6 +92,13 @@ def test_a_reference_trained_alone_serves_too_and_a_part_of_one_goes_on(plain, t
     assert not watch.notes  # the copied checkpoint was taken, none was passed over
 
 
+def test_the_dense_model_trained_alone_is_recorded_as_pruned_to_nothing(tmp_path):
+    record = hp.train(TinyTask(), hp.Configuration.of("dense"), epochs=1, folder=tmp_path / "dense").record
+    assert record.sparsity == 0.0
+    pruned = hp.train(TinyTask(), hp.Configuration.of("static"), epochs=1, folder=tmp_path / "static").record
+    assert pruned.sparsity == TinyTask.sparsity
+
+
 def test_a_search_that_was_given_a_reference_goes_on_where_it_stopped(plain, tmp_path):
     arguments = {"folder": tmp_path, "seed": 3, "reference": plain.folder}
     with pytest.raises(KeyboardInterrupt):

@@ -199,11 +199,12 @@ def train(
 ) -> SearchResult:
     """Train one pruned model to the end: a run folder with a single candidate and no dense reference.
 
-    Arguments and errors are those of `search`; `configuration` names the method, `epochs` the length.
+    Arguments and errors are those of `search`; `configuration` names the method, `epochs` the length. The
+    sparsity of the dense model is 0 if it is left out.
     """
     check_whole("epochs", epochs, 1, example="a few show whether it learns")
     task, observer = as_found(task), observer or SilentObserver()
-    sparsity = task.sparsity if sparsity is None else sparsity
+    sparsity = configuration.pruned_to(task.sparsity) if sparsity is None else sparsity
     execution = Execution(workers=1)
     check_resources(task, sparsity, execution, threads, device)
     training = Training(

@@ -1,7 +1,8 @@
 """What a task is: data, model, loss, metric and its direction, and where the recurrence sits.
 
 A user's task is a subclass of `Task` with four methods. A search calls them in worker processes, so a
-task must be importable there (`hyperprune search my_task.py:task` sees to it) or picklable.
+task must be importable there (`hyperprune search my_task.py:task` sees to it) or picklable. Workers may
+start no processes of their own: with `workers` above 1, a DataLoader must have `num_workers=0`.
 """
 
 from __future__ import annotations

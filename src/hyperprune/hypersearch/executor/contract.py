@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 import traceback
 from abc import ABC, abstractmethod
 from collections import Counter, deque
@@ -140,6 +142,9 @@ def _only_this_cannot_be_built(task: Task, training: Training) -> bool:
 
 def portable(error: Exception) -> Exception:
     """An error as another process can read it: one of a task's own class need not exist there."""
-    if isinstance(error, HyperpruneError | OSError):
-        return error
+    package = type(error).__module__.partition(".")[0]
+    if isinstance(error, HyperpruneError | OSError) and package in ("hyperprune", "builtins"):
+        with contextlib.suppress(Exception):  # whatever it was made of that cannot be sent
+            pickle.loads(pickle.dumps(error))
+            return error
     return WorkerError("a worker failed:\n" + "".join(traceback.format_exception(error)).rstrip())
