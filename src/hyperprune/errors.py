@@ -4,8 +4,11 @@ A message states the rule, the value that broke it and the remedy, in that order
 "sparsity must lie in [0, 1), got 1.2; 0.67 keeps a third of the weights".
 """
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError: the input is right, and needs room
 
 
 class HyperpruneError(Exception):
@@ -36,3 +39,9 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:
     near = get_close_matches(str(name), names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return InputError(f"unknown {kind} {name!r}; {hint}known: {', '.join(names) or 'none'}")
+
+
+def check_whole(name: str, value: object, low: int, *, example: str) -> None:
+    """`value` must be a whole number of at least `low`; `example` is the remedy."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}; {example}")

@@ -24,7 +24,7 @@ class FolderLock:
 
     Raises:
         InputError: a live process holds it.
-        OSError: the folder cannot be written to.
+        OSError: the folder cannot be written to, is on a full disk, or on one without locks.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -41,7 +41,7 @@ class FolderLock:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError:
+            except BlockingIOError:
                 if attempt == _TRIES - 1:
                     self._file.seek(0)
                     pid = self._file.readline().strip() or "unknown"
@@ -74,7 +74,7 @@ def holder(folder: Path) -> int | None:
         with (folder / LOCK).open() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 pid = lock.readline().strip()
                 return int(pid) if pid.isdigit() else 0
     except OSError:

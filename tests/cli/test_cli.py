@@ -52,7 +52,7 @@ def test_help_names_every_command_and_loads_no_torch(tmp_path):
             "--round-epochs means nothing to the strategy",
         ),
         (["search", TASK, "--sparsity", "1"], r"sparsity must lie in [0, 1), got 1.0"),
-        (["search", TASK, "--candidates", "1"], "candidates must be at least 2, got 1"),
+        (["search", TASK, "--candidates", "1"], "candidates must be a whole number of at least 2, got 1"),
         (["search", TASK, "--final-epochs", "1"], "final_epochs must be at least the"),
         (["search", TASK, "--device", "cuda"], "needs a CUDA GPU"),
         (["search", "text:missing.txt"], "missing.txt"),
@@ -69,7 +69,10 @@ def test_help_names_every_command_and_loads_no_torch(tmp_path):
         (["data", "fetch"], "needs the name of a data set"),
         (["data", "list", "ptb"], "data list takes no name, got 'ptb'"),
         (["train", TASK, "--method", "dense", "--sparsity", "0.5"], "the method 'dense' prunes nothing"),
-        (["train", TASK, "--method", "static", "--epochs", "0"], "epochs must be at least 1, got 0"),
+        (
+            ["train", TASK, "--method", "static", "--epochs", "0"],
+            "epochs must be a whole number of at least 1, got 0",
+        ),
         (["search", TASK, "--device", "meta"], "device must be 'cpu' or 'cuda'"),
         (
             ["search", TASK, "--proposer", "grid", "--candidates", "30", "--final-epochs", "90"],

@@ -1,9 +1,11 @@
 """Cells of a study: each once, whatever is killed, in this process or in others."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,10 +91,26 @@ def test_what_a_cell_goes_on_from_is_there_until_its_record_is(tmp_path, monkeyp
     assert (workspace(tmp_path, "three") / "checkpoint").exists()
 
 
-def test_a_broken_record_is_named_with_its_file(tmp_path):
-    (tmp_path / "records.jsonl").write_text('{"key": "one"}\n{"key": \n')
-    with pytest.raises(InputError, match=r"records.jsonl must hold one JSON object per line"):
+@pytest.mark.parametrize(
+    ("line", "message"), [('{"key": ', "Expecting value"), ("3", "got 3"), ("[1]", r"got \[1\]")]
+)
+def test_a_broken_record_is_named_with_its_file_and_line(tmp_path, line, message):
+    (tmp_path / "records.jsonl").write_text(f'{{"key": "one"}}\n{line}\n')
+    with pytest.raises(InputError, match=rf"records.jsonl, line 2, must hold one JSON object.* {message}"):
         run_cells(square, CELLS, tmp_path, say=silent)
+
+
+def test_an_error_ends_the_processes_of_the_study_and_none_of_the_caller(tmp_path):
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    other.start()
+    try:
+        with pytest.raises(InputError, match="not a number"):
+            run_cells(fails_at_two, CELLS, tmp_path, workers=2, say=silent)
+        other.join(0.5)  # a kill would have ended it by then
+        assert other.is_alive()
+    finally:
+        other.kill()
+        other.join()
 
 
 def test_two_processes_do_not_share_a_study_s_folder(tmp_path):

@@ -1,5 +1,6 @@
 """Work ahead of a round's end, workers that die, and disks that are full: the outcome does not change."""
 
+import errno
 import os
 import random
 import resource
@@ -12,6 +13,7 @@ import pytest
 
 import hyperprune as hp
 from hyperprune.errors import InputError, WorkerError
+from hyperprune.folder_lock import holder
 from hyperprune.hypersearch.executor import Execution, Executor, Lost, check_execution
 from hyperprune.hypersearch.executor.choose import _places
 from hyperprune.hypersearch.executor.contract import portable
@@ -237,6 +239,51 @@ def test_a_disk_full_at_a_checkpoint_is_an_error_and_the_search_goes_on_when_the
     assert portable(full) is full  # a worker tells of it as it is
 
 
+class Own(InputError):
+    """An error of a task's own class."""
+
+
+class Unsendable(InputError):
+    __module__ = "hyperprune.errors"  # as one of the package that holds what cannot be sent
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+@pytest.mark.parametrize("error", [Own("mine"), Unsendable("this", "that"), OSError(lambda: None)])
+def test_an_error_that_another_process_could_not_read_is_told_as_text(error):
+    told = portable(error)
+    assert type(told) is WorkerError
+    assert type(error).__name__ in str(told)
+
+
+def test_a_disk_full_when_a_run_is_opened_asks_for_room_and_not_for_another_folder(tmp_path):
+    RunFolder(tmp_path).close()
+    with _files_of_at_most(0), pytest.raises(OSError, match="File too large"):
+        RunFolder(tmp_path)
+    RunFolder(tmp_path).close()
+
+
+def test_a_disk_without_locks_is_told_as_such_and_held_by_nobody(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    RunFolder(tmp_path).close()
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(InputError, match=r"must be writable, .* \(Operation not supported\)"):
+        RunFolder(tmp_path)
+    assert holder(tmp_path) is None
+
+
+def test_what_a_killed_report_left_of_its_pictures_is_removed(tmp_path):
+    RunFolder(tmp_path).close()
+    (tmp_path / "pictures").mkdir()
+    for name in (".rounds.png.partial-ab", "rounds.png"):
+        (tmp_path / "pictures" / name).touch()
+    RunFolder(tmp_path).close()
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["rounds.png"]
+
+
 def test_a_disk_full_at_the_journal_leaves_it_whole_and_the_search_goes_on_when_there_is_room(tmp_path):
     whole = _search(Scripted(), LSH, tmp_path / "whole")
     for size in (3_000, 9_000, 20_000):
@@ -263,7 +310,7 @@ def test_a_journal_that_could_not_take_a_record_takes_it_later(tmp_path):
     ("settings", "device", "message"),
     [
         ({"executor": "dask"}, "cpu", "unknown executor 'dask'"),
-        ({"workers": 0}, "cpu", "workers must be at least 1, got 0"),
+        ({"workers": 0}, "cpu", "workers must be a whole number of at least 1, got 0"),
         ({"ray_address": "auto"}, "cpu", "ray_address is for the executor 'ray'"),
         ({"gpus_per_candidate": 0.0}, "cpu", r"must lie in \(0, 1\], got 0"),
         ({"gpus_per_candidate": 0.25}, "cpu", "needs a GPU, and the device is 'cpu'; add --device cuda"),
@@ -314,5 +361,9 @@ def test_the_status_tells_how_far_running_segments_are(tmp_path):
         )
         assert epochs_in_training(tmp_path) == {"c03": 4}  # within a second it is not written again …
     assert epochs_in_training(tmp_path) == {}  # … but at the end
+    with RunFolder(tmp_path) as run:  # which may come as soon as an epoch has been written
+        run.note_epoch("c03", 5)
+        assert epochs_in_training(tmp_path) == {"c03": 5}
+    assert epochs_in_training(tmp_path) == {}
     (tmp_path / "status.json").write_text("{")
     assert epochs_in_training(tmp_path) == {}

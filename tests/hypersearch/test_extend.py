@@ -8,6 +8,7 @@ from hyperprune.errors import InputError
 from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.proposers import PROPOSERS
 from hyperprune.hypersearch.run_folder import read_run, read_state
+from hyperprune.hypersearch.strategies import STRATEGIES
 from hyperprune.hypersearch.strategy import planned_epochs
 from hyperprune.hypersearch.table import record_table
 from tiny_task import TinyTask
@@ -144,6 +145,19 @@ def test_an_extension_interrupted_again_and_again_ends_as_if_it_had_not_been(tmp
     assert turn > 1
     assert _facts(read_run(tmp_path / "pieces")) == _facts(whole)
     assert len(read_state(tmp_path / "pieces").extensions) == 1
+
+
+def test_a_strategy_of_ones_own_that_is_not_there_any_more_extends_nothing(tmp_path, monkeypatch):
+    class Mine(hp.Full):
+        name = "mine"
+
+    hp.search(TinyTask(), Mine(candidates=2, final_epochs=1), folder=tmp_path)
+    journal = (tmp_path / "journal.jsonl").read_bytes()
+    with pytest.raises(InputError, match="unknown strategy 'mine'"):
+        hp.extend(tmp_path, final_epochs=2, task=TinyTask())
+    assert (tmp_path / "journal.jsonl").read_bytes() == journal
+    monkeypatch.setitem(STRATEGIES, "mine", Mine)
+    assert hp.extend(tmp_path, final_epochs=2, task=TinyTask()).record.reference.epochs[-1].epoch == 2
 
 
 class BreaksLate(TinyTask):

@@ -1,5 +1,6 @@
 """A reference from another run, an audit after the search, a searched sparsity, methods that begin dense."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -91,11 +92,31 @@ def test_a_reference_trained_alone_serves_too_and_a_part_of_one_goes_on(plain, t
     assert not watch.notes  # the copied checkpoint was taken, none was passed over
 
 
+def test_the_dense_model_trained_alone_is_recorded_as_pruned_to_nothing(tmp_path):
+    record = hp.train(TinyTask(), hp.Configuration.of("dense"), epochs=1, folder=tmp_path / "dense").record
+    assert record.sparsity == 0.0
+    pruned = hp.train(TinyTask(), hp.Configuration.of("static"), epochs=1, folder=tmp_path / "static").record
+    assert pruned.sparsity == TinyTask.sparsity
+
+
 def test_a_search_that_was_given_a_reference_goes_on_where_it_stopped(plain, tmp_path):
     arguments = {"folder": tmp_path, "seed": 3, "reference": plain.folder}
     with pytest.raises(KeyboardInterrupt):
         hp.search(TinyTask(), LSH, observer=Watch(lambda event: event["event"] == "segment"), **arguments)
     assert _facts(hp.search(TinyTask(), LSH, **arguments).record) == _facts(plain.record)
+
+
+def test_a_run_that_has_its_reference_goes_on_without_the_run_that_it_came_from(plain, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(plain.folder, source)
+    arguments = {"folder": tmp_path / "run", "seed": 3, "reference": source}
+    with pytest.raises(KeyboardInterrupt):
+        hp.search(TinyTask(), LSH, observer=Watch(lambda event: event["event"] == "segment"), **arguments)
+    shutil.rmtree(source)
+    assert _facts(hp.search(TinyTask(), LSH, **arguments).record) == _facts(plain.record)
+    with pytest.raises(InputError, match=r"must hold journal\.jsonl"):  # what begins anew needs it
+        hp.search(TinyTask(), LSH, overwrite=True, **arguments)
+    assert read_run(tmp_path / "run").finished
 
 
 class Other(TinyTask):
@@ -401,7 +422,7 @@ def test_a_signals_dims_and_the_state_of_its_spectra_are_the_strategys(tmp_path,
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"spectrum_dims": 0}, "spectrum_dims must be at least 1, got 0"),
+        ({"spectrum_dims": 0}, "spectrum_dims must be a whole number of at least 1, got 0"),
         ({"signal": "loss", "spectrum_dims": 2}, "spectrum_dims means nothing to the signal 'loss'"),
         ({"signal": "spectrum_raw", "spectrum_dims": 2}, "means nothing to the signal 'spectrum_raw'"),
         ({"spectrum_state": "cell"}, "unknown spectrum_state 'cell'"),

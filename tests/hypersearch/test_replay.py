@@ -15,8 +15,15 @@ from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.replay import RowSpace, replay_once
 from hyperprune.hypersearch.run_folder import RunFolder
 from hyperprune.hypersearch.space import Configuration, Space
+from hyperprune.hypersearch.spaces import get_space
 from hyperprune.hypersearch.strategies import Random
-from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table, record_table
+from hyperprune.hypersearch.table import (
+    CandidateTable,
+    RecordedRun,
+    check_recordable,
+    load_table,
+    record_table,
+)
 from hyperprune.records import EpochRecord
 from hyperprune.rng import derive_seed
 from tiny_task import TinyTask
@@ -326,6 +333,44 @@ def test_a_file_that_is_no_table_is_refused_with_the_remedy(tmp_path, recorded):
     (tmp_path / "half.npz").write_bytes(half[: len(half) // 2])
     with pytest.raises(InputError, match="that 'hyperprune record' wrote"):
         load_table(tmp_path / "half.npz")
+
+
+def test_an_array_file_or_a_table_with_a_changed_byte_is_no_table(tmp_path, recorded):
+    _, _, table, path = recorded
+    np.save(tmp_path / "array.npy", np.arange(3))
+    with pytest.raises(InputError, match="that 'hyperprune record' wrote"):
+        load_table(tmp_path / "array.npy")
+    whole, refused = path.read_bytes(), 0
+    for position in range(0, len(whole), len(whole) // 200):
+        data = bytearray(whole)
+        data[position] ^= 0xFF
+        (tmp_path / "changed.npz").write_bytes(data)
+        try:
+            assert load_table(tmp_path / "changed.npz").final_epochs == table.final_epochs
+        except InputError:
+            refused += 1
+    assert refused > 100  # of 200; the others are bytes that nobody reads, such as dates
+
+
+def test_a_search_that_can_never_be_a_table_is_refused_before_it_begins(tmp_path):
+    check_recordable(LSH, Space(), tmp_path / "new")
+    check_recordable(LSH, Space(), None)
+    searched = Space(sparsity=[0.5, 0.9], sparsity_weight=0.1)
+    with pytest.raises(InputError, match=r"a table is of one sparsity, .* leave sparsity out"):
+        check_recordable(LSH, searched, tmp_path / "new")
+    with pytest.raises(InputError, match=r"a table is of one network, .* leave model out"):
+        check_recordable(LSH, get_space("graphs"), tmp_path / "new")
+
+
+def test_a_run_that_was_trained_longer_is_no_table_to_go_on_with_and_one_with_more_candidates_is(tmp_path):
+    full = hp.Full(candidates=2, final_epochs=1)
+    hp.search(TinyTask(), full, folder=tmp_path)
+    hp.extend(tmp_path, candidates=2, task=TinyTask())
+    check_recordable(full, Space(), tmp_path)
+    hp.extend(tmp_path, final_epochs=2, task=TinyTask())
+    with pytest.raises(InputError, match="was extended by final epochs"):
+        check_recordable(full, Space(), tmp_path)
+    check_recordable(full, Space(), None)  # as for a run that is begun anew
 
 
 def _rewritten(path, target, change):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import hyperprune as hp
-from hyperprune.errors import HyperpruneError, InputError, WorkerError
+from hyperprune.errors import HyperpruneError, InputError, NumericsError, WorkerError
 from hyperprune.hypersearch.run_folder import read_run
 from hyperprune.hypersearch.strategy import planned_epochs
 from hyperprune.training.checkpoint import load_checkpoint, save_checkpoint
@@ -84,6 +84,18 @@ def test_workers_give_what_one_process_gives_bit_for_bit(finished, tmp_path):
     parallel = hp.search(TinyTask(), LSH, folder=tmp_path, seed=3, workers=2)
     assert _facts(parallel.record) == _facts(finished.record)
     assert _same_weights(_weights(parallel), _weights(finished))
+
+
+def test_a_built_in_task_that_the_program_changed_trains_as_changed_in_workers_too(tmp_path):
+    small = {"images": {"train_images": 32, "valid_images": 32}, "model": {"hidden_size": 4}}
+    task = hp.load_task("digits", settings=small)
+    task.recipe = replace(task.recipe, learning_rate=0.5)
+    short = hp.Full(candidates=2, final_epochs=1)
+    here = hp.search(task, short, folder=tmp_path / "here")
+    there = hp.search(task, short, folder=tmp_path / "there", workers=2)
+    assert _facts(there.record) == _facts(here.record)
+    with pytest.raises(InputError, match="pass task= to load it"):
+        hp.load_model(here.checkpoint)
 
 
 def test_another_seed_gives_other_candidates(finished, tmp_path):
@@ -195,6 +207,50 @@ def test_when_every_candidate_fails_the_search_fails_with_the_reasons(tmp_path):
     assert all(row.outcome == "failed" and row.signals == {} for row in record.candidates)
 
 
+def _masks_fail_where(unfit, monkeypatch):
+    """Starting masks cannot be found for the methods that `unfit` names."""
+
+    def masks(task, model, method, sparsity, seed):
+        if unfit(method):
+            raise NumericsError("a score must be finite, got nan")
+
+    monkeypatch.setattr("hyperprune.training.candidate.starting_masks", masks)
+
+
+def test_a_candidate_that_cannot_be_built_fails_alone_and_so_it_does_again(tmp_path, monkeypatch):
+    # The ends of the range, on which the space is tried, can be built.
+    _masks_fail_where(lambda method: 0.6 < getattr(method, "death_rate", 0.0) < 0.9, monkeypatch)
+    result = hp.search(TinyTask(), LSH, folder=tmp_path, seed=3)
+    failed = [row for row in result.record.candidates if row.outcome == "failed"]
+    assert 0 < len(failed) < len(result.record.candidates)
+    assert {row.reason for row in failed} == {"it cannot be built: a score must be finite, got nan"}
+    assert result.best.outcome == "finalist"
+    assert _facts(hp.search(TinyTask(), LSH, folder=tmp_path, seed=3).record) == _facts(result.record)
+
+
+def test_what_no_network_can_be_built_with_is_no_candidates_fault(tmp_path, monkeypatch):
+    class BreaksAtARound(StopsAfter):
+        def event(self, state, event):
+            if event["event"] == "round":
+                _masks_fail_where(lambda method: True, monkeypatch)
+
+    with pytest.raises(NumericsError, match="a score must be finite"):
+        hp.search(TinyTask(), LSH, folder=tmp_path, seed=3, observer=BreaksAtARound(-1))
+    assert all(row.outcome != "failed" for row in read_run(tmp_path).candidates)
+
+
+def test_an_optional_branch_whose_masks_cannot_be_found_is_left_out(tmp_path, monkeypatch):
+    _masks_fail_where(lambda method: method.name == "rigl", monkeypatch)
+    mine = [
+        hp.Branch.of("rigl", optional=True, death_rate=hp.Range(0.1, 0.9)),
+        hp.Branch.of("set_", death_rate=hp.Range(0.1, 0.9)),
+    ]
+    notes = []
+    watcher = StopsAfter(-1, notes)
+    hp.search(TinyTask(), SHORT, space=hp.Space(branches=mine), folder=tmp_path, observer=watcher)
+    assert notes == ["rigl is left out of the space: a score must be finite, got nan"]
+
+
 class Structureless(TinyTask):
     def recurrent(self, model, batch):
         return []
@@ -218,7 +274,7 @@ def test_a_task_without_recurrence_is_refused_for_the_spectrum_and_taken_for_the
     [
         ({"sparsity": 1.2}, r"sparsity must lie in \[0, 1\), got 1.2"),
         ({"sparsity": 0.999}, "every tensor must keep a live weight, but rnn.weight_ih_l0"),
-        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"workers": 0}, "workers must be a whole number of at least 1, got 0"),
         ({"device": "abacus"}, "device must be 'cpu' or 'cuda'"),
         (
             {"space": hp.Space(branches=[hp.Branch.of("static", allocation=["uniform", "er"])])},

@@ -36,6 +36,12 @@ densities = [[["encoder.weight", 0.5]], []]
 """
 
 
+@pytest.mark.parametrize("name", ["name", "cls", "self", "where"])
+def test_a_setting_of_any_name_that_a_method_lacks_is_told_as_such(name):
+    with pytest.raises(InputError, match=f"branch 'rigl': unknown setting of method rigl '{name}'; .*known"):
+        space_from({"branch": [{"method": "rigl", name: 0.3}]})
+
+
 def test_the_papers_grid_has_24_points_at_one_death_rate_and_its_space_501_rates_for_each():
     space = Space()
     assert len(set(space.grid())) == 24

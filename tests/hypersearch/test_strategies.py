@@ -1,5 +1,7 @@
 """Strategies on an arena of numbers: who is kept, what is spent."""
 
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -135,9 +137,9 @@ def test_full_trains_everything_to_the_end():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"candidates": 1}, "candidates must be at least 2, got 1"),
+        ({"candidates": 1}, "candidates must be a whole number of at least 2, got 1"),
         ({"final_epochs": 20}, "final_epochs must be at least the 24 epochs of the selection, got 20"),
-        ({"first_epochs": 0}, "first_epochs must be at least 1, got 0"),
+        ({"first_epochs": 0}, "first_epochs must be a whole number of at least 1, got 0"),
         ({"proposer": "tp"}, "unknown proposer 'tp'; did you mean 'tpe'"),
         ({"signal": "spectra"}, "unknown signal 'spectra'; did you mean 'spectrum'"),
     ],
@@ -269,7 +271,7 @@ def test_lsh_tells_the_proposer_the_history_it_was_asked_for():
     [
         (LSH, {"history": "al"}, "unknown history 'al'; did you mean 'all'"),
         (LSH, {"history": "all", "proposer": "grid"}, "history means nothing to the proposer 'grid'"),
-        (SuccessiveHalving, {"eta": 1}, "eta must be at least 2, got 1"),
+        (SuccessiveHalving, {"eta": 1}, "eta must be a whole number of at least 2, got 1"),
         (
             SuccessiveHalving,
             {"candidates": 2},
@@ -281,10 +283,32 @@ def test_lsh_tells_the_proposer_the_history_it_was_asked_for():
             "successive_halving must eliminate somebody.*3 final epochs",
         ),
         (Hyperband, {"final_epochs": 8}, r"at least eta · first_epochs = 9, got 8; lower first_epochs"),
-        (Hyperband, {"first_epochs": 0}, "first_epochs must be at least 1, got 0"),
-        (Hyperband, {"eta": 1}, "eta must be at least 2, got 1"),
+        (Hyperband, {"first_epochs": 0}, "first_epochs must be a whole number of at least 1, got 0"),
+        (Hyperband, {"eta": 1}, "eta must be a whole number of at least 2, got 1"),
     ],
 )
 def test_rivals_refuse_wrong_settings_with_rule_value_and_remedy(kind, settings, message):
     with pytest.raises(InputError, match=message):
         kind(**settings)
+
+
+def test_what_is_no_whole_number_or_no_task_is_refused_in_words():
+    # In another process, because the type checker of the tests would refuse it first, in its own words.
+    code = (
+        "import hyperprune as hp\n"
+        "for call in (lambda: hp.LSH(candidates=8.0), lambda: hp.LSH(candidates='8'),\n"
+        "             lambda: hp.LSH(final_epochs=True), lambda: hp.LSH(spectrum_dims=2.0),\n"
+        "             lambda: hp.search('pydoc', folder='none')):\n"
+        "    try:\n"
+        "        call()\n"
+        "    except ValueError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [line.partition(";")[0] for line in done.stdout.splitlines()] == [
+        "candidates must be a whole number of at least 2, got 8.0",
+        "candidates must be a whole number of at least 2, got '8'",
+        "final_epochs must be a whole number of at least 1, got True",
+        "spectrum_dims must be a whole number of at least 1, got 2.0",
+        "task must be a hyperprune.Task, got 'pydoc'",
+    ]

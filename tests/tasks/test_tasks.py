@@ -2,6 +2,8 @@
 
 import math
 import pickle
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from hyperprune.errors import InputError
 from hyperprune.rng import generator
 from hyperprune.tasks.contract import Recipe
 from hyperprune.tasks.language import LanguageTask
-from hyperprune.tasks.registry import load_task, maker_of
+from hyperprune.tasks.registry import as_found, load_task, maker_of
+from tiny_task import TinyTask
 
 SMALL = {"model": {"embedding_size": 12, "hidden_size": 12}}
 
@@ -178,6 +181,57 @@ def test_settings_of_one_loading_do_not_reach_the_next():
     assert changed.recipe.learning_rate == 0.125
     assert again.recipe == before
     assert again.source == {**(changed.source or {}), "settings": {}}
+
+
+OWN_TASK = "import tiny_task\nclass Own(tiny_task.TinyTask):\n    scale = 1.0\ntask = Own()\n"
+
+
+def _in_another_process(task):
+    """What a worker gets, where no file of a user's was imported before."""
+    sent = pickle.dumps(maker_of(task))
+    sys.modules.pop(type(task).__module__)
+    return pickle.loads(sent)()
+
+
+def test_a_task_that_a_program_changed_travels_as_it_is():
+    task = load_task("digits", settings={"model": {"hidden_size": 4}})
+    assert as_found(task) is task
+    task.baseline()  # what is computed with use is no change
+    assert as_found(task) is task
+    task.recipe = replace(task.recipe, learning_rate=0.5)
+    found = as_found(task)
+    assert found.source is None
+    assert pickle.loads(pickle.dumps(maker_of(found)))().identity() == task.identity()
+    assert task.source is not None  # the caller's own stays as it was
+
+
+def test_a_task_of_a_file_travels_by_name_and_a_changed_one_whole(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN_TASK)
+    task = load_task(f"{path}:task")
+    assert _in_another_process(as_found(task)).identity() == task.identity()
+    task = load_task(f"{path}:task")
+    task.scale = 2.0  # pyright: ignore[reportAttributeAccessIssue]
+    assert vars(_in_another_process(as_found(task)))["scale"] == 2.0
+
+
+def test_a_task_file_edited_in_the_middle_of_a_run_is_refused_by_a_new_worker(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN_TASK)
+    task = load_task(f"{path}:task")
+    sent = pickle.dumps(maker_of(task))
+    path.write_text(OWN_TASK.replace("1.0", "2.0"))
+    sys.modules.pop(type(task).__module__)
+    with pytest.raises(InputError, match=r"must stay as it is while a run trains it, .*own\.py:task has"):
+        pickle.loads(sent)()
+
+
+def test_attributes_that_appear_with_use_keep_a_worker_from_nothing(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN_TASK)
+    task = load_task(f"{path}:task")
+    task.cache = [1]  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(_in_another_process(task), TinyTask)
 
 
 def test_settings_of_built_in_tasks_are_refused_for_ones_own(tmp_path):

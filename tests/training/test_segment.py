@@ -171,6 +171,18 @@ def test_a_gradient_that_is_not_finite_fails_the_candidate_and_not_the_search(tm
     assert [record.epoch for record in result.epochs] == [0]
 
 
+@pytest.mark.parametrize(
+    ("update_every", "message"),
+    [(1, "training failed in epoch 1: rewind_step must"), ("epoch", "update after epoch 1 failed: rewind")],
+)
+def test_a_method_that_cannot_go_on_fails_the_candidate_with_what_it_reached(tmp_path, update_every, message):
+    method = hp.methods.lottery_ticket(rewind_step=1000, update_every=update_every)
+    result = advance(TinyTask(), _training(method=method), tmp_path, 4)
+    assert message in str(result.failure)
+    assert len(result.epochs) == (2 if update_every == "epoch" else 1)
+    assert advance(TinyTask(), _training(method=method), tmp_path, 4).failure == result.failure
+
+
 def test_a_checkpoint_with_one_byte_changed_is_not_loaded(tmp_path):
     path = tmp_path / "weights.pt"
     save_checkpoint(path, {"weights": torch.arange(5.0), "text": "x"})

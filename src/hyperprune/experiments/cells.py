@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import torch
 
 import hyperprune
-from hyperprune.errors import InputError, WorkerError
+from hyperprune.errors import DISK_FULL, InputError, WorkerError
 from hyperprune.files import write_atomically
 from hyperprune.folder_lock import FolderLock
 from hyperprune.processes import leave_with_parent
@@ -85,6 +85,8 @@ def _locked(folder: Path) -> FolderLock:
         folder.mkdir(parents=True, exist_ok=True)
         return FolderLock(folder, "study's folder")
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
         raise InputError(
             f"a study's folder must be writable, and {folder} is not ({error.strerror}); choose another --out"
         ) from error
@@ -124,8 +126,9 @@ def _results(
                 "The same command goes on"
             ) from error
         except BaseException:
+            processes = list(pool._processes.values())  # those of the pool alone; it has no public list
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
+            for process in processes:
                 process.kill()
             raise
 
@@ -166,16 +169,25 @@ def read_records(path: Path) -> list[Record]:
     """The records of a study, in the order in which they were made; none if the file does not exist.
 
     Raises:
-        InputError: a line is not JSON.
+        InputError: a line is no JSON object.
     """
     if not path.exists():
         return []
+    records = list[Record]()
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if line.strip():
+            records.append(_record(line, f"{path}, line {number},"))
+    return records
+
+
+def _record(line: str, where: str) -> Record:
     try:
-        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        record = json.loads(line)
     except ValueError as error:
-        raise InputError(
-            f"{path} must hold one JSON object per line: {error}; remove the broken line"
-        ) from error
+        raise InputError(f"{where} must hold one JSON object: {error}; remove the broken line") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{where} must hold one JSON object, got {record!r}; remove the line")
+    return record
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

@@ -10,7 +10,7 @@ import contextlib
 
 import numpy as np
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, check_whole
 from hyperprune.hypersearch.live_arena import LiveArena
 from hyperprune.hypersearch.run_state import RunState
 from hyperprune.hypersearch.strategy import EveryCandidateFailed, Strategy
@@ -25,8 +25,7 @@ def check_audit(strategy: Strategy, count: int | None) -> None:
     """
     if count is None:
         return
-    if count < 0:
-        raise InputError(f"audit must be at least 0, got {count}")
+    check_whole("audit", count, 0, example="0 audits nobody")
     eliminated = num_eliminated(strategy)
     if count > eliminated:
         raise InputError(

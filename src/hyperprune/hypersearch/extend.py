@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, unknown_name
 from hyperprune.hypersearch.executor import Execution
 from hyperprune.hypersearch.extensions import extension_event, further
 from hyperprune.hypersearch.fitting import check_space
@@ -26,7 +26,7 @@ from hyperprune.hypersearch.strategies import STRATEGIES
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import EpochRecord
 from hyperprune.tasks.contract import Task
-from hyperprune.tasks.registry import load_task
+from hyperprune.tasks.registry import as_found, load_task
 
 
 def extend(
@@ -60,11 +60,13 @@ def extend(
     folder, observer = Path(folder), observer or SilentObserver()
     state = read_state(folder)
     there, identity = state.header, state.identity
-    if task is None:
-        if there.get("source") is None:
-            raise InputError(
-                f"the task of {folder} was made by a program; call hyperprune.extend(…, task=…) from one"
-            )
+    if task is not None:
+        task = as_found(task)
+    elif there.get("source") is None:
+        raise InputError(
+            f"the task of {folder} was made by a program; call hyperprune.extend(…, task=…) from one"
+        )
+    else:
         task = load_task(**there["source"])
     sparsity, seed, threads, device = (identity[name] for name in ("sparsity", "seed", "threads", "device"))
     strategy = strategy_of(there["strategy"])
@@ -97,10 +99,16 @@ def extend(
 
 
 def strategy_of(values: Mapping[str, Any]) -> Strategy | None:
-    """The strategy that a header tells of; None if one model was trained."""
+    """The strategy that a header tells of; None if one model was trained.
+
+    Raises:
+        InputError: one of a user's own, which is not in `STRATEGIES`; the task's file may put it there.
+    """
+    if values["name"] == "train":
+        return None
     kind = STRATEGIES.get(values["name"])
     if kind is None:
-        return None
+        raise unknown_name("strategy", values["name"], STRATEGIES)
     return kind(**{field.name: values[field.name] for field in fields(kind) if field.init})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, NumericsError
 from hyperprune.hypersearch.space import Space
 from hyperprune.hypersearch.spaces import begins_dense
 from hyperprune.hypersearch.strategy import Strategy
@@ -55,7 +55,7 @@ def fitting(task: Task, space: Space, sparsity: float | None, base: Training, no
                         base, method=placed.build(), sparsity=pruned, name=placed.text, model=placed.model
                     )
                     check_buildable(task, training)
-        except InputError as error:
+        except (InputError, NumericsError) as error:
             if not branch.optional:
                 raise
             refusal = error

@@ -244,6 +244,7 @@ class LiveArena(StateArena):
             self._executor.submit(job)
         for _ in damaged:
             job, outcome = self._executor.wait(self._on_epoch)
+            self._run.in_training.pop(job.key, None)
             if isinstance(outcome, Lost):
                 raise _worker_died(job.key, outcome)
 

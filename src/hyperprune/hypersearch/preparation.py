@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 import hyperprune
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, check_whole
 from hyperprune.hypersearch.audit import check_audit
 from hyperprune.hypersearch.dimensions import plain
 from hyperprune.hypersearch.executor import Execution, check_execution
 from hyperprune.hypersearch.fitting import Note, check_space, fitting
 from hyperprune.hypersearch.reference import GivenReference, read_reference, reference_training
-from hyperprune.hypersearch.run_folder import FORMAT
-from hyperprune.hypersearch.run_state import Event
+from hyperprune.hypersearch.run_folder import FORMAT, found_state
+from hyperprune.hypersearch.run_state import Event, RunState
 from hyperprune.hypersearch.signals import get_signal, needs_spectra
 from hyperprune.hypersearch.space import Space
 from hyperprune.hypersearch.strategy import Strategy
@@ -38,7 +38,7 @@ class Prepared:
         header: the first event of its run.
         space: without the optional branches that the task cannot train.
         measures_spectra: whether candidates' spectra are measured; they are wherever the task has any.
-        reference: the dense model to take, if one was given.
+        reference: the dense model to take, if one was given and the run has none of its own yet.
     """
 
     header: Event
@@ -61,6 +61,7 @@ def prepare(
     threads: int,
     device: str,
     note: Note,
+    overwrite: bool = False,
 ) -> Prepared:
     """Refuse what no search can be told; nothing is written.
 
@@ -79,7 +80,8 @@ def prepare(
     header = {**header, "sparsity_weight": space.sparsity_weight}
     given = None
     if reference is not None:
-        given = _given(reference, folder, header, needs_spectra=measures_spectra)
+        before = None if overwrite else found_state(folder)
+        given = _given(reference, folder, before, header, needs_spectra=measures_spectra)
     return Prepared(header=header, space=space, measures_spectra=measures_spectra, reference=given)
 
 
@@ -89,8 +91,7 @@ def check_resources(
     """Refuse numbers that no run can have, and devices and clusters that are not there."""
     if sparsity is not None and not 0 <= sparsity < 1:
         raise InputError(f"sparsity must lie in [0, 1), got {sparsity}; 0.67 keeps a third of the weights")
-    if threads < 1:
-        raise InputError(f"threads must be at least 1, got {threads}")
+    check_whole("threads", threads, 1, example="1 gives each candidate a core")
     check_execution(task, execution, device)
 
 
@@ -154,8 +155,13 @@ def _sparsity(task: Task, sparsity: float | None, space: Space) -> float | None:
     return None
 
 
-def _given(source: Path, folder: Path, header: Event, *, needs_spectra: bool) -> GivenReference:
+def _given(
+    source: Path, folder: Path, before: RunState | None, header: Event, *, needs_spectra: bool
+) -> GivenReference | None:
+    """The dense model of `source`; None if the run, as it was left `before`, has epochs of one already."""
     if source.resolve() == folder.resolve():
         raise InputError(f"a reference must be of another run, and {source} is this run's own folder")
+    if before is not None and before.reference.epochs:
+        return None
     header["provenance"]["reference"] = f"copied from {source}"
     return read_reference(source, header, needs_spectra=needs_spectra)

@@ -41,10 +41,8 @@ class GivenReference:
         """Epochs that it was trained for."""
         return self.candidate.epochs[-1].epoch
 
-    def copy_into(self, run: RunFolder) -> Event | None:
-        """Copy the checkpoints; the event that tells of the epochs, None if the run has some already."""
-        if run.state.reference.epochs:
-            return None
+    def copy_into(self, run: RunFolder) -> Event:
+        """Copy the checkpoints; the event that tells of the epochs."""
         target = run.candidate_folder(REFERENCE_KEY)
         target.mkdir(parents=True, exist_ok=True)
         for source in sorted(self.folder.glob("*.pt")):

@@ -1,7 +1,8 @@
 """The durable truth of a search: one folder with a journal, checkpoints, a status and a lock.
 
 journal.jsonl          every event, checksummed (see `journal`)
-status.json            the run at a glance, rewritten after each event
+journal.jsonl.damaged  what was cut off its end when it was opened after a crash
+status.json            the run at a glance, rewritten at most once a second while segments run
 candidates/KEY/        a candidate's checkpoints; best.pt holds the weights of its best epoch, and is all that
                        stays of a candidate that was dropped once the search is over
 report.md, report.html, pictures/
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hyperprune.errors import InputError
+from hyperprune.errors import DISK_FULL, InputError
 from hyperprune.files import remove_leftovers, write_atomically
 from hyperprune.folder_lock import LOCK, FolderLock
 from hyperprune.hypersearch.journal import Journal, read_journal
@@ -51,10 +52,16 @@ def read_run(folder: Path) -> RunRecord:
 
 def read_state(folder: Path) -> RunState:
     """As `read_run`, as events left it."""
-    events, _ = read_journal(folder / _JOURNAL)
-    if not events:
+    state = found_state(folder)
+    if state is None:
         raise InputError(f"a run folder must hold {_JOURNAL} with at least one event, and {folder} does not")
-    return _replay(events, folder)
+    return state
+
+
+def found_state(folder: Path) -> RunState | None:
+    """As `read_state`, but None where there is no run."""
+    events, _ = read_journal(folder / _JOURNAL)
+    return _replay(events, folder) if events else None
 
 
 def _replay(events: list[dict[str, Any]], folder: Path) -> RunState:
@@ -86,6 +93,7 @@ class RunFolder:
 
         Raises:
             InputError: not a folder, not writable, held by a live process, or neither empty nor a run.
+            OSError: the disk is full.
         """
         self.path = path
         self.notes: list[str] = []
@@ -96,6 +104,8 @@ class RunFolder:
             self._refuse_strangers()
             self._lock = FolderLock(path, "run folder")
         except OSError as error:
+            if error.errno in DISK_FULL:
+                raise
             raise InputError(
                 f"the run folder must be writable, and {path} is not ({error.strerror}); choose another --out"
             ) from error
@@ -122,7 +132,7 @@ class RunFolder:
                     shutil.rmtree(target)
                 else:
                     target.unlink(missing_ok=True)
-        for folder in (self.path, *self.path.glob("candidates/*")):
+        for folder in (self.path, self.path / "pictures", *self.path.glob("candidates/*")):
             remove_leftovers(folder)
         self._journal = Journal(self.path / _JOURNAL)
         if self._journal.num_cut_bytes:
@@ -210,7 +220,7 @@ class RunFolder:
         """Release the folder."""
         self._journal.close()
         try:
-            if self._status_is_old:
+            if self._status_is_old or self.in_training:
                 self.in_training.clear()
                 self._write_status()
         finally:

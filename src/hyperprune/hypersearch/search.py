@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hyperprune.errors import InputError
+from hyperprune.errors import check_whole
 from hyperprune.hypersearch.audit import audit as run_audit
 from hyperprune.hypersearch.dimensions import plain
 from hyperprune.hypersearch.executor import Execution, Executor, make_executor
@@ -29,6 +29,7 @@ from hyperprune.hypersearch.strategies import LSH
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import CandidateRecord, RunRecord, epoch_rows
 from hyperprune.tasks.contract import Task
+from hyperprune.tasks.registry import as_found
 from hyperprune.training.candidate import Training
 from hyperprune.training.checks import check_trainable
 from hyperprune.training.segment import end
@@ -118,7 +119,8 @@ def search(
         space: what candidates are drawn from, a `Space` or a name of `spaces.SPACES`; the LSH paper's if
             None.
         reference: the run folder of another search of the same task, seed and length (or of 'hyperprune train
-            --method dense'), whose dense model is taken instead of training it again.
+            --method dense'), whose dense model is taken instead of training it again; copied once, so that
+            this run goes on whatever becomes of the other.
         audit: how many eliminated candidates, drawn at random, are trained to the end after the search, to
             judge the signal; None is all of them. No part of the run's identity: a finished run can be
             audited later.
@@ -141,6 +143,7 @@ def search(
         InputError: an argument breaks a rule, or the folder holds another run. Nothing is lost.
         HyperpruneError: every candidate failed.
     """
+    task = as_found(task)
     strategy = strategy if strategy is not None else LSH(**dict[str, Any](task.search_defaults))
     observer = observer or SilentObserver()
     execution = Execution(
@@ -159,6 +162,7 @@ def search(
         threads=threads,
         device=device,
         note=observer.note,
+        overwrite=overwrite,
     )
     with running(task, prepared.header, Path(folder), execution, overwrite=overwrite, observer=observer) as (
         run,
@@ -172,9 +176,8 @@ def search(
             measures_spectra=prepared.measures_spectra,
             observer=observer,
         )
-        given = prepared.reference
-        if given is not None and (event := given.copy_into(run)) is not None:
-            arena.record(event)
+        if prepared.reference is not None:
+            arena.record(prepared.reference.copy_into(run))
         finish(arena, run, strategy, strategy.run(arena))
         run_audit(arena, strategy, audit)
         end_dropped(run)
@@ -196,12 +199,12 @@ def train(
 ) -> SearchResult:
     """Train one pruned model to the end: a run folder with a single candidate and no dense reference.
 
-    Arguments and errors are those of `search`; `configuration` names the method, `epochs` the length.
+    Arguments and errors are those of `search`; `configuration` names the method, `epochs` the length. The
+    sparsity of the dense model is 0 if it is left out.
     """
-    if epochs < 1:
-        raise InputError(f"epochs must be at least 1, got {epochs}")
-    observer = observer or SilentObserver()
-    sparsity = task.sparsity if sparsity is None else sparsity
+    check_whole("epochs", epochs, 1, example="a few show whether it learns")
+    task, observer = as_found(task), observer or SilentObserver()
+    sparsity = configuration.pruned_to(task.sparsity) if sparsity is None else sparsity
     execution = Execution(workers=1)
     check_resources(task, sparsity, execution, threads, device)
     training = Training(

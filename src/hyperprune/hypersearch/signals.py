@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hyperprune.errors import InputError, unknown_name
+from hyperprune.errors import InputError, check_whole, unknown_name
 from hyperprune.hypersearch.ranks import mean_ranks
 from hyperprune.records import EpochRecord
 from hyperprune.spectra import pca_trajectories, resized, spectrum_distance
@@ -52,8 +52,7 @@ class Epochs(tuple[EpochRecord, ...]):
 
 
 def _check_dims(dims: int) -> None:
-    if dims < 1:
-        raise InputError(f"spectrum_dims must be at least 1, got {dims}; 2 is the paper's")
+    check_whole("spectrum_dims", dims, 1, example="2 is the paper's")
 
 
 class EachAlone:

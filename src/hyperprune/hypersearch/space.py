@@ -12,12 +12,12 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, unknown_name
 from hyperprune.hypersearch.dimensions import Choice, Dimension, Range, dimension, frozen, plain
 from hyperprune.sparsity import methods
 
@@ -46,7 +46,7 @@ class Configuration:
     sparsity: float | None = None
 
     @classmethod
-    def of(cls, method: str, *, sparsity: float | None = None, **settings: Any) -> Configuration:
+    def of(cls, method: str, /, *, sparsity: float | None = None, **settings: Any) -> Configuration:
         pairs = tuple(sorted((name, frozen(value)) for name, value in settings.items()))
         return cls(method=method, settings=pairs, sparsity=sparsity)
 
@@ -88,6 +88,9 @@ class Configuration:
     def build(self) -> methods.Method:
         """The method itself; an unknown name or setting is an `InputError`."""
         own = {name: value for name, value in self.settings if not name.startswith(MODEL)}
+        if "name" in own:  # which `methods.get` would take for the method's
+            allowed = [field.name for field in fields(methods.kind(self.method))]
+            raise unknown_name(f"setting of method {self.method}", "name", allowed)
         return methods.get(self.method, **own)
 
     @property
@@ -116,7 +119,7 @@ class Branch:
     optional: bool = False
 
     @classmethod
-    def of(cls, method: str, *, optional: bool = False, **settings: Any) -> Branch:
+    def of(cls, method: str, /, *, optional: bool = False, **settings: Any) -> Branch:
         """A branch whose settings are values, lists of values to choose from, and ranges.
 
         `model`, a mapping of such settings by name, is of the task's table [model]: it varies the network.

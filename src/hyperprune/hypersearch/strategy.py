@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from hyperprune.errors import HyperpruneError, InputError, unknown_name
+from hyperprune.errors import HyperpruneError, InputError, check_whole, unknown_name
 from hyperprune.hypersearch.proposers import get_proposer
 from hyperprune.hypersearch.signals import get_signal
 
@@ -123,11 +123,7 @@ class Strategy(ABC):
         if self.spectrum_state not in SPECTRUM_STATES:
             raise unknown_name("spectrum_state", self.spectrum_state, SPECTRUM_STATES)
         self.check_at_least(1, "final_epochs")
-        if self.candidates < NUM_FINALISTS:
-            raise InputError(
-                f"candidates must be at least {NUM_FINALISTS}, got {self.candidates}; "
-                "use 'hyperprune train' for one"
-            )
+        check_whole("candidates", self.candidates, NUM_FINALISTS, example="'hyperprune train' trains one")
 
     @abstractmethod
     def run(self, arena: Arena) -> list[str]:
@@ -185,10 +181,10 @@ class Strategy(ABC):
         return arena.eliminate(number, epoch, signals, kept)
 
     def check_at_least(self, least: int, *names: str) -> None:
-        """Raise InputError where one of these numbers is smaller."""
+        """Raise InputError where one of these is smaller, or no whole number."""
         for name in names:
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            default = getattr(type(self), name, least)
+            check_whole(name, getattr(self, name), least, example=f"{default} if it is left out")
 
 
 def planned_epochs(strategy: Strategy) -> int:

@@ -14,7 +14,6 @@ import platform
 import shlex
 import sys
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -26,9 +25,10 @@ import numpy as np
 import hyperprune
 from hyperprune.errors import InputError
 from hyperprune.files import write_atomically
-from hyperprune.hypersearch.run_folder import read_state
+from hyperprune.hypersearch.run_folder import found_state, read_state
 from hyperprune.hypersearch.run_state import RunState
-from hyperprune.hypersearch.space import Configuration
+from hyperprune.hypersearch.space import MODEL, Configuration, Space
+from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import EpochRecord
 
 FORMAT = 1
@@ -230,6 +230,32 @@ def record_table(folders: Sequence[str | Path]) -> CandidateTable:
     )
 
 
+def check_recordable(strategy: Strategy, space: Space, folder: Path | None) -> None:
+    """Whether a search can become a table once it is done, asked before anything is trained.
+
+    Args:
+        strategy: of the search; candidates that it eliminates are audited.
+        space: what its candidates are drawn from.
+        folder: of its run, which it may go on with; None where a new one begins.
+
+    Raises:
+        InputError: it cannot: candidates of several sparsities or networks, or longer training there.
+    """
+    if space.sparsity is not None:
+        raise InputError(
+            "a table is of one sparsity, and the space searches it; leave sparsity out of [space], or search "
+            "without a table"
+        )
+    if any(name.startswith(MODEL) for branch in space.branches for name, _ in branch.settings):
+        raise InputError(
+            "a table is of one network, and the space changes it; leave model out of its branches, or search "
+            "without a table"
+        )
+    state = None if folder is None else found_state(folder)
+    if state is not None and state.final_epochs > strategy.final_epochs and state.extensions:
+        raise _extended(folder)
+
+
 def load_table(path: str | Path) -> CandidateTable:
     """Read a table that `hyperprune record` or `CandidateTable.save` wrote.
 
@@ -238,11 +264,13 @@ def load_table(path: str | Path) -> CandidateTable:
     """
     path = Path(path)
     try:
-        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(f"a table must be a readable file, got {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    try:
+        with np.load(BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:  # a changed byte makes numpy, zipfile and zlib raise what no page lists
         raise _no_table(path, error) from error
     try:
         header = json.loads(arrays["header"].item())
@@ -253,10 +281,10 @@ def load_table(path: str | Path) -> CandidateTable:
             )
         runs = tuple(_run_from(arrays, number, entry) for number, entry in enumerate(header.pop("runs")))
         return CandidateTable(runs=runs, **header)
-    except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError) as error:
-        raise _no_table(path, error) from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise _no_table(path, error) from error
 
 
 def _probe_shapes(rows: Sequence[Sequence[EpochRecord]]) -> dict[str, tuple[int, ...]]:
@@ -348,10 +376,7 @@ def _check_run(folder: str | Path, state: RunState, first: RunState) -> None:
             f"a table is of one sparsity, and {folder} searched it; search a space without sparsity"
         )
     if state.final_epochs != state.header["strategy"]["final_epochs"]:
-        raise InputError(
-            f"a table's schedules must span its epochs, and {folder} was extended by final epochs; record a "
-            "run that was not"
-        )
+        raise _extended(folder)
     stopped = [
         key
         for key, item in state.candidates.items()
@@ -373,6 +398,13 @@ def _check_run(folder: str | Path, state: RunState, first: RunState) -> None:
             f"the runs of a table must differ in nothing but the seed and the candidates, and {folder} has "
             f"another {', '.join(differing)}; make a table of its own from it"
         )
+
+
+def _extended(folder: str | Path | None) -> InputError:
+    return InputError(
+        f"a table's schedules must span its epochs, and {folder} was extended by final epochs; record a run "
+        "that was not"
+    )
 
 
 def _shared(state: RunState) -> dict[str, Any]:

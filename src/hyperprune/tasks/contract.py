@@ -1,7 +1,8 @@
 """What a task is: data, model, loss, metric and its direction, and where the recurrence sits.
 
 A user's task is a subclass of `Task` with four methods. A search calls them in worker processes, so a
-task must be importable there (`hyperprune search my_task.py:task` sees to it) or picklable.
+task must be importable there (`hyperprune search my_task.py:task` sees to it) or picklable. Workers may
+start no processes of their own: with `workers` above 1, a DataLoader must have `num_workers=0`.
 """
 
 from __future__ import annotations
@@ -98,11 +99,11 @@ class Recipe:
                 "choose sgd"
             )
         if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
-            raise InputError(f"weight_decay must be 0 or more, got {self.weight_decay}")
+            raise InputError(f"weight_decay must be 0 or more, got {self.weight_decay}; 0 is none")
         if self.clip_norm is not None and not (self.clip_norm > 0 and math.isfinite(self.clip_norm)):
             raise InputError(f"clip_norm must be above 0, got {self.clip_norm}; leave it out to not clip")
         if self.patience < 1:
-            raise InputError(f"patience must be at least 1 epoch, got {self.patience}")
+            raise InputError(f"patience must be at least 1 epoch, got {self.patience}; 5 is usual")
 
 
 class Task(ABC):
@@ -120,7 +121,7 @@ class Task(ABC):
         padded: batches are padded behind their sequences' ends, and `recurrent` leaves the padding out.
         search_defaults: settings of `LSH` for a search of this task that names none.
         source: how `hyperprune.tasks.registry` can make this task again, as JSON; stored beside weights.
-            None for a task that a program made itself.
+            None for a task that a program made, or changed, itself.
     """
 
     name: str = "task"
@@ -201,7 +202,7 @@ class Task(ABC):
             "spectrum_warmup": self.spectrum_warmup,
             "recipe": asdict(self.recipe),
             "attributes": {
-                name: _plain(value)
+                name: as_json(value)
                 for name, value in sorted(vars(self).items())
                 if name not in ("name", "recipe", "source", "search_defaults")
             },
@@ -215,16 +216,16 @@ def _source_checksum(kind: type) -> str:
         return "no source file"
 
 
-def _plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """A value as JSON can hold it; what it cannot is named by its type."""
     if isinstance(value, bool | int | float | str) or value is None:
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [as_json(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain({field.name: getattr(value, field.name) for field in fields(value)})
+        return as_json({field.name: getattr(value, field.name) for field in fields(value)})
     if isinstance(value, Tensor):
         return hashlib.sha256(repr((value.shape, value.tolist())).encode()).hexdigest()
     return type(value).__qualname__

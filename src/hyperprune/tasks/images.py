@@ -54,7 +54,7 @@ class ImageSettings:
             raise unknown_name("scan", self.scan, SCANS)
         for name, value in asdict(self).items():
             if name != "scan" and value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
+                raise InputError(f"{name} must be at least 1, got {value}; leave it out for the default")
 
 
 class ImageTask(Task):

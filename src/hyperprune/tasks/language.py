@@ -56,7 +56,7 @@ class TextSettings:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if name != "order_seed" and value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
+                raise InputError(f"{name} must be at least 1, got {value}; leave it out for the default")
         if self.eval_batch_size < NUM_SAMPLES:
             raise InputError(
                 f"eval_batch_size must be at least {NUM_SAMPLES}, the columns on which spectra are measured, "

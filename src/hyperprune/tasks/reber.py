@@ -81,7 +81,9 @@ class StringSettings:
     def __post_init__(self) -> None:
         for name in ("train_strings", "valid_strings", "test_strings", "batch_size", "eval_batch_size"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise InputError(
+                    f"{name} must be at least 1, got {getattr(self, name)}; leave it out for its default"
+                )
         if self.valid_strings < NUM_SAMPLES:
             raise InputError(
                 f"valid_strings must be at least {NUM_SAMPLES}, on which spectra are measured, got "

@@ -6,11 +6,13 @@ import copy
 import hashlib
 import importlib.util
 import inspect
+import pickle
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from hyperprune.data.sources import DATASETS
@@ -18,7 +20,7 @@ from hyperprune.errors import InputError, unknown_name
 from hyperprune.models import PRESETS, ClassifierSettings, LanguageSettings
 from hyperprune.models.strings import StringClassifierSettings
 from hyperprune.settings import from_mapping
-from hyperprune.tasks.contract import Recipe, Task
+from hyperprune.tasks.contract import Recipe, Task, as_json
 from hyperprune.tasks.images import RECIPE as IMAGE_RECIPE
 from hyperprune.tasks.images import ImageSettings, ImageTask
 from hyperprune.tasks.language import RECIPES, LanguageTask, TextSettings
@@ -306,9 +308,69 @@ def _absolute(name: str) -> str:
     return f"{Path(path).absolute()}:{attribute}" if separator else name
 
 
+def as_found(task: Task) -> Task:
+    """The task; without its `source` where a program changed it since, for what that makes is another.
+
+    Raises:
+        InputError: it is no task.
+    """
+    if not isinstance(task, Task):
+        raise InputError(
+            f"task must be a hyperprune.Task, got {task!r}; hyperprune.load_task({DEFAULT_TASK!r}) makes "
+            "one, and so of any other name that 'hyperprune tasks' lists"
+        )
+    if task.source is None:
+        return task
+    made = load_task(**task.source)
+    if type(made) is type(task) and _settings_of(made) == _settings_of(task):
+        return task
+    changed = copy.copy(task)
+    changed.source = None
+    return changed
+
+
+def _settings_of(task: Task) -> dict[str, Any]:
+    """The task's own attributes as JSON, but for those that are computed from the others."""
+    kept = {
+        name: value
+        for name, value in vars(task).items()
+        if name not in ("source", "search_defaults")
+        and not isinstance(getattr(type(task), name, None), cached_property)
+    }
+    return as_json(kept)
+
+
 def maker_of(task: Task) -> Callable[[], Task]:
-    """A picklable function that gives the task in another process: by name where it has one."""
-    return partial(load_task, **task.source) if task.source is not None else partial(_itself, task)
+    """A picklable function that gives the task in another process: by name where it has one, else whole.
+
+    It raises InputError where a name means another task by then: its file was changed.
+    """
+    if task.source is not None:
+        return partial(_made_again, task.source, _decided(task))
+    if file := _FILES.get(type(task).__module__):
+        return partial(_unpacked, file, pickle.dumps(task))
+    return partial(_itself, task)
+
+
+def _made_again(source: Mapping[str, Any], decided: Mapping[str, Any]) -> Task:
+    task = load_task(**source)
+    if _decided(task) != decided:
+        raise InputError(
+            f"a task must stay as it is while a run trains it, and {source['name']} has changed; undo the "
+            "change, or begin anew with --overwrite"
+        )
+    return task
+
+
+def _decided(task: Task) -> dict[str, Any]:
+    """The task's identity but for the attributes of a user's own, some of which appear with use."""
+    return {name: value for name, value in task.identity().items() if name != "attributes"}
+
+
+def _unpacked(file: Path, data: bytes) -> Task:
+    """A task whose class is a user's file's."""
+    _module_of(file)
+    return pickle.loads(data)
 
 
 def _itself(task: Task) -> Task:
@@ -330,10 +392,11 @@ def _may_make_task(item: Any, module_name: str) -> bool:
     )
 
 
-def _from_file(path: Path, attribute: str) -> Task:
-    """The task that a user's file defines."""
-    if not path.is_file():
-        raise InputError(f"a task file must exist, and {path} does not; give it as path/to/file.py:name")
+_FILES: dict[str, Path] = {}  # the files of users' tasks, by the name of the module that each became
+
+
+def _module_of(path: Path) -> ModuleType:
+    """A user's file, imported once."""
     path = path.resolve()
     module_name = f"hyperprune_task_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if module_name not in sys.modules:
@@ -351,10 +414,18 @@ def _from_file(path: Path, attribute: str) -> Task:
             raise InputError(
                 f"{path} must be Python that runs, and it raised {type(error).__name__}: {error}"
             ) from error
-    module = sys.modules[module_name]
+        _FILES[module_name] = path
+    return sys.modules[module_name]
+
+
+def _from_file(path: Path, attribute: str) -> Task:
+    """The task that a user's file defines."""
+    if not path.is_file():
+        raise InputError(f"a task file must exist, and {path} does not; give it as path/to/file.py:name")
+    module = _module_of(path)
     value = getattr(module, attribute, None)
     if value is None:
-        names = [name for name, item in vars(module).items() if _may_make_task(item, module_name)]
+        names = [name for name, item in vars(module).items() if _may_make_task(item, module.__name__)]
         raise unknown_name(f"name in {path.name}", attribute, names)
     if inspect.isclass(value) or (callable(value) and not isinstance(value, Task)):
         try:

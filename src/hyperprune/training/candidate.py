@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-from hyperprune.errors import InputError, NumericsError
+from hyperprune.errors import HyperpruneError, InputError, NumericsError
 from hyperprune.optim import SNTASGD, NonMonotonic
 from hyperprune.records import EpochRecord, Topology
 from hyperprune.rng import generator
@@ -95,6 +95,10 @@ class Moment(NamedTuple):
 Probe = Callable[[Moment], None]
 
 
+class UnfitError(HyperpruneError):
+    """The method cannot go on with this network: the candidate fails, and no other with it."""
+
+
 def identity_of(task: Task, training: Training) -> str:
     """A checksum of all that decides a candidate's weights; a checkpoint of another one is never used."""
     text = json.dumps([task.identity(), repr(training)], sort_keys=True)
@@ -162,7 +166,7 @@ class Candidate:
         if epoch > 0:
             try:
                 train_loss = self._train(epoch)
-            except NumericsError as error:  # of a topology update between steps
+            except (NumericsError, UnfitError) as error:  # of a topology update between steps
                 self.failure = f"training failed in epoch {epoch}: {error}"
                 return None
             if not math.isfinite(train_loss):
@@ -201,7 +205,11 @@ class Candidate:
                 self._save_best(record)
         self._show("before_update", epoch, record)
         if epoch > 0:
-            self.sparse.end_epoch()
+            try:
+                self._prune(self.sparse.end_epoch)
+            except UnfitError as error:
+                self.failure = f"the topology update after epoch {epoch} failed: {error}"
+                return None
         self._show("after_update", epoch, record)
         if epoch > 0 and isinstance(self.optimizer, SNTASGD) and self.trigger.should_trigger(outcome.loss):
             self.optimizer.trigger()
@@ -239,9 +247,16 @@ class Candidate:
             self._show("gradients", epoch)
             if clip_norm is not None:
                 clip_grad_norm_(self.model.parameters(), clip_norm)
-            self.sparse.step()
+            self._prune(self.sparse.step)
             state = detached(outcome.state)
             yield value, outcome.num_items
+
+    def _prune(self, change: Callable[[], None]) -> None:
+        """Let the method do its part; what it refuses is of this candidate, not of the run's input."""
+        try:
+            change()
+        except (InputError, NumericsError) as error:
+            raise UnfitError(str(error)) from error
 
     def _show(
         self,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from hyperprune.errors import InputError, unknown_name
+from hyperprune.errors import InputError, check_whole, unknown_name
 from hyperprune.hypersearch.executor.contract import Executor, InProcess
 from hyperprune.hypersearch.executor.local import Workers
 from hyperprune.tasks.contract import Task
@@ -37,8 +37,8 @@ class Execution:
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
             raise unknown_name("executor", self.executor, EXECUTORS)
-        if self.workers is not None and self.workers < 1:
-            raise InputError(f"workers must be at least 1, got {self.workers}")
+        if self.workers is not None:
+            check_whole("workers", self.workers, 1, example="1 trains in this process")
         if self.ray_address is not None and self.executor != "ray":
             raise InputError(
                 f"ray_address is for the executor 'ray', got it with {self.executor!r}; add --executor ray "

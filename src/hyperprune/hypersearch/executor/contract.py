@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 import traceback
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hyperprune.errors import HyperpruneError, WorkerError
+from hyperprune.errors import HyperpruneError, InputError, NumericsError, WorkerError
+from hyperprune.hypersearch.space import DENSE
 from hyperprune.records import EpochRecord
 from hyperprune.tasks.contract import Task
 from hyperprune.training.candidate import Training
+from hyperprune.training.checks import check_buildable
 from hyperprune.training.segment import Advance, advance
 
 MAX_RETRIES = 2  # a job whose worker dies is tried this often again
@@ -106,19 +110,41 @@ class InProcess(Executor):
 
 
 def run_job(task: Task, job: Job, on_epoch: Callable[[EpochRecord], None]) -> Advance:
-    """The segment itself, the same in every executor."""
-    return advance(
-        task,
-        job.training,
-        job.folder,
-        job.to_epoch,
-        on_epoch=on_epoch,
-        best_weights_extra=job.best_weights_extra,
-    )
+    """The segment itself, the same in every executor; a candidate that cannot be built fails alone."""
+    try:
+        return advance(
+            task,
+            job.training,
+            job.folder,
+            job.to_epoch,
+            on_epoch=on_epoch,
+            best_weights_extra=job.best_weights_extra,
+        )
+    except (InputError, NumericsError) as error:
+        if not _only_this_cannot_be_built(task, job.training):
+            raise
+        return Advance(epochs=(), best_epoch=None, failure=f"it cannot be built: {error}")
+
+
+def _only_this_cannot_be_built(task: Task, training: Training) -> bool:
+    """Whether the fault is the candidate's.
+
+    Raises:
+        HyperpruneError: the dense model cannot be built either, so that it is the machine's, or the data's.
+    """
+    check_buildable(task, replace(training, method=DENSE.build(), sparsity=0.0, model=()))
+    try:
+        check_buildable(task, training)
+    except (InputError, NumericsError):
+        return True
+    return False
 
 
 def portable(error: Exception) -> Exception:
     """An error as another process can read it: one of a task's own class need not exist there."""
-    if isinstance(error, HyperpruneError | OSError):
-        return error
+    package = type(error).__module__.partition(".")[0]
+    if isinstance(error, HyperpruneError | OSError) and package in ("hyperprune", "builtins"):
+        with contextlib.suppress(Exception):  # whatever it was made of that cannot be sent
+            pickle.loads(pickle.dumps(error))
+            return error
     return WorkerError("a worker failed:\n" + "".join(traceback.format_exception(error)).rstrip())
