@@ -144,7 +144,10 @@ def test_a_search_takes_every_strategy_of_the_list(tmp_path, monkeypatch, capsys
         (["search", TASK, "--record", "."], "--record must be a file"),
         (["replay", "TABLE", "--strategy", "full", "--eta", "3"], "eta means nothing to the strategy full"),
         (["replay", "TABLE", "--strategy", "full", "--candidates", "20"], "table has 8 rows"),
-        (["replay", "TABLE", "--spectrum-dims", "0"], "spectrum_dims must be at least 1, got 0"),
+        (
+            ["replay", "TABLE", "--spectrum-dims", "0"],
+            "spectrum_dims must be a whole number of at least 1, got 0",
+        ),
         (
             ["replay", "TABLE", "--spectrum-dims", "3", "--signal", "loss"],
             "--spectrum-dims is for a signal with a PCA space, got loss",

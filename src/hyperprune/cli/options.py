@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.tasks.tables import SETTING_TABLES
+from hyperprune.tasks.tables import DEFAULT_TASK, SETTING_TABLES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hyperprune.tasks.contract import Task
 
-DEFAULT_TASK = "pydoc"
 EXECUTOR_OPTIONS = ("workers", "executor", "ray_address", "gpus_per_candidate")
 TASK_HELP = "a built-in task (see 'hyperprune tasks'), text:PATH, or file.py:name"
 

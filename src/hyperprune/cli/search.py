@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hyperprune.cli import options as shared
 from hyperprune.cli.plan import print_plan
 from hyperprune.errors import HyperpruneError, InputError, unknown_name
-from hyperprune.tasks.tables import SETTING_TABLES
+from hyperprune.tasks.tables import DEFAULT_TASK, SETTING_TABLES
 
 if TYPE_CHECKING:
     from hyperprune.hypersearch.search import SearchResult
@@ -71,9 +71,7 @@ def add_parser(commands: Any) -> None:
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """What a search is told that eliminates nobody; `record` takes these."""
-    parser.add_argument(
-        "task", nargs="?", metavar="TASK", help=shared.TASK_HELP + f" ({shared.DEFAULT_TASK})"
-    )
+    parser.add_argument("task", nargs="?", metavar="TASK", help=shared.TASK_HELP + f" ({DEFAULT_TASK})")
     parser.add_argument(
         "--spectrum-state", metavar="NAME", help="whose spectra are measured: hidden or full (hidden)"
     )
@@ -236,33 +234,9 @@ def _recorded(job: Job, options: argparse.Namespace) -> Job:
 
 def check_recordable(job: Job, *, overwrite: bool) -> None:
     """Whether the run can become a table, asked before anything is trained."""
-    _check_recordable(job.strategy, job.space, None if overwrite else job.folder)
+    from hyperprune.hypersearch import table
 
-
-def _check_recordable(strategy: Strategy, space: Space, folder: Path | None) -> None:
-    """Refuse a search that can never become a table; `folder` may hold what it goes on from."""
-    from hyperprune.hypersearch.run_folder import read_state
-    from hyperprune.hypersearch.space import MODEL
-
-    if space.sparsity is not None:
-        raise InputError(
-            "a table is of one sparsity, and the space searches it; leave sparsity out of [space], or search "
-            "without a table"
-        )
-    if any(name.startswith(MODEL) for branch in space.branches for name, _ in branch.settings):
-        raise InputError(
-            "a table is of one network, and the space searches it too; take another --space, or search "
-            "without a table"
-        )
-    try:
-        state = None if folder is None else read_state(folder)
-    except InputError:  # there is none yet
-        state = None
-    if state is not None and any(extension.final_epochs is not None for extension in state.extensions):
-        raise InputError(
-            f"a table's schedules must span its epochs, and {folder} was extended by final epochs; record "
-            "into another run folder"
-        )
+    table.check_recordable(job.strategy, job.space, None if overwrite else job.folder)
 
 
 def print_result(result: SearchResult, *, as_json: bool, recorded: Path | None = None) -> None:

@@ -26,7 +26,7 @@ from hyperprune.tasks.images import ImageSettings, ImageTask
 from hyperprune.tasks.language import RECIPES, LanguageTask, TextSettings
 from hyperprune.tasks.reber import RECIPE as REBER_RECIPE
 from hyperprune.tasks.reber import ReberTask, StringSettings
-from hyperprune.tasks.tables import SETTING_TABLES
+from hyperprune.tasks.tables import DEFAULT_TASK, SETTING_TABLES
 from hyperprune.tasks.wired import WiredReberTask, WiringSettings
 
 T = TypeVar(
@@ -39,7 +39,6 @@ T = TypeVar(
     | WiringSettings
     | Recipe,
 )
-DEFAULT_TASK = "pydoc"
 _Settings = Mapping[str, Mapping[str, Any]]
 
 

@@ -1,3 +1,4 @@
-"""The tables of a configuration file that describe a task, apart from all that needs torch."""
+"""What names a task, and the tables of a file that describe one, apart from all that needs torch."""
 
+DEFAULT_TASK = "pydoc"
 SETTING_TABLES = ("model", "text", "images", "strings", "training")

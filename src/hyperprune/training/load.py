@@ -16,6 +16,11 @@ from hyperprune.training.checkpoint import load_checkpoint
 from hyperprune.training.variants import with_model
 
 
+def describe_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a file of weights says of itself: task, metric, epoch, sparsity, method, seed."""
+    return json.loads(_weights(Path(path))["described"])
+
+
 def load_model(path: str | Path, task: Task | None = None) -> nn.Module:
     """A pruned network as the search evaluated it, in evaluation mode; dead weights are exactly zero.
 
