@@ -198,12 +198,30 @@ def test_lists_are_printed(capsys):
         assert expected in capsys.readouterr().out
 
 
+def _with_interrupt(handler):
+    """Options of a process that begins with this handler of Ctrl-C, whatever the tests were started with."""
+    return {"start_new_session": True, "preexec_fn": lambda: signal.signal(signal.SIGINT, handler)}
+
+
+def test_a_background_job_of_a_script_goes_on_ignoring_ctrl_c(tmp_path):
+    command = [sys.executable, "-m", "hyperprune", "search", TASK, "--out", "run", "--workers", "2"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, **_with_interrupt(signal.SIG_IGN)
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "epoch 1" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+        assert process.wait(timeout=60) == 0
+
+
 def test_ctrl_c_exits_with_130_leaves_no_worker_behind_and_the_run_goes_on(tmp_path):
     environment = {**os.environ, "TINY_TASK_SECONDS": "0.2"}
     command = [sys.executable, "-m", "hyperprune", "search", TASK, "--out", "run", "--workers", "2"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    options = {"cwd": tmp_path, "env": environment, **_with_interrupt(signal.SIG_DFL)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "epoch 1" in line:

@@ -9,7 +9,6 @@ Ctrl-C lets go of workers and folders first; a second one ends the process at on
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import signal
 import sys
@@ -34,7 +33,7 @@ from hyperprune.cli import (
     tasks,
     train,
 )
-from hyperprune.errors import HyperpruneError, InputError
+from hyperprune.errors import DISK_FULL, HyperpruneError, InputError
 
 _EPILOG = """examples:
   hyperprune search                          the whole job on an embedded text, in minutes
@@ -93,8 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _forget_output()
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "; nothing is lost: make room, and the same command goes on" if full else ""
+        is_full = error.errno in DISK_FULL
+        remedy = "; nothing is lost: make room, and the same command goes on" if is_full else ""
         print(f"hyperprune: failed: {error}{remedy}", file=sys.stderr)
         try:
             sys.stdout.flush()
@@ -111,13 +110,18 @@ def _forget_output() -> None:
 
 @contextmanager
 def _second_interrupt_kills() -> Iterator[None]:
-    """In the block the first Ctrl-C raises KeyboardInterrupt, as ever, and the next one ends the process."""
+    """In the block the first Ctrl-C raises KeyboardInterrupt, as ever, and the next one ends the process.
+
+    A process that was told to ignore Ctrl-C, as a script's background jobs are, goes on ignoring it.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # which alone has signal handlers
+    # The main thread alone has signal handlers.
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield
         return
     before = signal.signal(signal.SIGINT, interrupt)
