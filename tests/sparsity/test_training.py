@@ -466,17 +466,17 @@ def test_the_death_rate_never_rises_again_when_training_goes_on_past_its_plan() 
     ("settings", "updated_after"),
     [
         ({"update_every": 3, "first_step": 6, "last_step": 13}, [6, 9, 12]),
-        ({"update_every": 4, "stop": 0.6}, [4, 8]),  # 12 of 20 steps is the first one beyond
+        ({"update_every": 4, "stop": 0.5}, [4, 8]),  # 12 of 24 steps is the first one beyond
         ({"update_every": "2 epochs", "first_step": 15}, [20]),
-        ({"update_every": "epoch", "stop": 0.75}, [5, 10]),
+        ({"update_every": "epoch", "stop": 0.75}, [5, 10, 15]),
     ],
 )
 @pytest.mark.parametrize("growth", ["random", "gradient"])
 def test_updates_happen_when_the_settings_say(
     settings: dict[str, Any], updated_after: list[int], growth: str
 ) -> None:
-    run = Run(DynamicSparse(growth=growth, **settings), steps_per_epoch=STEPS_PER_EPOCH)
-    for _ in run.steps(20):
+    run = Run(DynamicSparse(growth=growth, **settings), steps_per_epoch=STEPS_PER_EPOCH, total_steps=24)
+    for _ in run.steps(24):
         step = run.sparse.num_steps
         if step not in updated_after and step + 1 not in updated_after and growth == "gradient":
             assert not run.sparse._network.gradients  # nothing is taken that no update will use
@@ -520,8 +520,8 @@ def test_history_tells_density_turnover_and_what_was_ever_live() -> None:
     for _ in run.steps(20):
         ever = {name: mask | run.sparse.masks[name] for name, mask in ever.items()}
     history, summary = run.sparse.history(), run.sparse.summary()
-    assert [update.step for update in history] == [5, 10, 15, 20]
-    assert [update.epoch for update in history] == [1, 2, 3, 4]
+    assert [update.step for update in history] == [5, 10, 15]  # the 20th is the last step planned
+    assert [update.epoch for update in history] == [1, 2, 3]
     last = history[-1]
     assert last.explored == sum(int(mask.sum()) for mask in ever.values()) / summary.total
     assert last.density == {row.name: row.density for row in summary}
@@ -537,6 +537,22 @@ def test_the_summary_is_a_table_of_live_weights_and_densities() -> None:
     assert lines[1].split() == ["encoder.weight", "11x6", "33", "66", "0.5000"]
     assert lines[-1].split()[:1] == ["all"]
     assert len({len(line.rstrip()) for line in lines[2:6]}) == 1
+
+
+@pytest.mark.parametrize("growth", ["random", "gradient"])
+@pytest.mark.parametrize("update_every", [5, "epoch"])
+def test_no_update_follows_the_last_planned_step_whose_new_weights_nothing_would_train(
+    growth: str, update_every: Any
+) -> None:
+    method = DynamicSparse(decay="constant", update_every=update_every, growth=growth)
+    run = Run(method, steps_per_epoch=STEPS_PER_EPOCH, total_steps=20).run(20)
+    assert [update.step for update in run.sparse.history()] == [5, 10, 15]
+    assert not run.sparse._network.gradients
+    assert run.sparse.finalize() is run.model
+    for name, mask in zip(run.sparse.masks, run.sparse.masks.values(), strict=True):
+        assert int((dict(run.model.named_parameters())[name][mask] != 0).sum()) > 0.99 * int(mask.sum())
+    longer = Run(method, steps_per_epoch=STEPS_PER_EPOCH, total_steps=20).run(25)
+    assert [update.step for update in longer.sparse.history()] == [5, 10, 15, 25]
 
 
 def test_finalize_leaves_a_plain_sparse_module_and_ends_training() -> None:

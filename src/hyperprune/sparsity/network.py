@@ -77,8 +77,9 @@ class SparseNetwork:
         self.blocks = [block for tensor in self.tensors for block in tensor.blocks(by_gate=by_gate)]
         self.gradients = DenseGradients(self.tensors, self.blocks)
         self.trains_backward_set = False
+        self._masked: dict[str, tuple[int, int]] = {}
         for tensor in self.tensors:
-            self._owner(tensor)
+            self._check_owner(tensor)
 
     @property
     def total(self) -> int:
@@ -90,16 +91,43 @@ class SparseNetwork:
     def blocks_of(self, tensor: MaskedTensor) -> list[Block]:
         return [block for block in self.blocks if block.tensor is tensor]
 
+    def _check_owner(self, tensor: MaskedTensor) -> None:
+        owners = [
+            optimizer
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            if any(parameter is tensor.parameter for parameter in group["params"])
+        ]
+        if len(owners) != 1:
+            raise InputError(
+                f"every pruned tensor must be trained by one optimizer, but {tensor.name} is in "
+                + (
+                    "none of its parameter groups; add it, or leave it out of parameters"
+                    if not owners
+                    else f"those of {len(owners)}; keep it in one"
+                )
+            )
+
     def _owner(self, tensor: MaskedTensor) -> tuple[Optimizer, dict[str, Any]]:
         """The optimizer and the parameter group that train a tensor."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 if any(parameter is tensor.parameter for parameter in group["params"]):
                     return optimizer, group
-        raise InputError(
-            f"every pruned tensor must be trained by the optimizer, but {tensor.name} is in none of its "
-            "parameter groups; add it, or leave it out of parameters"
-        )
+        raise AssertionError(tensor.name)
+
+    def check_one_ranking(self) -> None:
+        """Magnitudes of all tensors must be comparable: float64 is ranked by other bits than the rest.
+
+        Raises:
+            InputError: some tensors are float64 and some are not.
+        """
+        double = [tensor.name for tensor in self.tensors if tensor.parameter.dtype == torch.float64]
+        if 0 < len(double) < len(self.tensors):
+            raise InputError(
+                f"tensors that are ranked together must all be float64 or none, got {', '.join(double)} of "
+                "float64 among others; convert the model, or rank each tensor by itself"
+            )
 
     # Zeroing
 

@@ -73,6 +73,8 @@ class RoundsRule(GradualRule):
         super().__init__(method, network, sparsity)
         self._rounds = method
         self._reached = 0.0
+        if method.scope == "network":
+            network.check_one_ranking()
 
     def target_sparsity(self, clock: Clock) -> float:
         final = 1.0 - self.sparsity
