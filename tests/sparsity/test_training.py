@@ -18,8 +18,19 @@ from hyperprune.sparsity import DynamicSparse, SparseTraining, methods
 from hyperprune.sparsity.counts import num_live_at
 from hyperprune.sparsity.death import DEATHS
 from hyperprune.sparsity.growth import GROWTHS
+from hyperprune.sparsity.network import as_optimizers
 from hyperprune.sparsity.redistribution import REDISTRIBUTIONS
-from sparsity.tiny_runs import OPTIMIZERS, STEPS_PER_EPOCH, Run, loss_of, quick, seeded, sparsity_for, tiny
+from sparsity.tiny_runs import (
+    OPTIMIZERS,
+    STEPS_PER_EPOCH,
+    Run,
+    assert_same,
+    loss_of,
+    quick,
+    seeded,
+    sparsity_for,
+    tiny,
+)
 
 KEEPS_BACKWARD_SET = "top_kast"  # whose backward set is trained and keeps its moments
 
@@ -270,6 +281,62 @@ def test_a_gradient_that_is_not_finite_stops_growth_by_gradients() -> None:
         run.sparse.step()
 
 
+def give_up(run: Run, *, set_to_none: bool, factor: float = math.nan) -> None:
+    """A batch that is masked and clipped, and then given up for its norm."""
+    run.optimizer.zero_grad(set_to_none=set_to_none)
+    (loss_of(run.model, 50) * factor).backward()
+    run.sparse.mask_gradients()
+    torch.nn.utils.clip_grad_norm_(run.model.parameters(), 0.25)
+    run.optimizer.zero_grad(set_to_none=set_to_none)
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+@pytest.mark.parametrize("mask_first", [True, False])
+@pytest.mark.parametrize("factor", [math.nan, 1e3])
+@pytest.mark.parametrize(
+    "parts",
+    [{"growth": "random"}, {"growth": "gradient"}, {"growth": "gradient", "redistribution": "nonzeros"}],
+)
+def test_a_batch_that_is_given_up_after_masking_leaves_no_trace(
+    parts: dict[str, Any], factor: float, mask_first: bool, set_to_none: bool
+) -> None:
+    method = DynamicSparse(decay="constant", update_every=2, **parts)
+    plain, run = (Run(method, optimizer="adam", clip=None) for _ in range(2))
+    for step in range(4):
+        give_up(run, set_to_none=set_to_none, factor=factor)
+        for one in (plain, run):
+            one.optimizer.zero_grad(set_to_none=one is plain or set_to_none)
+            loss_of(one.model, step).backward()
+            if mask_first:
+                one.sparse.mask_gradients()
+            one.sparse.step()
+            assert_dead_is_zero(one)
+    assert_same(run.state(), plain.state())
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_masking_the_same_gradients_twice_ranks_the_dense_ones(again: bool) -> None:
+    run = Run(methods.rigl(update_every=1), clip=None)
+    plain = Run(methods.rigl(update_every=1), clip=None).run(1)
+    loss_of(run.model, 0).backward()
+    run.sparse.mask_gradients()
+    if again:
+        run.sparse.mask_gradients()
+    run.sparse.step()
+    assert_same(run.sparse.masks, plain.sparse.masks)
+
+
+def test_an_epoch_cannot_end_between_masking_and_the_step_but_after_giving_up() -> None:
+    run = Run(methods.set_())
+    loss_of(run.model, 0).backward()
+    run.sparse.mask_gradients()
+    with pytest.raises(InputError, match=r"end_epoch\(\) belongs between steps.*give the batch up with"):
+        run.sparse.end_epoch()
+    run.optimizer.zero_grad()
+    run.sparse.end_epoch()
+    assert run.sparse.num_updates == 1
+
+
 def test_clipping_sees_live_weights_only() -> None:
     run = Run(methods.static(), sparsity=0.8)
     loss_of(run.model, 0).backward()
@@ -396,6 +463,11 @@ def with_masks(masks: dict[str, torch.Tensor], **options: Any) -> SparseTraining
             {"method": methods.gmp()},
             "method gmp chooses its own masks",
         ),
+        (
+            {"encoder.weight": torch.ones(11, 6, dtype=torch.bool)},
+            {"method": methods.static(keep_dense="encoder.weight")},
+            "masks decide how dense each tensor is, so allocation, densities and keep_dense do not apply",
+        ),
     ],
 )
 def test_masks_that_do_not_fit_are_refused(
@@ -403,6 +475,39 @@ def test_masks_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         with_masks(masks, **options)
+
+
+def test_masks_that_no_allocation_would_give_are_at_their_sparsity() -> None:
+    model = nn.Sequential(nn.Linear(2, 1), nn.Linear(100, 100))
+    # At this sparsity the allocation would leave the first tensor nothing, which is an error.
+    masks = {"0.weight": torch.tensor([[True, False]]), "1.weight": torch.eye(100).bool()}
+    sparse = SparseTraining(
+        model,
+        OPTIMIZERS["sgd"](model.parameters()),
+        methods.static(),
+        masks=masks,
+        total_steps=5,
+        generator=seeded(0),
+    )
+    assert sparse.at_sparsity
+
+
+@pytest.mark.parametrize("growth", ["random", "gradient"])
+def test_a_gate_without_a_weight_in_the_masks_stays_empty(growth: str) -> None:
+    masks = {"rnn.weight_hh_l0": torch.rand(24, 6, generator=seeded(3)) < 0.5}
+    masks["rnn.weight_hh_l0"][6:12] = False
+    model = tiny()
+    method = DynamicSparse(growth=growth, gates="separate", update_every=1)
+    sparse = SparseTraining(
+        model, OPTIMIZERS["sgd"](model.parameters()), method, masks=masks, total_steps=9, generator=seeded(0)
+    )
+    gates = sparse.summary()["rnn.weight_hh_l0"].gates
+    for step in range(3):
+        model.zero_grad()
+        loss_of(model, step).backward()
+        sparse.step()
+    assert sparse.summary()["rnn.weight_hh_l0"].gates == gates
+    assert sparse.history()[-1].num_killed > 0
 
 
 @pytest.mark.parametrize("name", ["set_", "gmp", "top_kast", "iterative_magnitude"])
@@ -453,6 +558,41 @@ def test_a_tensor_that_no_optimizer_trains_is_refused_by_name() -> None:
     optimizer = torch.optim.SGD(model.rnn.parameters(), 0.1)
     with pytest.raises(InputError, match=r"encoder.weight is in none of its parameter groups"):
         SparseTraining(model, optimizer, methods.static(), sparsity=0.5, total_steps=1, generator=seeded(0))
+
+
+def test_a_tensor_in_two_optimizers_is_refused() -> None:
+    model = tiny()
+    optimizers = [torch.optim.SGD(part.parameters(), 0.1) for part in (model, model.rnn)]
+    with pytest.raises(InputError, match=r"trained by one optimizer, but rnn.weight_ih_l0 is in those of 2"):
+        SparseTraining(model, optimizers, methods.static(), sparsity=0.5, total_steps=1, generator=seeded(0))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (torch.optim.SGD, "optimizer must be an optimizer or a list of them, got <class"),
+        ([None], r"optimizer must be an optimizer or a list of them, got \[None\]"),
+        (torch.optim.LBFGS(nn.Linear(2, 2).parameters()), "must step without a closure, got LBFGS"),
+    ],
+)
+def test_what_cannot_be_stepped_is_refused(optimizer: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        as_optimizers(optimizer)
+
+
+@pytest.mark.parametrize(
+    "method", [DynamicSparse(death="global_magnitude"), methods.iterative_magnitude(scope="network")]
+)
+def test_float64_is_not_ranked_together_with_float32(method: Any) -> None:
+    model = tiny()
+    model.decoder.double()
+    with pytest.raises(InputError, match=r"must all be float64 or none, got decoder.weight of float64"):
+        Run(method, model=model)
+
+
+def test_a_summary_names_the_tensors_that_it_has() -> None:
+    with pytest.raises(InputError, match=r"unknown pruned tensor 'decoder'; did you mean 'decoder.weight'"):
+        Run(methods.static()).sparse.summary()["decoder"]
 
 
 def test_the_death_rate_never_rises_again_when_training_goes_on_past_its_plan() -> None:
