@@ -253,6 +253,8 @@ class NonMonotonic:
 
     Args:
         patience: n of Merity et al. 2018, algorithm 1; at least 1.
+
+    The authors' code is followed, `loss > min(losses[:-n])`; the algorithm as printed can be read otherwise.
     """
 
     def __init__(self, patience: int = 5) -> None:

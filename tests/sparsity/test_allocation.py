@@ -84,6 +84,13 @@ def test_a_tensor_without_a_live_weight_is_refused_by_name_density_and_remedy() 
         Allocation().num_live(tensors((1, 2), (50, 50)), 0.9)
 
 
+def test_on_the_way_from_dense_counts_that_are_rounded_apart_are_no_error() -> None:
+    rule, parts = Allocation(densities=(("*", 0.1),)), tensors((10, 10), (10, 10), (10, 10))
+    for sparsity in (0.005, 0.1, 0.333, 0.87, 0.9):  # at 0.005, three times 99 and not 298 or 299 of 300
+        counts = rule.num_live(parts, sparsity, final_sparsity=0.9)
+        assert sum(counts) == pytest.approx(300 * (1 - sparsity), abs=2)  # each rounded
+
+
 def test_on_the_way_from_dense_fixed_densities_fall_in_step_and_rooms_bind() -> None:
     rule, parts = Allocation(densities=(("t0", 0.2),)), tensors((10, 10), (10, 10))
     assert rule.num_live(parts, 0.3, final_sparsity=0.6) == [60, 80]

@@ -8,7 +8,7 @@ from torch import nn
 
 from hyperprune.errors import NumericsError
 from hyperprune.sparsity.counts import rounded_share
-from hyperprune.sparsity.death import DEATHS, ThresholdDeath
+from hyperprune.sparsity.death import DEATHS, Death, ThresholdDeath
 from hyperprune.sparsity.growth import GROWTHS
 from hyperprune.sparsity.masks import KILLED, Block, MaskedTensor
 from hyperprune.sparsity.redistribution import REDISTRIBUTIONS, shares
@@ -140,6 +140,45 @@ def test_death_among_weights_that_are_not_numbers_is_an_error(name: str) -> None
         death.kill([block], 0.4)
 
 
+@pytest.mark.parametrize("name", DEATHS)
+def test_no_block_loses_more_than_its_limit(name: str) -> None:
+    blocks = [block_of([1, 2, 3, -4, 5, 6]), block_of([10, 20, -30, 40, 50, 60])]
+    death = ThresholdDeath(start=1e3) if name == "threshold" else DEATHS[name]()
+    death.kill(blocks, 0.5, [2, 3])
+    expected = {
+        "magnitude": ["kkoooo", "kkkooo"],
+        "set": ["kookoo", "kkkooo"],
+        "global_magnitude": ["kkoooo", "kkkooo"],  # 6 of 12, but there is room for 5
+        "threshold": ["kkoooo", "kkkooo"],
+    }
+    assert [picture(block) for block in blocks] == expected[name]
+
+
+@pytest.mark.parametrize("death", [DEATHS["global_magnitude"](), ThresholdDeath(at_once=True)])
+def test_what_one_block_may_not_lose_is_taken_from_the_next_smallest_of_the_others(death: Death) -> None:
+    blocks = [block_of([1, 2, 3, 4]), block_of([5, 6, 70, 80]), block_of([7, 8, 9, 10])]
+    death.kill(blocks, 0.5, [1, 2, 4])
+    assert [picture(block) for block in blocks] == ["kooo", "kkoo", "kkko"]
+
+
+def test_an_adaptive_threshold_is_content_with_what_limits_allow() -> None:
+    death = ThresholdDeath(start=1e3)
+    death.kill([block_of([1, 2, 3, 4])], 0.5, [1])  # the target of 2 could never be met, however high it went
+    assert death.state == {"threshold": 1e3}
+
+
+def test_a_threshold_kills_nothing_at_rate_zero_and_stays() -> None:
+    block, death = block_of([1, 2, 3, 4]), ThresholdDeath(start=2.5)
+    death.kill([block], 0.0)
+    assert picture(block) == "oooo"
+    assert death.state == {"threshold": 2.5}
+
+
+def test_an_adaptive_threshold_does_not_pass_over_weights_that_are_not_numbers() -> None:
+    with pytest.raises(NumericsError, match="w must be finite"):
+        ThresholdDeath(start=1.0).kill([block_of([1.0, float("nan"), 2.0])], 0.5)
+
+
 # Growths
 
 
@@ -252,6 +291,20 @@ def test_a_tensor_that_lost_everything_gets_a_weight_back(rule: str) -> None:
     counts = shares(rule, blocks, 2, momentum_of)
     assert counts[0] >= 1
     assert sum(counts) == 2
+
+
+def test_a_tensor_that_had_no_weight_before_gets_none_for_having_none() -> None:
+    blocks = [block_of([0, 0, 0, 0], "xxxx"), block_of([5, 5, 5, 0], "ooox"), block_of([5, 5, 0, 0], "ooxx")]
+    blocks[1].kill(torch.tensor([True, False, False, False]))
+    assert shares("none", blocks, 1, momentum_of) == [0, 1, 0]
+
+
+def test_too_few_weights_go_to_the_first_of_the_tensors_that_lost_all() -> None:
+    blocks = [block_of([5, 5, 5, 0], "ooox"), block_of([1, 1, 1, 1]), block_of([1, 1, 1, 1])]
+    for block in blocks[1:]:
+        block.kill(torch.ones(4, dtype=torch.bool))
+        block.tensor.parameter.data.zero_()
+    assert shares("magnitude", blocks, 1, momentum_of) == [0, 1, 0]
 
 
 def test_momentum_shares_by_room_while_there_is_no_momentum_yet() -> None:

@@ -136,7 +136,31 @@ def test_a_lottery_ticket_goes_back_to_the_weights_and_optimizer_state_of_its_st
 
 def test_rewinding_to_a_step_after_the_first_pruning_is_refused() -> None:
     with pytest.raises(InputError, match="rewind_step must come before the first pruning, got 9"):
-        Run(methods.lottery_ticket(num_rounds=2, rewind_step=9)).run(8)
+        Run(methods.lottery_ticket(num_rounds=2, rewind_step=9))
+    by_epoch = Run(methods.lottery_ticket(num_rounds=2, rewind_step=12, update_every="epoch"))
+    with pytest.raises(InputError, match=r"got 12 and a pruning at step 10; lower rewind_step"):
+        by_epoch.run(10)
+
+
+@pytest.mark.parametrize("rewind_step", [8, 10])
+def test_rewinding_to_the_step_of_the_first_pruning_is_allowed(rewind_step: int) -> None:
+    every = 1 if rewind_step == 8 else 5  # the round ends with the eighth step, prunings may come later
+    run = Run(methods.lottery_ticket(num_rounds=2, rewind_step=rewind_step, update_every=every)).run(10)
+    assert run.sparse.summary().density < 1
+
+
+@pytest.mark.parametrize("name", ["gmp", "narang", "iterative_magnitude"])
+def test_densities_at_sparsity_zero_are_refused_and_not_ignored(name: str) -> None:
+    with pytest.raises(InputError, match="at sparsity 0 removes nothing, so densities below 1 do not apply"):
+        Run(methods.get(name, densities={"encoder*": 0.5}, budget="free"), sparsity=0.0)
+
+
+def test_a_gradual_method_with_densities_for_every_tensor_goes_its_way_to_the_end() -> None:
+    run = Run(methods.gmp(update_every=1, densities={"*": 0.1}), sparsity=0.9, model=tiny(hidden=10)).run(
+        TOTAL
+    )
+    summary = run.sparse.summary()
+    assert summary.live == num_live_at(0.9, summary.total)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +174,8 @@ def test_rewinding_to_a_step_after_the_first_pruning_is_refused() -> None:
         ("iterative_magnitude", {"densities_by_round": (0.5,), "num_rounds": 3}, "got both; remove one"),
         ("iterative_magnitude", {"scope": "net"}, "unknown scope 'net'"),
         ("iterative_magnitude", {"scope": "network", "allocation": "er"}, "do not apply; remove them"),
+        ("iterative_magnitude", {"scope": "network", "gates": "separate"}, "ranks all gates together"),
+        ("iterative_magnitude", {"densities_by_round": 0.5}, "densities_by_round must be a list, got 0.5"),
         ("lottery_ticket", {"rewind_step": -1}, "rewind_step must be a whole number"),
     ],
 )

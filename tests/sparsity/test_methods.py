@@ -105,6 +105,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"death_rate": float("nan")}, "death_rate must lie in"),
     ({"decay_end": 0}, r"decay_end must lie in \(0, 1\], got 0"),
     ({"stop": 2.0}, r"stop must lie in \[0, 1\]"),
+    ({"densities": 0.5}, "densities must map patterns to densities, got 0.5"),
+    ({"densities": "decoder.weight"}, "densities must map patterns to densities, got 'decoder.weight'"),
+    ({"keep_dense": 5}, "keep_dense must be patterns of names, got 5"),
     ({"densities": {"a": 0.0}}, r"the density of 'a' must lie in \(0, 1\], got 0.0"),
     ({"update_every": "weekly"}, "update_every must be a number of steps"),
     ({"first_step": -1}, "first_step must be a whole number of at least 0"),
@@ -140,6 +143,11 @@ def test_a_name_or_a_class_in_place_of_a_method_is_refused_with_what_to_write(
 ) -> None:
     with pytest.raises(InputError, match=message):
         check_method(method)
+
+
+def test_dense_refuses_densities() -> None:
+    with pytest.raises(InputError, match=r"method dense removes nothing, got densities \{'a': 0.5\}"):
+        methods.dense(densities={"a": 0.5})
 
 
 def test_methods_cannot_be_changed_after_they_are_made() -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from hyperprune.errors import InputError
 from hyperprune.models import cells
-from hyperprune.sparsity.parameters import num_gates, select_parameters
+from hyperprune.sparsity.parameters import masks_by_name, num_gates, select_parameters
 from sparsity.tiny_runs import tiny
 
 LSTM_NAMES = [f"rnn.weight_{kind}_l{layer}" for layer in (0, 1) for kind in ("ih", "hh")]
@@ -65,6 +65,46 @@ def test_wrappers_do_not_show_in_names() -> None:
 def test_what_cannot_be_pruned_is_refused_by_name(model: nn.Module, message: str) -> None:
     with pytest.raises(InputError, match=message):
         select_parameters(model, None)
+
+
+@pytest.mark.parametrize("patterns", [None, "weight_*", "*parametrizations*"])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_weight_norm_is_refused_because_a_row_without_weights_would_be_nan(patterns: str | None) -> None:
+    old = nn.utils.weight_norm(nn.Linear(3, 4))
+    new = nn.utils.parametrizations.weight_norm(nn.Linear(3, 4))
+    for model in [old] if patterns == "weight_*" else [new] if patterns else [old, new]:
+        with pytest.raises(InputError, match=r"must be the weight itself.*remove weight_norm first"):
+            select_parameters(model, patterns)
+    model = nn.Sequential(new, nn.Linear(4, 5))
+    assert list(select_parameters(model, "1.weight")) == ["1.weight"]
+
+
+def test_other_parametrizations_may_be_pruned() -> None:
+    model = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4))
+    assert list(select_parameters(model, None)) == ["parametrizations.weight.original"]
+
+
+def test_masks_are_found_under_any_name_of_their_tensor() -> None:
+    class Inner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Linear(2, 3)
+            self.tied = nn.Linear(2, 3)
+            self.tied.weight = self.module.weight
+
+    mask = torch.ones(3, 2, dtype=torch.bool)
+    names = ("module.weight", "tied.weight", "module.module.weight", "_orig_mod.module.tied.weight")
+    for name in names:
+        assert list(masks_by_name(Inner(), {name: mask})) == ["module.weight"]
+    assert list(masks_by_name(nn.Linear(2, 3), {"module._orig_mod.module.weight": mask})) == ["weight"]
+    with pytest.raises(InputError, match=r"got two for module.weight, also under the name of tied.weight"):
+        masks_by_name(Inner(), dict.fromkeys(("module.weight", "tied.weight"), mask))
+
+
+@pytest.mark.parametrize("masks", [[torch.ones(2)], {"weight": torch.ones(3, 2).bool().numpy()}])
+def test_masks_of_the_wrong_kind_are_refused(masks: object) -> None:
+    with pytest.raises(InputError, match="masks must map parameters' names to bool tensors"):
+        masks_by_name(nn.Linear(2, 3), masks)
 
 
 def test_gates_are_known_for_torch_cells_and_for_modules_that_say_so() -> None:

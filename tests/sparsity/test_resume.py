@@ -83,6 +83,19 @@ def test_gradients_that_wait_for_the_epochs_end_are_saved(redistribution: str) -
     assert_same(resumed.state(), straight.state())
 
 
+@pytest.mark.parametrize("redistribution", ["none", "magnitude"])
+def test_gradients_that_wait_follow_a_model_that_moves(redistribution: str) -> None:
+    run = Run(DynamicSparse(growth="gradient", redistribution=redistribution), steps_per_epoch=1)
+    loss_of(run.model, 0).backward()
+    run.sparse.step()
+    for tensor in run.sparse._network.tensors:
+        tensor.parameter = torch.nn.Parameter(tensor.parameter.detach().to("meta"))
+    run.sparse._follow_device()
+    held = run.sparse._network.gradients.state_dict()
+    devices = {values.device.type for part in held.values() for values in part.values()}
+    assert devices == {"meta"}
+
+
 def test_masks_take_one_bit_per_weight_in_a_checkpoint() -> None:
     run = Run(methods.static())
     for name, entry in run.sparse.state_dict()["network"]["tensors"].items():
@@ -123,6 +136,15 @@ def test_a_state_of_another_method_or_sparsity_is_refused() -> None:
 
 def test_a_state_cannot_be_saved_in_the_middle_of_a_step() -> None:
     run = Run(methods.static())
+    loss_of(run.model, 0).backward()
     run.sparse.mask_gradients()
-    with pytest.raises(InputError, match="save between steps"):
+    with pytest.raises(InputError, match=r"state_dict\(\) belongs between steps.*call step\(\) first"):
         run.sparse.state_dict()
+
+
+def test_a_state_of_another_length_is_refused_with_the_way_to_train_longer() -> None:
+    saved = Run(methods.set_(), total_steps=20).run(3).sparse.state_dict()
+    run = Run(methods.set_(), total_steps=40)
+    with pytest.raises(InputError, match=r"total_steps is 20 there, 40 here.*may go on beyond total_steps"):
+        run.sparse.load_state_dict(saved)
+    assert run.sparse.num_steps == 0

@@ -128,6 +128,50 @@ def test_averages_under_top_kast_stay_within_the_forward_set() -> None:
             assert not bool(tensor.parameter[~tensor.live()].any())
 
 
+def test_right_after_an_update_averages_under_top_kast_are_those_of_the_new_forward_set() -> None:
+    run = Run(methods.top_kast(backward=0.3, update_every=3), optimizer="snt_asgd", trigger_at=1).run(5)
+    before = run.sparse.masks
+    run.run(1)
+    changed = 0
+    raw = {name: value.detach().clone() for name, value in run.model.named_parameters()}
+    with run.optimizer.averaged():  # pyright: ignore[reportAttributeAccessIssue]
+        for tensor in run.sparse._network.tensors:
+            live = tensor.live()
+            assert not bool(tensor.parameter[~live].any())
+            grown = live & ~before[tensor.name]
+            assert torch.equal(tensor.parameter[grown], raw[tensor.name][grown])
+            assert bool(tensor.parameter[live].all())
+            changed += int(grown.sum())
+    assert changed > 0
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.1])
+def test_top_kast_takes_sparse_gradients_of_an_embedding(penalty: float) -> None:
+    outcomes = []
+    for is_sparse in (True, False):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = nn.Embedding(12, 4, sparse=is_sparse)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        method = methods.top_kast(update_every=2, penalty=penalty)
+        sparse = SparseTraining(model, optimizer, method, sparsity=0.5, total_steps=4, generator=seeded(0))
+        for _ in range(4):
+            optimizer.zero_grad()
+            model(torch.tensor([1, 3, 3, 7])).square().sum().backward()
+            sparse.step()
+        outcomes.append(model.weight.detach().clone())
+    torch.testing.assert_close(outcomes[0], outcomes[1])  # sums of the sparse gradient are ordered otherwise
+
+
+def test_what_top_kast_keeps_aside_follows_a_model_that_moves() -> None:
+    run = Run(methods.top_kast())
+    for tensor in run.sparse._network.tensors:
+        tensor.parameter = nn.Parameter(tensor.parameter.detach().to("meta"))
+    run.sparse._follow_device()
+    hidden = run.sparse._rule.state_dict()["hidden"]
+    assert {values.device.type for values in hidden.values()} == {"meta"}
+
+
 def test_top_kast_refuses_masks_and_wrong_shares() -> None:
     with pytest.raises(InputError, match=r"backward must lie in \[0, 1\], got 1.5"):
         methods.top_kast(backward=1.5)

@@ -18,8 +18,19 @@ from hyperprune.sparsity import DynamicSparse, SparseTraining, methods
 from hyperprune.sparsity.counts import num_live_at
 from hyperprune.sparsity.death import DEATHS
 from hyperprune.sparsity.growth import GROWTHS
+from hyperprune.sparsity.network import as_optimizers
 from hyperprune.sparsity.redistribution import REDISTRIBUTIONS
-from sparsity.tiny_runs import OPTIMIZERS, STEPS_PER_EPOCH, Run, loss_of, quick, seeded, sparsity_for, tiny
+from sparsity.tiny_runs import (
+    OPTIMIZERS,
+    STEPS_PER_EPOCH,
+    Run,
+    assert_same,
+    loss_of,
+    quick,
+    seeded,
+    sparsity_for,
+    tiny,
+)
 
 KEEPS_BACKWARD_SET = "top_kast"  # whose backward set is trained and keeps its moments
 
@@ -270,6 +281,62 @@ def test_a_gradient_that_is_not_finite_stops_growth_by_gradients() -> None:
         run.sparse.step()
 
 
+def give_up(run: Run, *, set_to_none: bool, factor: float = math.nan) -> None:
+    """A batch that is masked and clipped, and then given up for its norm."""
+    run.optimizer.zero_grad(set_to_none=set_to_none)
+    (loss_of(run.model, 50) * factor).backward()
+    run.sparse.mask_gradients()
+    torch.nn.utils.clip_grad_norm_(run.model.parameters(), 0.25)
+    run.optimizer.zero_grad(set_to_none=set_to_none)
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+@pytest.mark.parametrize("mask_first", [True, False])
+@pytest.mark.parametrize("factor", [math.nan, 1e3])
+@pytest.mark.parametrize(
+    "parts",
+    [{"growth": "random"}, {"growth": "gradient"}, {"growth": "gradient", "redistribution": "nonzeros"}],
+)
+def test_a_batch_that_is_given_up_after_masking_leaves_no_trace(
+    parts: dict[str, Any], factor: float, mask_first: bool, set_to_none: bool
+) -> None:
+    method = DynamicSparse(decay="constant", update_every=2, **parts)
+    plain, run = (Run(method, optimizer="adam", clip=None) for _ in range(2))
+    for step in range(4):
+        give_up(run, set_to_none=set_to_none, factor=factor)
+        for one in (plain, run):
+            one.optimizer.zero_grad(set_to_none=one is plain or set_to_none)
+            loss_of(one.model, step).backward()
+            if mask_first:
+                one.sparse.mask_gradients()
+            one.sparse.step()
+            assert_dead_is_zero(one)
+    assert_same(run.state(), plain.state())
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_masking_the_same_gradients_twice_ranks_the_dense_ones(again: bool) -> None:
+    run = Run(methods.rigl(update_every=1), clip=None)
+    plain = Run(methods.rigl(update_every=1), clip=None).run(1)
+    loss_of(run.model, 0).backward()
+    run.sparse.mask_gradients()
+    if again:
+        run.sparse.mask_gradients()
+    run.sparse.step()
+    assert_same(run.sparse.masks, plain.sparse.masks)
+
+
+def test_an_epoch_cannot_end_between_masking_and_the_step_but_after_giving_up() -> None:
+    run = Run(methods.set_())
+    loss_of(run.model, 0).backward()
+    run.sparse.mask_gradients()
+    with pytest.raises(InputError, match=r"end_epoch\(\) belongs between steps.*give the batch up with"):
+        run.sparse.end_epoch()
+    run.optimizer.zero_grad()
+    run.sparse.end_epoch()
+    assert run.sparse.num_updates == 1
+
+
 def test_clipping_sees_live_weights_only() -> None:
     run = Run(methods.static(), sparsity=0.8)
     loss_of(run.model, 0).backward()
@@ -396,6 +463,11 @@ def with_masks(masks: dict[str, torch.Tensor], **options: Any) -> SparseTraining
             {"method": methods.gmp()},
             "method gmp chooses its own masks",
         ),
+        (
+            {"encoder.weight": torch.ones(11, 6, dtype=torch.bool)},
+            {"method": methods.static(keep_dense="encoder.weight")},
+            "masks decide how dense each tensor is, so allocation, densities and keep_dense do not apply",
+        ),
     ],
 )
 def test_masks_that_do_not_fit_are_refused(
@@ -403,6 +475,39 @@ def test_masks_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         with_masks(masks, **options)
+
+
+def test_masks_that_no_allocation_would_give_are_at_their_sparsity() -> None:
+    model = nn.Sequential(nn.Linear(2, 1), nn.Linear(100, 100))
+    # At this sparsity the allocation would leave the first tensor nothing, which is an error.
+    masks = {"0.weight": torch.tensor([[True, False]]), "1.weight": torch.eye(100).bool()}
+    sparse = SparseTraining(
+        model,
+        OPTIMIZERS["sgd"](model.parameters()),
+        methods.static(),
+        masks=masks,
+        total_steps=5,
+        generator=seeded(0),
+    )
+    assert sparse.at_sparsity
+
+
+@pytest.mark.parametrize("growth", ["random", "gradient"])
+def test_a_gate_without_a_weight_in_the_masks_stays_empty(growth: str) -> None:
+    masks = {"rnn.weight_hh_l0": torch.rand(24, 6, generator=seeded(3)) < 0.5}
+    masks["rnn.weight_hh_l0"][6:12] = False
+    model = tiny()
+    method = DynamicSparse(growth=growth, gates="separate", update_every=1)
+    sparse = SparseTraining(
+        model, OPTIMIZERS["sgd"](model.parameters()), method, masks=masks, total_steps=9, generator=seeded(0)
+    )
+    gates = sparse.summary()["rnn.weight_hh_l0"].gates
+    for step in range(3):
+        model.zero_grad()
+        loss_of(model, step).backward()
+        sparse.step()
+    assert sparse.summary()["rnn.weight_hh_l0"].gates == gates
+    assert sparse.history()[-1].num_killed > 0
 
 
 @pytest.mark.parametrize("name", ["set_", "gmp", "top_kast", "iterative_magnitude"])
@@ -455,6 +560,41 @@ def test_a_tensor_that_no_optimizer_trains_is_refused_by_name() -> None:
         SparseTraining(model, optimizer, methods.static(), sparsity=0.5, total_steps=1, generator=seeded(0))
 
 
+def test_a_tensor_in_two_optimizers_is_refused() -> None:
+    model = tiny()
+    optimizers = [torch.optim.SGD(part.parameters(), 0.1) for part in (model, model.rnn)]
+    with pytest.raises(InputError, match=r"trained by one optimizer, but rnn.weight_ih_l0 is in those of 2"):
+        SparseTraining(model, optimizers, methods.static(), sparsity=0.5, total_steps=1, generator=seeded(0))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (torch.optim.SGD, "optimizer must be an optimizer or a list of them, got <class"),
+        ([None], r"optimizer must be an optimizer or a list of them, got \[None\]"),
+        (torch.optim.LBFGS(nn.Linear(2, 2).parameters()), "must step without a closure, got LBFGS"),
+    ],
+)
+def test_what_cannot_be_stepped_is_refused(optimizer: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        as_optimizers(optimizer)
+
+
+@pytest.mark.parametrize(
+    "method", [DynamicSparse(death="global_magnitude"), methods.iterative_magnitude(scope="network")]
+)
+def test_float64_is_not_ranked_together_with_float32(method: Any) -> None:
+    model = tiny()
+    model.decoder.double()
+    with pytest.raises(InputError, match=r"must all be float64 or none, got decoder.weight of float64"):
+        Run(method, model=model)
+
+
+def test_a_summary_names_the_tensors_that_it_has() -> None:
+    with pytest.raises(InputError, match=r"unknown pruned tensor 'decoder'; did you mean 'decoder.weight'"):
+        Run(methods.static()).sparse.summary()["decoder"]
+
+
 def test_the_death_rate_never_rises_again_when_training_goes_on_past_its_plan() -> None:
     run = Run(methods.selfish_rnn(update_every=2), total_steps=10)
     rates = [run.sparse.death_rate for _ in run.steps(25)]
@@ -466,17 +606,17 @@ def test_the_death_rate_never_rises_again_when_training_goes_on_past_its_plan() 
     ("settings", "updated_after"),
     [
         ({"update_every": 3, "first_step": 6, "last_step": 13}, [6, 9, 12]),
-        ({"update_every": 4, "stop": 0.6}, [4, 8]),  # 12 of 20 steps is the first one beyond
+        ({"update_every": 4, "stop": 0.5}, [4, 8]),  # 12 of 24 steps is the first one beyond
         ({"update_every": "2 epochs", "first_step": 15}, [20]),
-        ({"update_every": "epoch", "stop": 0.75}, [5, 10]),
+        ({"update_every": "epoch", "stop": 0.75}, [5, 10, 15]),
     ],
 )
 @pytest.mark.parametrize("growth", ["random", "gradient"])
 def test_updates_happen_when_the_settings_say(
     settings: dict[str, Any], updated_after: list[int], growth: str
 ) -> None:
-    run = Run(DynamicSparse(growth=growth, **settings), steps_per_epoch=STEPS_PER_EPOCH)
-    for _ in run.steps(20):
+    run = Run(DynamicSparse(growth=growth, **settings), steps_per_epoch=STEPS_PER_EPOCH, total_steps=24)
+    for _ in run.steps(24):
         step = run.sparse.num_steps
         if step not in updated_after and step + 1 not in updated_after and growth == "gradient":
             assert not run.sparse._network.gradients  # nothing is taken that no update will use
@@ -520,8 +660,8 @@ def test_history_tells_density_turnover_and_what_was_ever_live() -> None:
     for _ in run.steps(20):
         ever = {name: mask | run.sparse.masks[name] for name, mask in ever.items()}
     history, summary = run.sparse.history(), run.sparse.summary()
-    assert [update.step for update in history] == [5, 10, 15, 20]
-    assert [update.epoch for update in history] == [1, 2, 3, 4]
+    assert [update.step for update in history] == [5, 10, 15]  # the 20th is the last step planned
+    assert [update.epoch for update in history] == [1, 2, 3]
     last = history[-1]
     assert last.explored == sum(int(mask.sum()) for mask in ever.values()) / summary.total
     assert last.density == {row.name: row.density for row in summary}
@@ -537,6 +677,22 @@ def test_the_summary_is_a_table_of_live_weights_and_densities() -> None:
     assert lines[1].split() == ["encoder.weight", "11x6", "33", "66", "0.5000"]
     assert lines[-1].split()[:1] == ["all"]
     assert len({len(line.rstrip()) for line in lines[2:6]}) == 1
+
+
+@pytest.mark.parametrize("growth", ["random", "gradient"])
+@pytest.mark.parametrize("update_every", [5, "epoch"])
+def test_no_update_follows_the_last_planned_step_whose_new_weights_nothing_would_train(
+    growth: str, update_every: Any
+) -> None:
+    method = DynamicSparse(decay="constant", update_every=update_every, growth=growth)
+    run = Run(method, steps_per_epoch=STEPS_PER_EPOCH, total_steps=20).run(20)
+    assert [update.step for update in run.sparse.history()] == [5, 10, 15]
+    assert not run.sparse._network.gradients
+    assert run.sparse.finalize() is run.model
+    for name, mask in zip(run.sparse.masks, run.sparse.masks.values(), strict=True):
+        assert int((dict(run.model.named_parameters())[name][mask] != 0).sum()) > 0.99 * int(mask.sum())
+    longer = Run(method, steps_per_epoch=STEPS_PER_EPOCH, total_steps=20).run(25)
+    assert [update.step for update in longer.sparse.history()] == [5, 10, 15, 25]
 
 
 def test_finalize_leaves_a_plain_sparse_module_and_ends_training() -> None:

@@ -69,6 +69,8 @@ class Allocation:
         if self.counts_fixed:
             budget -= sum(fixed.values())
         open_ = [i for i in range(len(tensors)) if i not in fixed]
+        if final_sparsity is not None:  # on the way, fixed counts and the budget are rounded apart
+            budget = min(max(budget, 0), sum(totals[i] for i in open_))
         if not 0 <= budget <= sum(totals[i] for i in open_):
             raise InputError(
                 f"tensors with a fixed density must leave room for the rest, but at sparsity {sparsity} "

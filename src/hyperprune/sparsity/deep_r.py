@@ -11,10 +11,11 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from hyperprune.sparsity.growth import GROWTHS
-from hyperprune.sparsity.masks import KILLED, NEGATIVE
+from hyperprune.sparsity.masks import KILLED, NEGATIVE, Block
 from hyperprune.sparsity.method import Method, Rule, check_number
 from hyperprune.sparsity.network import SparseNetwork
 from hyperprune.sparsity.schedules import Cadence, Clock
+from hyperprune.sparsity.selection import Ranked, largest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,8 @@ class _DeepRRule(Rule):
     def update(self, clock: Clock) -> None:
         network = self.network
         generator = network.random()
-        for block in network.blocks:
+        blocks = [block for block in network.blocks if block.tensor.parameter.requires_grad]
+        for block in blocks:
             weight, negative = block.weight, block.has(NEGATIVE)
             lr = float(network.learning_rate(block.tensor))
             sign = 1.0 - 2.0 * negative.to(weight.dtype)
@@ -77,10 +79,10 @@ class _DeepRRule(Rule):
                 )
                 moved += (2.0 * lr * self._settings.temperature) ** 0.5 * noise
             weight.copy_(moved)
-            block.kill(block.live() & (moved * sign < 0))
+            self._kill_crossing(block, block.live() & (moved * sign < 0))
         network.zero_dead_weights()
         network.zero_dead_state()
-        for block in network.blocks:
+        for block in blocks:
             count = block.num_with(KILLED)
             before = block.live()
             GROWTHS["random"].grow(block, count, None, generator)
@@ -88,3 +90,13 @@ class _DeepRRule(Rule):
             coin = torch.rand(block.total, generator=generator, device=grown.device) < 0.5
             block.set_flag(NEGATIVE, torch.where(grown, coin, block.has(NEGATIVE)))
         network.refresh_grown()
+
+    @staticmethod
+    def _kill_crossing(block: Block, crossing: Bool[Tensor, " N"]) -> None:
+        """Weights that crossed 0 die, the farthest first; where no place is left to grow they change sign."""
+        room = block.total - block.num_live()
+        dying = crossing
+        if int(crossing.count_nonzero()) > room:
+            dying = largest([Ranked(block.weight, crossing, block.label)], room)[0]
+        block.set_flag(NEGATIVE, block.has(NEGATIVE) ^ (crossing & ~dying))
+        block.kill(dying)

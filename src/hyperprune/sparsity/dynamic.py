@@ -1,4 +1,7 @@
-"""Dynamic sparse training: constant numbers of live weights, some of which die and regrow elsewhere."""
+"""Dynamic sparse training: constant numbers of live weights, some of which die and regrow elsewhere.
+
+Frozen tensors and dense ones keep their weights: an exchange would set some to 0 and train no other instead.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any, ClassVar
 from hyperprune.errors import InputError
 from hyperprune.sparsity.death import DEATHS, Death, ThresholdDeath
 from hyperprune.sparsity.growth import GROWTHS
-from hyperprune.sparsity.masks import KILLED
+from hyperprune.sparsity.masks import KILLED, Block
 from hyperprune.sparsity.method import (
     Method,
     Rule,
@@ -21,6 +24,10 @@ from hyperprune.sparsity.method import (
 from hyperprune.sparsity.network import SparseNetwork
 from hyperprune.sparsity.redistribution import REDISTRIBUTIONS, shares
 from hyperprune.sparsity.schedules import DECAYS, Cadence, Clock, decayed
+
+# Share of dead weights below which a block loses no more than it has dead ones, redistribution or not (as in
+# Dettmers & Zettlemoyer's and Liu et al.'s code: of a layer that is less sparse, at most its sparsity dies).
+_NEARLY_DENSE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +131,8 @@ class DynamicRule(Rule):
             if method.death == "threshold"
             else DEATHS[method.death]()
         )
+        if method.death == "global_magnitude" or method.threshold_at_once:
+            network.check_one_ranking()
         beta = network.momentum_coefficient()
         if beta is None and "momentum" in (method.growth, method.redistribution):
             which = "growth" if method.growth == "momentum" else "redistribution"
@@ -150,10 +159,28 @@ class DynamicRule(Rule):
         return decayed(method.death_rate, method.final_death_rate, method.decay, progress)
 
     def _stopped(self, clock: Clock, ahead: int = 0) -> bool:
-        """Whether updates are over, now or so many steps later."""
-        if self.settings.stop is None:
-            return False
-        return replace(clock, num_steps=clock.num_steps + ahead).progress >= self.settings.stop
+        """Whether updates are over, now or so many steps later.
+
+        None follows the last planned step: nothing would train the weights that it grows.
+        """
+        then = replace(clock, num_steps=clock.num_steps + ahead)
+        if then.num_steps == then.total_steps:
+            return True
+        return self.settings.stop is not None and then.progress >= self.settings.stop
+
+    def _most_lost(self, block: Block) -> int:
+        """The most that an update may kill in a block.
+
+        Without redistribution a block grows back all that it loses, and what finds no place among the
+        weights that were dead before would come back where it was, set to 0. With redistribution other
+        blocks may take it, so that only a nearly dense one is held.
+        """
+        num_dead = block.total - block.num_live()
+        if not block.tensor.parameter.requires_grad:
+            return 0
+        if self.settings.redistribution == "none" or num_dead < _NEARLY_DENSE * block.total:
+            return min(num_dead, block.num_live())
+        return block.num_live()
 
     def due_after_step(self, clock: Clock) -> bool:
         return super().due_after_step(clock) and not self._stopped(clock)
@@ -169,7 +196,7 @@ class DynamicRule(Rule):
         if self._growth.smoothed:
             return self._beta
         # Any step may be an epoch's last one when its length is unknown: keep only the newest batch.
-        return 0.0 if self._length_unknown(clock) else 1.0
+        return 0.0 if self._num_batches == 1 or self._length_unknown(clock) else 1.0
 
     def most_grown(self, clock: Clock) -> list[int] | None:
         method = self.settings
@@ -181,18 +208,25 @@ class DynamicRule(Rule):
         rate = self.death_rate(replace(clock, num_steps=clock.num_steps + 1))
         if method.decay != "constant":
             rate = max(rate, method.final_death_rate)
-        live = [block.num_live() for block in self.network.blocks]
-        return [self._death.most_killed(count, rate) for count in live]
+        return [
+            min(self._death.most_killed(block.num_live(), rate), self._most_lost(block))
+            for block in self.network.blocks
+        ]
 
     def update(self, clock: Clock) -> None:
-        network, blocks = self.network, self.network.blocks
-        if self._growth.ranked and not network.gradients:
+        network = self.network
+        blocks = [
+            block
+            for block in network.blocks
+            if block.tensor.parameter.requires_grad and block.num_live() < block.total
+        ]
+        if blocks and self._growth.ranked and not network.gradients:
             raise InputError(
                 f"growth={self.settings.growth!r} needs the gradients of the last steps before an "
                 f"update, got none at step {clock.num_steps}; pass the true steps_per_epoch, or none, to "
-                "SparseTraining"
+                "SparseTraining, and leave gradients in place until step()"
             )
-        self._death.kill(blocks, self.death_rate(clock))
+        self._death.kill(blocks, self.death_rate(clock), [self._most_lost(block) for block in blocks])
         # Now, because redistribution looks at live weights and momentum, and a killed weight that comes
         # back at once for want of room must start at 0 too.
         network.zero_dead_weights()

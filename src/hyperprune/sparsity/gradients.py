@@ -55,6 +55,16 @@ class DenseGradients:
     def __bool__(self) -> bool:
         return bool(self._whole or self._candidates)
 
+    def follow_device(self) -> None:
+        """Move what is held to where the model has been moved."""
+        for tensor in self._tensors:
+            if tensor.name in self._whole:
+                self._whole[tensor.name] = self._whole[tensor.name].to(tensor.parameter.device)
+        for block in self._blocks:
+            if block.label in self._candidates:
+                device = block.tensor.parameter.device
+                self._candidates[block.label] = self._candidates[block.label].to(device)
+
     @property
     def num_bytes(self) -> int:
         """Memory that is held."""
@@ -122,12 +132,10 @@ class DenseGradients:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Back to a saved state; the masks, which mark the candidates, are loaded apart."""
-        devices = {tensor.name: tensor.parameter.device for tensor in self._tensors}
-        devices |= {block.label: block.tensor.parameter.device for block in self._blocks}
         self._whole, self._candidates = (
-            {name: values.to(devices[name], copy=True) for name, values in state[part].items()}
-            for part in ("whole", "candidates")
+            {name: values.clone() for name, values in state[part].items()} for part in ("whole", "candidates")
         )
+        self.follow_device()
 
 
 def _wide(gradient: Tensor) -> torch.dtype:

@@ -64,6 +64,11 @@ class GradualRule(Rule):
         self.settings = method
         self.cadence = Cadence.parse(method.update_every)
         self._finished = False
+        if sparsity == 0.0 and any(density < 1 for _, density in method.densities):
+            raise InputError(
+                f"method {method.name} at sparsity 0 removes nothing, so densities below 1 do not apply; "
+                "remove densities or raise the sparsity"
+            )
         self.final_counts()  # a sparsity that leaves a tensor nothing is an error now, not at the end
 
     def start(self, masks: Mapping[str, Bool[Tensor, "..."]] | None) -> None:

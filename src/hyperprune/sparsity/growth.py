@@ -4,7 +4,8 @@
 - `gradient`: the largest |∂L/∂w|, the dense gradient summed through time (Evci et al. 2020).
 - `momentum`: the largest |smoothed dense gradient| (Dettmers & Zettlemoyer 2019).
 
-Positions that the same update killed are left alone unless nothing else has room.
+Positions that the same update killed are left alone unless nothing else has room. Equal gradients go by
+index: those of a tensor without one, and of embedding rows that no batch has seen, which are all 0.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from hyperprune.sparsity.gradients import Candidates
 from hyperprune.sparsity.masks import KILLED, LIVE, Block
 from hyperprune.sparsity.selection import Ranked, at_random, largest
 
-_FORGOTTEN = 0.01  # share of a smoothed gradient that may stem from before the steps that are collected
+# Share of a smoothed gradient that may stem from before the steps that are collected. Collecting begins anew
+# after every update, so where updates lie closer together more of it is missing.
+_FORGOTTEN = 0.01
 
 
 @dataclass(frozen=True)

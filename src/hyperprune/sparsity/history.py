@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hyperprune.errors import unknown_name
 from hyperprune.sparsity.masks import EXPLORED, GROWN, KILLED, MaskedTensor
 from hyperprune.sparsity.network import SparseNetwork
 from hyperprune.sparsity.schedules import Clock
@@ -54,7 +55,10 @@ class Summary:
         return len(self.tensors)
 
     def __getitem__(self, name: str) -> TensorSummary:
-        return next(tensor for tensor in self.tensors if tensor.name == name)
+        for tensor in self.tensors:
+            if tensor.name == name:
+                return tensor
+        raise unknown_name("pruned tensor", name, [tensor.name for tensor in self.tensors])
 
     @property
     def live(self) -> int:
@@ -103,7 +107,8 @@ class Update:
 
     Attributes:
         step, epoch: optimizer steps done, epochs ended.
-        death_rate: of this update.
+        death_rate: that was due at this update; what died is in `num_killed` (Deep-R and Narang's thresholds
+            kill without a rate).
         num_killed, num_grown: weights, summed over the updates since the previous record.
         turnover: share of the live weights whose positions are new, summed likewise.
         explored: share of all weights that have ever been live.

@@ -34,12 +34,14 @@ class Method(ABC):
 
     Attributes:
         allocation: "uniform" or "er".
-        densities: pattern ▶ density in (0, 1] for tensors that do not follow the allocation.
+        densities: pattern ▶ density in (0, 1] for tensors that do not follow the allocation; where weights
+            are redistributed, the density that a tensor starts with.
         keep_dense: patterns of tensors that keep all their weights ("encoder.weight").
         budget: "all": the sparsity is the whole network's, so other tensors make up for fixed ones;
             "free": it is that of the tensors without a fixed density.
-        gates: "exchange": the gates stacked in a matrix share its budget; "separate": each is treated as a
-            tensor of its own.
+        gates: "exchange": the gates stacked in a matrix share its budget and exchange weights; "separate":
+            each gets an equal part of the budget, and loses and grows weights by itself. The allocation looks
+            at whole matrices either way, and the gates of a parametrized matrix count as one.
         at_init: a criterion of `hyperprune.at_init` that chooses the starting masks in place of the
             allocation ("jacobian"); None draws them at random. Training by a task does it;
             `SparseTraining` must be given the masks.
@@ -64,13 +66,19 @@ class Method(ABC):
         check_choice("budget", self.budget, BUDGETS)
         check_choice("gates", self.gates, GATES)
         pairs = self.densities.items() if isinstance(self.densities, Mapping) else self.densities
+        if not isinstance(pairs, Iterable) or any(isinstance(p, str) or len(p) != 2 for p in pairs):
+            raise InputError(
+                f'densities must map patterns to densities, got {self.densities!r}; try {{"decoder*": 0.5}}'
+            )
         pairs = tuple((str(pattern), density) for pattern, density in pairs)
         for pattern, density in pairs:
             check_number(
                 f"the density of {pattern!r}", density, 0, 1, low_open=True, example="0.5 keeps half"
             )
         object.__setattr__(self, "densities", tuple((pattern, float(density)) for pattern, density in pairs))
-        keep = (self.keep_dense,) if isinstance(self.keep_dense, str) else tuple(self.keep_dense)
+        keep = (self.keep_dense,) if isinstance(self.keep_dense, str) else self.keep_dense
+        if not isinstance(keep, Iterable):
+            raise InputError(f'keep_dense must be patterns of names, got {keep!r}; try "encoder.weight"')
         object.__setattr__(self, "keep_dense", tuple(str(pattern) for pattern in keep))
         if self.at_init is not None:
             self._check_at_init()
@@ -83,9 +91,17 @@ class Method(ABC):
                 f"method {self.name} chooses its own masks, got at_init={self.at_init!r}; use static or a "
                 "dynamic method"
             )
+        self.check_spread_unused(f"at_init={self.at_init!r} decides")
+
+    def check_spread_unused(self, decided_by: str) -> None:
+        """Nothing may be said about densities that starting masks decide.
+
+        Raises:
+            InputError: allocation, densities or keep_dense are not the defaults.
+        """
         if self.densities or self.keep_dense or self.allocation != type(self).allocation:
             raise InputError(
-                f"at_init={self.at_init!r} decides how dense each tensor is, so allocation, densities and "
+                f"{decided_by} how dense each tensor is, so allocation, densities and "
                 "keep_dense do not apply; remove them"
             )
 
@@ -157,6 +173,9 @@ class Rule:
     def most_grown(self, clock: Clock) -> list[int] | None:
         """When gradients are collected: the most that the coming update can grow in each block, if known."""
         return None
+
+    def follow_device(self) -> None:
+        """Move what the rule holds to where the model has been moved."""
 
     def before_step(self, clock: Clock) -> None:
         """Right before the optimizer's step; gradients are masked."""
@@ -232,6 +251,7 @@ def sparsity_of_masks(
         raise InputError(
             f"method {method.name} chooses its own masks, got masks; use static or a dynamic method"
         )
+    method.check_spread_unused("masks decide")
     here = {tensor.name: tensor for tensor in tensors}
     problems = [f"{name} has no mask" for name in here if name not in masks]
     problems += [f"{name} is no pruned tensor" for name in masks if name not in here]

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from hyperprune.errors import unknown_name
+from hyperprune.errors import InputError, unknown_name
 from hyperprune.sparsity.deep_r import DeepR
 from hyperprune.sparsity.dynamic import DynamicSparse
 from hyperprune.sparsity.gradual import GMP, Narang
@@ -45,6 +45,7 @@ class SET(DynamicSparse):
     deviations: ClassVar[tuple[str, ...]] = (
         "half of the death rate is taken from each sign, not the rate of each",
         "exact counts instead of independent draws; gates of a matrix are one matrix",
+        "grown weights start at 0; the authors' code draws small random values",
     )
 
 
@@ -80,8 +81,11 @@ class SNFS(DynamicSparse):
     paper: ClassVar[str] = "Dettmers & Zettlemoyer 2019, Sparse networks from scratch (arXiv 1907.04840)"
     equation: ClassVar[str] = "algorithm 1"
     deviations: ClassVar[tuple[str, ...]] = (
-        "dead weights' smoothed gradients are kept apart from the optimizer, over the last steps before an "
-        "update, so that dead weights have no momentum",
+        "dead weights' smoothed gradients are kept apart from the optimizer, so that dead weights have no "
+        "momentum, over the last steps before an update and from 0 after each: with 0.9 and updates every "
+        "10 steps, the 35 % that is older is missing",
+        "tensors share by mean |momentum| after death; the authors' code before it, and with Adam by m/√v",
+        "the death rate ends at 0; in their code at 0.005",
     )
 
 
@@ -102,7 +106,8 @@ class RigL(DynamicSparse):
     equation: ClassVar[str] = "algorithm 1"
     deviations: ClassVar[tuple[str, ...]] = (
         "the optimizer's step is taken before an update too",
-        "weights just killed do not regrow; regrow_killed allows it",
+        "weights just killed do not regrow; regrow_killed allows it, at 0 with fresh state, where the "
+        "authors' code keeps their value and state",
     )
 
 
@@ -116,7 +121,10 @@ class SelfishRNN(DynamicSparse):
     summary: ClassVar[str] = "smallest |w| per matrix for random ones, gates exchange weights, once an epoch"
     paper: ClassVar[str] = "Liu et al. 2021, Selfish sparse RNN training (arXiv 2101.09048)"
     equation: ClassVar[str] = "algorithm 1"
-    deviations: ClassVar[tuple[str, ...]] = ("the optimizer is the caller's; the paper's is SNT-ASGD",)
+    deviations: ClassVar[tuple[str, ...]] = (
+        "the optimizer is the caller's; the paper's is SNT-ASGD",
+        "the epoch in which averaging is triggered has its update too; in the authors' code it has none",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +160,13 @@ class Dense(Method):
     name: ClassVar[str] = "dense"
     summary: ClassVar[str] = "nothing is pruned; the reference"
     chooses_masks: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(density < 1 for _, density in self.densities):
+            raise InputError(
+                f'method dense removes nothing, got densities {dict(self.densities)}; use "static"'
+            )
 
     def build(self, network: SparseNetwork, sparsity: float, clock: Clock) -> Rule:
         return _DenseRule(self, network, sparsity)
@@ -260,10 +275,26 @@ A method is one call away, `hp.methods.rigl(death_rate=0.2)` or `hp.methods.get(
 {table}
 
 Common to all: counts are exact with respect to the method's target at that step, ties go to the lower
-index, dead weights, their gradients and their optimizer state are exactly 0, and grown weights start at 0
-with fresh state. Two methods differ on purpose: `top_kast` trains a backward set beyond the live weights,
-whose values and moments it keeps, and weights enter its forward set with the value they have;
+index (gradients that are all 0 too), dead weights, their gradients and their optimizer state are exactly 0,
+and grown weights start at 0 with the state per weight that a new optimizer would give them; what an optimizer
+counts per tensor goes on. Two methods differ on purpose: `top_kast` trains a backward set beyond the live
+weights, whose values and moments it keeps, and weights enter its forward set with the value they have;
 `lottery_ticket` goes back to saved weights and optimizer state.
+
+Where weights die and grow:
+
+- New weights go where others were dead before the update; the references of `set_`, `deep_r`, `dsr`,
+  `snfs` and `selfish_rnn` draw from all that are dead after it. Just-killed places are taken when a
+  redistribution gives a tensor more than that.
+- A tensor loses no more weights than were dead in it, or what it cannot place would come back at 0. Where
+  another tensor may take them (any `redistribution` but "none") that holds of tensors less than 20 % sparse,
+  as in the code of `snfs` and `selfish_rnn`. So a dense tensor (`keep_dense`, or by allocation) stays as it
+  is and gets nothing; in `deep_r` its weights may change sign.
+- A frozen tensor (`requires_grad=False`) keeps weights and mask; methods that begin dense prune it all the
+  same.
+- `densities` hold for the whole training without redistribution, at its start with it.
+- The methods of `dynamic_sparse` do nothing after the last planned step, since nothing would train what they
+  grow.
 
 ## Settings
 

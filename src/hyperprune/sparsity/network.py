@@ -44,6 +44,19 @@ _FRESH: Mapping[str, Callable[[dict[str, Any]], float]] = {
 _FLAGS = {"explored": EXPLORED, "negative": NEGATIVE, "backward": BACKWARD, "candidate": CANDIDATE}
 
 
+def as_optimizers(value: object) -> list[Optimizer]:
+    """One optimizer or several, as a list, after checking that sparse training can step them."""
+    optimizers = [value] if isinstance(value, Optimizer) else value
+    if not isinstance(optimizers, Sequence) or not all(isinstance(one, Optimizer) for one in optimizers):
+        raise InputError(
+            f"optimizer must be an optimizer or a list of them, got {value!r}; make it first: "
+            "torch.optim.SGD(model.parameters(), lr=…)"
+        )
+    if any(isinstance(one, torch.optim.LBFGS) for one in optimizers):
+        raise InputError("optimizer must step without a closure, got LBFGS; use SGD, Adam or another")
+    return list(optimizers)
+
+
 def _moving_state(optimizer: Optimizer) -> Iterable[str] | None:
     """Keys of state that moves away from 0 by itself; None if any may. Other optimizers can say it."""
     return () if type(optimizer) in _KEEP_ZEROS else getattr(optimizer, "moving_state", None)
@@ -77,8 +90,9 @@ class SparseNetwork:
         self.blocks = [block for tensor in self.tensors for block in tensor.blocks(by_gate=by_gate)]
         self.gradients = DenseGradients(self.tensors, self.blocks)
         self.trains_backward_set = False
+        self._masked: dict[str, tuple[int, int]] = {}
         for tensor in self.tensors:
-            self._owner(tensor)
+            self._check_owner(tensor)
 
     @property
     def total(self) -> int:
@@ -90,22 +104,51 @@ class SparseNetwork:
     def blocks_of(self, tensor: MaskedTensor) -> list[Block]:
         return [block for block in self.blocks if block.tensor is tensor]
 
+    def _check_owner(self, tensor: MaskedTensor) -> None:
+        owners = [
+            optimizer
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            if any(parameter is tensor.parameter for parameter in group["params"])
+        ]
+        if len(owners) != 1:
+            raise InputError(
+                f"every pruned tensor must be trained by one optimizer, but {tensor.name} is in "
+                + (
+                    "none of its parameter groups; add it, or leave it out of parameters"
+                    if not owners
+                    else f"those of {len(owners)}; keep it in one"
+                )
+            )
+
     def _owner(self, tensor: MaskedTensor) -> tuple[Optimizer, dict[str, Any]]:
         """The optimizer and the parameter group that train a tensor."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 if any(parameter is tensor.parameter for parameter in group["params"]):
                     return optimizer, group
-        raise InputError(
-            f"every pruned tensor must be trained by the optimizer, but {tensor.name} is in none of its "
-            "parameter groups; add it, or leave it out of parameters"
-        )
+        raise AssertionError(tensor.name)
+
+    def check_one_ranking(self) -> None:
+        """Magnitudes of all tensors must be comparable: float64 is ranked by other bits than the rest.
+
+        Raises:
+            InputError: some tensors are float64 and some are not.
+        """
+        double = [tensor.name for tensor in self.tensors if tensor.parameter.dtype == torch.float64]
+        if 0 < len(double) < len(self.tensors):
+            raise InputError(
+                f"tensors that are ranked together must all be float64 or none, got {', '.join(double)} of "
+                "float64 among others; convert the model, or rank each tensor by itself"
+            )
 
     # Zeroing
 
     def follow_device(self) -> None:
+        """Move masks and collected gradients to where the model has been moved."""
         for tensor in self.tensors:
             tensor.follow_device()
+        self.gradients.follow_device()
 
     @torch.no_grad()
     def mask_gradients(self) -> None:
@@ -120,6 +163,36 @@ class SparseNetwork:
                 tensor.parameter.grad = gradient
             else:
                 self._zero_untrained(tensor, gradient)
+            self._masked[tensor.name] = (id(gradient), gradient._version)
+
+    def gradients_changed(self) -> bool:
+        """Whether gradients may have been computed anew since they were masked.
+
+        They have if they are other tensors. One change in place is what clipping makes; zeroing and a
+        backward pass make two.
+        """
+        for tensor in self.tensors:
+            gradient = tensor.parameter.grad
+            if gradient is None:
+                continue
+            masked_id, version = self._masked.get(tensor.name, (0, 0))
+            if id(gradient) != masked_id or not 0 <= gradient._version - version <= 1:
+                return True
+        return False
+
+    def has_gradients(self) -> bool:
+        return any(tensor.parameter.grad is not None for tensor in self.tensors)
+
+    def has_unmasked_gradients(self) -> bool:
+        """Whether a gradient is not 0 where its weight is not trained."""
+        trained = LIVE | BACKWARD if self.trains_backward_set else LIVE
+        for tensor in self.tensors:
+            gradient = tensor.parameter.grad
+            if gradient is not None:
+                untrained = tensor.status.bitwise_and(trained) == 0
+                if bool(gradient.to_dense()[untrained].any()):
+                    return True
+        return False
 
     def _zero_untrained(self, tensor: MaskedTensor, values: Tensor) -> None:
         if self.trains_backward_set:
@@ -160,6 +233,17 @@ class SparseNetwork:
             for key, values in self._state(tensor):
                 if key in getattr(optimizer, "evaluated_state", ()):
                     tensor.zero_dead(values)
+
+    @torch.no_grad()
+    def settle_averages(self) -> None:
+        """After an update, the same state is 0 at dead weights and the weight itself at grown ones."""
+        for tensor in self.tensors:
+            optimizer, _ = self._owner(tensor)
+            for key, values in self._state(tensor):
+                if key in getattr(optimizer, "evaluated_state", ()):
+                    tensor.zero_dead(values)
+                    grown = tensor.status.bitwise_and(GROWN) != 0
+                    values.copy_(torch.where(grown, tensor.parameter, values))
 
     @torch.no_grad()
     def refresh_grown(self) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from torch import nn
+from torch import Tensor, nn
 
 from hyperprune.errors import InputError, unknown_name
 
@@ -33,7 +33,7 @@ def select_parameters(model: nn.Module, patterns: Iterable[str] | None) -> dict[
             least two axes: recurrent, linear, embedding and decoder matrices, not biases.
 
     Raises:
-        InputError: a pattern matches no parameter, or nothing is selected.
+        InputError: a pattern matches no parameter, nothing is selected, or what is cannot be pruned.
     """
     model = unwrapped(model)
     if patterns is None:
@@ -46,22 +46,28 @@ def select_parameters(model: nn.Module, patterns: Iterable[str] | None) -> dict[
             raise InputError(
                 "a model to prune must have a weight matrix, got none; name the tensors with parameters=[…]"
             )
-        return _checked(chosen)
+        return _checked(model, chosen)
     patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     named = dict(model.named_parameters(remove_duplicate=False))
-    first_name = {id(parameter): name for name, parameter in reversed(named.items())}
+    first_name = _first_names(named)
     wanted: set[str] = set()
     for pattern in patterns:
         matches = [name for name in named if fnmatchcase(name, pattern)]
         if not matches:
             raise unknown_name("parameter", pattern, named)
-        wanted.update(first_name[id(named[name])] for name in matches)
+        wanted.update(first_name[name] for name in matches)
     if not wanted:
         raise InputError("parameters must name at least one tensor, got none; leave it out for all matrices")
-    return _checked({name: named[name] for name in named if name in wanted})
+    return _checked(model, {name: named[name] for name in named if name in wanted})
 
 
-def _checked(chosen: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+def _first_names(named: dict[str, nn.Parameter]) -> dict[str, str]:
+    """The first name of the tensor that each name stands for."""
+    first = {id(parameter): name for name, parameter in reversed(named.items())}
+    return {name: first[id(parameter)] for name, parameter in named.items()}
+
+
+def _checked(model: nn.Module, chosen: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     for name, parameter in chosen.items():
         if not parameter.is_floating_point():
             raise InputError(
@@ -77,7 +83,26 @@ def _checked(chosen: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
                 f"a pruned tensor must be contiguous, got {name} with strides {parameter.stride()}; "
                 "store it with .contiguous()"
             )
+        if _is_weight_normed(model, name):
+            raise InputError(
+                f"a pruned tensor must be the weight itself, got {name}, which weight_norm divides by the "
+                "norm of its rows: a row without a live weight gives NaN; remove weight_norm first "
+                "(parametrize.remove_parametrizations, or remove_weight_norm), or leave it out of parameters"
+            )
     return dict(chosen)
+
+
+def _is_weight_normed(model: nn.Module, name: str) -> bool:
+    """Whether a parameter is the gain or the direction of either of torch's `weight_norm`s."""
+    path, _, leaf = name.rpartition(".")
+    module = model.get_submodule(path)
+    if isinstance(module, nn.utils.parametrize.ParametrizationList):
+        return any(type(part).__name__ == "_WeightNorm" for part in module)
+    return any(
+        type(hook).__name__ == "WeightNorm" and leaf in (f"{name}_g", f"{name}_v")
+        for hook in module._forward_pre_hooks.values()
+        for name in [getattr(hook, "name", None)]
+    )
 
 
 def num_gates(model: nn.Module, name: str) -> int:
@@ -100,8 +125,33 @@ def num_gates(model: nn.Module, name: str) -> int:
     return count if isinstance(count, int) and count > 0 and rows % count == 0 else 1
 
 
-def parameter_name(name: str) -> str:
-    """A name without the prefixes of wrappers."""
-    for prefix in _WRAPPERS:
-        name = name.removeprefix(prefix)
+def parameter_name(name: str, known: Container[str]) -> str:
+    """A name without the prefixes of wrappers, as long as it is not a known one with them."""
+    while name not in known and name.startswith(_WRAPPERS):
+        name = name.partition(".")[2]
     return name
+
+
+def masks_by_name(model: nn.Module, masks: object) -> dict[str, Tensor]:
+    """Masks under the first names of their tensors, whichever name they were given under.
+
+    Raises:
+        InputError: `masks` is no mapping to tensors, or gives two masks to a tied tensor.
+    """
+    if not isinstance(masks, Mapping) or not all(isinstance(mask, Tensor) for mask in masks.values()):
+        kinds = {type(mask).__name__ for mask in masks.values()} if isinstance(masks, Mapping) else masks
+        raise InputError(
+            f"masks must map parameters' names to bool tensors, got {kinds!r}; torch.from_numpy(mask) makes "
+            "a tensor of an array"
+        )
+    named = dict(unwrapped(model).named_parameters(remove_duplicate=False))
+    first_name, found = _first_names(named), {}
+    for given, mask in masks.items():
+        name = parameter_name(given, named)
+        name = first_name.get(name, name)
+        if name in found:
+            raise InputError(
+                f"a tensor must have one mask, got two for {name}, also under the name of {given}; remove one"
+            )
+        found[name] = mask
+    return found

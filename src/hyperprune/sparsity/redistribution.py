@@ -7,7 +7,7 @@
 - `momentum`: in proportion to the mean |momentum| of its live weights (Dettmers & Zettlemoyer 2019).
 
 What exceeds a tensor's room is passed on in the same proportion, a tensor that lost all its weights gets
-at least one back, and the total is exact.
+at least one back (one that had none before need not), and the total is exact.
 """
 
 from __future__ import annotations
@@ -63,9 +63,8 @@ def shares(rule: str, blocks: Sequence[Block], count: int, momentum: Momentum) -
         count: at most the number of dead weights.
         momentum: the (N,) smoothed gradient of a block, None where there is none yet.
     """
-    num_live = [block.num_live() for block in blocks]
-    rooms = [block.total - live for block, live in zip(blocks, num_live, strict=True)]
-    minimums = [int(live == 0) for live in num_live]
-    if sum(minimums) > count:  # not even one for each: as far as it goes
-        minimums = [int(live == 0 and i < count) for i, live in enumerate(num_live)]
+    rooms = [block.total - block.num_live() for block in blocks]
+    emptied = [i for i, block in enumerate(blocks) if rooms[i] == block.total and block.num_with(KILLED)]
+    served = emptied[:count]  # not even one for each: as far as it goes
+    minimums = [int(i in served) for i in range(len(blocks))]
     return apportion(count, [REDISTRIBUTIONS[rule](block, momentum) for block in blocks], rooms, minimums)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -41,11 +41,20 @@ class IterativeMagnitude(GradualMethod):
     summary: ClassVar[str] = "from dense, smallest |w| in rounds, retraining between"
     paper: ClassVar[str] = "Han et al. 2015, Learning both weights and connections (arXiv 1506.02626)"
     equation: ClassVar[str] = "section 3"
+    deviations: ClassVar[tuple[str, ...]] = (
+        "an exact share goes in each of several equal rounds; the paper's threshold is a multiple of the "
+        "standard deviation of a layer's weights",
+        "L2 penalty and dropout are the caller's; the paper lowers dropout as weights go",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("num_rounds", self.num_rounds, 1, example="5 prunes five times")
         check_choice("scope", self.scope, SCOPES)
+        if not isinstance(self.densities_by_round, Iterable):
+            raise InputError(
+                f"densities_by_round must be a list, got {self.densities_by_round!r}; try (0.8, 0.6, 0.4)"
+            )
         rounds = tuple(self.densities_by_round)
         for density in rounds:
             check_number(
@@ -60,6 +69,11 @@ class IterativeMagnitude(GradualMethod):
                 'scope="network" ranks all tensors together, so allocation, densities and keep_dense do not '
                 'apply; remove them or use scope="tensor"'
             )
+        if self.scope == "network" and self.gates == "separate":
+            raise InputError(
+                'scope="network" ranks all gates together, got gates="separate"; use scope="tensor" or '
+                'gates="exchange"'
+            )
         object.__setattr__(self, "densities_by_round", tuple(float(density) for density in rounds))
 
     def build(self, network: SparseNetwork, sparsity: float, clock: Clock) -> Rule:
@@ -73,6 +87,8 @@ class RoundsRule(GradualRule):
         super().__init__(method, network, sparsity)
         self._rounds = method
         self._reached = 0.0
+        if method.scope == "network":
+            network.check_one_ranking()
 
     def target_sparsity(self, clock: Clock) -> float:
         final = 1.0 - self.sparsity
@@ -135,7 +151,9 @@ class LotteryTicket(IterativeMagnitude):
         check_whole("rewind_step", self.rewind_step, 0, example="0 rewinds to initialisation")
 
     def build(self, network: SparseNetwork, sparsity: float, clock: Clock) -> Rule:
-        return _RewindingRule(self, network, sparsity)
+        rule = _RewindingRule(self, network, sparsity)
+        rule.check_rewind_step(clock)
+        return rule
 
 
 class _RewindingRule(RoundsRule):
@@ -145,6 +163,21 @@ class _RewindingRule(RoundsRule):
         super().__init__(method, network, sparsity)
         self._rewind_step = method.rewind_step
         self._saved: dict[str, Any] | None = None
+
+    def check_rewind_step(self, clock: Clock) -> None:
+        """What is planned by steps can be told to prune too early; an epoch's end cannot be known."""
+        assert self.cadence is not None
+        if self.cadence.by_epoch or self._rewind_step == 0:
+            return
+        last = (self._rewind_step - 1) // self.cadence.every * self.cadence.every
+        if self.target_sparsity(replace(clock, num_steps=last)) > 0.0:
+            raise self._too_late(f"by step {last}")
+
+    def _too_late(self, when: str) -> InputError:
+        return InputError(
+            f"rewind_step must come before the first pruning, got {self._rewind_step} and a pruning {when}; "
+            "lower rewind_step or num_rounds"
+        )
 
     def ready(self) -> None:
         if self._rewind_step == 0:
@@ -172,10 +205,7 @@ class _RewindingRule(RoundsRule):
 
     def update(self, clock: Clock) -> None:
         if self._saved is None:
-            raise InputError(
-                f"rewind_step must come before the first pruning, got {self._rewind_step} and a pruning "
-                f"at step {clock.num_steps}; lower rewind_step or num_rounds"
-            )
+            raise self._too_late(f"at step {clock.num_steps}")
         super().update(clock)
         for parameter, weights in zip(self._trained(), self._saved["weights"], strict=True):
             parameter.copy_(weights)

@@ -64,10 +64,17 @@ def largest(parts: Sequence[Ranked], count: int) -> list[Bool[Tensor, " N"]]:
 
 
 def below(part: Ranked, threshold: float) -> Bool[Tensor, " N"]:
-    """True at eligible positions with a magnitude strictly below the threshold."""
+    """True at eligible positions with a magnitude strictly below the threshold.
+
+    Raises:
+        NumericsError: an eligible value is infinite or not a number.
+    """
     chosen = part.eligible.clone()
     for span in _spans(part):
-        chosen[span] &= part.values[span].abs() < threshold
+        magnitudes = part.values[span].abs()
+        if bool((chosen[span] & ~torch.isfinite(magnitudes)).any()):
+            raise _not_finite(part)
+        chosen[span] &= magnitudes < threshold
     return chosen
 
 

@@ -111,6 +111,8 @@ class _TopKASTRule(Rule):
             parameter, beyond = tensor.parameter, self._trained_only(tensor)
             gradient = parameter.grad
             if gradient is not None and penalty > 0:
+                if gradient.is_sparse:  # the penalty has a gradient at every weight
+                    gradient = parameter.grad = gradient.to_dense()
                 gradient.add_(parameter, alpha=penalty)  # zero outside the forward set
             parameter.add_(self._hidden[tensor.name] * beyond)
             if gradient is not None and penalty > 0:
@@ -133,6 +135,11 @@ class _TopKASTRule(Rule):
         self.network.zero_dead_weights()
         self.network.zero_dead_state()
         self.network.refresh_grown()
+        self.network.settle_averages()
+
+    def follow_device(self) -> None:
+        for tensor in self.network.tensors:
+            self._hidden[tensor.name] = self._hidden[tensor.name].to(tensor.parameter.device)
 
     def finalize(self) -> None:
         self._hidden.clear()

@@ -31,8 +31,8 @@ from hyperprune.sparsity.method import (
     check_whole,
     sparsity_of_masks,
 )
-from hyperprune.sparsity.network import SparseNetwork
-from hyperprune.sparsity.parameters import parameter_name
+from hyperprune.sparsity.network import SparseNetwork, as_optimizers
+from hyperprune.sparsity.parameters import masks_by_name
 from hyperprune.sparsity.schedules import Clock
 
 _STATE_VERSION = 2
@@ -83,10 +83,13 @@ class SparseTraining:
         if steps_per_epoch is not None:
             check_whole("steps_per_epoch", steps_per_epoch, 1, example="the number of training batches")
         check_flag("rescale_weights", rescale_weights)
-        if generator.device.type != "cpu":
-            raise InputError(f"generator must be a CPU generator, got one on {generator.device}")
+        if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+            got = f"one on {generator.device}" if isinstance(generator, torch.Generator) else repr(generator)
+            raise InputError(
+                f"generator must be a CPU generator, got {got}; torch.Generator().manual_seed(0) makes one"
+            )
         if masks is not None:
-            masks = {parameter_name(name): mask for name, mask in masks.items()}
+            masks = masks_by_name(model, masks)
             parameters = list(masks) if parameters is None else parameters
         elif method.at_init is not None:
             raise InputError(
@@ -97,7 +100,7 @@ class SparseTraining:
             raise InputError("sparsity must be given unless masks are; 0.67 keeps a third of the weights")
         self.method = method
         self.model = model
-        self._optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+        self._optimizers = as_optimizers(optimizer)
         self._clock = Clock(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         self._network = SparseNetwork(
             model, self._optimizers, parameters, generator, by_gate=method.gates == "separate"
@@ -107,6 +110,7 @@ class SparseTraining:
         self.sparsity = check_method_sparsity(method, sparsity)
         self._rule = method.build(self._network, self.sparsity, self._clock)
         self._rule.start(masks)
+        self._num_final = sum(self._rule.final_counts()) if masks is None else self._network.num_live()
         if rescale_weights:
             self._network.rescale_weights()
         self._rule.ready()
@@ -121,12 +125,14 @@ class SparseTraining:
         """Gradients of dead weights become 0, so that clipping sees live weights only.
 
         Call it once per step, after the last `backward` and before clipping; `step` does it otherwise.
-        With a gradient scaler, pass it here or call `scaler.unscale_(optimizer)` before.
+        With a gradient scaler, pass it here or call `scaler.unscale_(optimizer)` before. A batch may be
+        given up afterwards (zero the gradients and go on without `step`); what it added to gradients that
+        growth sums over several batches stays.
         """
         self._check_usable()
         self._unscale(scaler)
-        self._network.follow_device()
-        if not self._masked:
+        self._follow_device()
+        if not self._masked or self._network.has_unmasked_gradients():
             decay = self._rule.collects(self._clock)
             self._bad_gradient = None
             if decay is not None:
@@ -145,7 +151,7 @@ class SparseTraining:
             NumericsError: growth needed a dense gradient that was not finite.
         """
         self._check_usable()
-        if not self._masked:
+        if not self._masked or self._network.gradients_changed():
             self.mask_gradients(scaler)
         elif scaler is not None and scaler.is_enabled() and self._unscale(scaler):
             raise InputError(
@@ -171,11 +177,24 @@ class SparseTraining:
     def end_epoch(self) -> None:
         """An epoch and its evaluation are over; methods that update once an epoch do it now."""
         self._check_usable()
-        self._network.follow_device()
+        self._check_between_steps("end_epoch()")
+        self._follow_device()
         self._clock.num_epochs += 1
         if self._rule.due_after_epoch(self._clock):
             self._update()
         self._clock.epoch_start = self._clock.num_steps
+
+    def _check_between_steps(self, what: str) -> None:
+        """Masked gradients that wait for their step would no longer fit the masks after an update."""
+        if self._masked and self._network.has_gradients():
+            raise InputError(
+                f"{what} belongs between steps, but masked gradients wait for theirs; call step() first, or "
+                "give the batch up with zero_grad(set_to_none=True)"
+            )
+
+    def _follow_device(self) -> None:
+        self._network.follow_device()
+        self._rule.follow_device()
 
     def _update(self) -> None:
         death_rate = self._rule.death_rate(self._clock)
@@ -251,7 +270,7 @@ class SparseTraining:
     @property
     def at_sparsity(self) -> bool:
         """Whether no more weights live than the method leaves in the end; gradual ones get there late."""
-        return self._network.num_live() <= sum(self._rule.final_counts())
+        return self._network.num_live() <= self._num_final
 
     def history(self) -> tuple[Update, ...]:
         """The topology updates so far: densities per tensor and gate, turnover, explored fraction."""
@@ -273,8 +292,13 @@ class SparseTraining:
         return explored(self._network)
 
     def finalize(self) -> nn.Module:
-        """Bake the masks into the weights and let go of the model; returns it, a plain module again."""
+        """Bake the masks into the weights and let go of the model; returns it, a plain module again.
+
+        The weights are the raw ones. For SNT-ASGD's averages copy the model before, within `averaged()`: dead
+        weights are exactly 0 there too.
+        """
         self._check_usable()
+        self._follow_device()
         self._rule.finalize()
         self._network.zero_dead_weights()
         self._finalized = True
@@ -285,8 +309,7 @@ class SparseTraining:
 
         Tensors, numbers, texts and containers only; masks take one bit per weight. Save it between steps.
         """
-        if self._masked:
-            raise InputError("save between steps: call step() after mask_gradients() before state_dict()")
+        self._check_between_steps("state_dict()")
         return {
             "version": _STATE_VERSION,
             "method": repr(self.method),
@@ -303,26 +326,33 @@ class SparseTraining:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Back to a saved state; on an error nothing has changed.
+        """Back to a saved state; `steps_per_epoch` stays what it is here.
 
         Raises:
-            InputError: the state is of another version, method or sparsity, or its tensors do not fit.
+            InputError: the state is of another version, method, sparsity or number of planned steps, or its
+                tensors do not fit; nothing has changed.
         """
         expected = {
             "version": _STATE_VERSION,
             "method": repr(self.method),
             "sparsity": self.sparsity,
+            "total_steps": self._clock.total_steps,
         }
+        there = {**state, "total_steps": state.get("clock", {}).get("total_steps")}
         differences = [
-            f"{key} is {state.get(key)!r} there, {value!r} here"
+            f"{key} is {there.get(key)!r} there, {value!r} here"
             for key, value in expected.items()
-            if state.get(key) != value
+            if there.get(key) != value
         ]
         if differences:
-            raise InputError(f"a saved state must be of the same method, but {'; '.join(differences)}")
+            raise InputError(
+                f"a saved state must be of the same method, but {'; '.join(differences)}; build "
+                "SparseTraining as it was built then (training may go on beyond total_steps)"
+            )
         self._network.load_state_dict(state["network"])
         for key, value in state["clock"].items():
             setattr(self._clock, key, value)
+        self._follow_device()
         self._rule.load_state_dict(state["rule"])
         self._history.load_state_dict(state["history"])
         self._masked, self._bad_gradient = False, None
