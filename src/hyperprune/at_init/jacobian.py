@@ -19,8 +19,8 @@ from torch import Tensor
 from hyperprune.at_init.criterion import Problem, Scores, mean_of
 from hyperprune.at_init.gamma import ByGamma
 from hyperprune.at_init.recurrence import Carry, Recurrence
-from hyperprune.errors import InputError, NumericsError
-from hyperprune.sparsity.method import check_choice, check_whole
+from hyperprune.errors import InputError, NumericsError, check_whole
+from hyperprune.sparsity.method import check_choice
 
 PROBES = ("ones", "rademacher")
 STATES = ("hidden", "full")

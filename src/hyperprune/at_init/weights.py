@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from hyperprune.at_init.criterion import Criterion, Problem, Scores
 from hyperprune.at_init.runs import recurrent_modules
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, check_whole
 from hyperprune.models.cells import RHN, PeepholeLSTM
-from hyperprune.sparsity.method import check_whole
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, check_whole
 from hyperprune.sparsity.death import DEATHS, Death, ThresholdDeath
 from hyperprune.sparsity.growth import GROWTHS
 from hyperprune.sparsity.masks import KILLED, Block
@@ -19,7 +19,6 @@ from hyperprune.sparsity.method import (
     check_choice,
     check_flag,
     check_number,
-    check_whole,
 )
 from hyperprune.sparsity.network import SparseNetwork
 from hyperprune.sparsity.redistribution import REDISTRIBUTIONS, shares

@@ -219,12 +219,6 @@ def check_flag(name: str, value: object) -> None:
         raise InputError(f"{name} must be True or False, got {value!r}; pass a bool, not a text or a number")
 
 
-def check_whole(name: str, value: object, low: int, *, example: str) -> None:
-    """`value` must be a whole number of at least `low`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}; {example}")
-
-
 def check_number(
     name: str, value: Any, low: float, high: float, *, low_open: bool = False, example: str
 ) -> None:

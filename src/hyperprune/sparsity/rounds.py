@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, check_whole
 from hyperprune.sparsity.counts import num_live_at
 from hyperprune.sparsity.death import kill_smallest
 from hyperprune.sparsity.gradual import GradualMethod, GradualRule
-from hyperprune.sparsity.method import Rule, check_choice, check_number, check_whole
+from hyperprune.sparsity.method import Rule, check_choice, check_number
 from hyperprune.sparsity.network import SparseNetwork
 from hyperprune.sparsity.schedules import Clock, geometric_rounds, stepped_density
 

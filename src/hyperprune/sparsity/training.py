@@ -21,14 +21,13 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hyperprune.errors import InputError, NumericsError
+from hyperprune.errors import InputError, NumericsError, check_whole
 from hyperprune.sparsity.history import History, Summary, Update, explored
 from hyperprune.sparsity.method import (
     Method,
     check_flag,
     check_method,
     check_method_sparsity,
-    check_whole,
     sparsity_of_masks,
 )
 from hyperprune.sparsity.network import SparseNetwork, as_optimizers
