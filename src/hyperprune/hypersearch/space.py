@@ -12,12 +12,12 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from hyperprune.errors import InputError, unknown_name
+from hyperprune.errors import InputError
 from hyperprune.hypersearch.dimensions import Choice, Dimension, Range, dimension, frozen, plain
 from hyperprune.sparsity import methods
 
@@ -88,9 +88,6 @@ class Configuration:
     def build(self) -> methods.Method:
         """The method itself; an unknown name or setting is an `InputError`."""
         own = {name: value for name, value in self.settings if not name.startswith(MODEL)}
-        if "name" in own:  # which `methods.get` would take for the method's
-            allowed = [field.name for field in fields(methods.kind(self.method))]
-            raise unknown_name(f"setting of method {self.method}", "name", allowed)
         return methods.get(self.method, **own)
 
     @property

@@ -231,7 +231,7 @@ def kind(name: str) -> type[Method]:
     return _TABLE[name]
 
 
-def get(name: str, **settings: Any) -> Method:
+def get(name: str, /, **settings: Any) -> Method:
     """The method of a name, with some settings other than its defaults.
 
     Raises:
