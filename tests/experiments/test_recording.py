@@ -240,6 +240,27 @@ def test_a_seed_is_complete_before_the_next_and_the_first_death_rate_before_the_
     assert groups == ["dense", "rate-0.8", "controls", "rate-0.5", "rate-0.65"]
 
 
+def test_the_methods_scale_has_every_method_and_adds_to_the_folder_of_the_papers_space(tmp_path, monkeypatch):
+    scale = SCALES["methods"]
+    found = candidate_cells(scale, 0)
+    names = {cell.configuration.build().name for cell in found}
+    assert set(hp.methods.names()) - names == {"dense", "selfish_rnn", "snfs"}  # selfish_rnn is in the space
+    space = candidate_cells(SCALES["small"], 0)
+    assert len({cell.key for cell in [*found, *space]}) == len(found) + len(space)
+    begun = []
+
+    def work(*arguments):
+        begun.append(arguments[-1])
+        return {"failure": None}
+
+    monkeypatch.setattr(study_module, "train_cell", work)
+    monkeypatch.setattr(study_module, "_line", str)
+    for name in ("small", "methods"):
+        record(replace(SCALES[name], task=TASK, seeds=(0,)), tmp_path, say=silent)
+    assert [cell.group for cell in begun].count("dense") == 1
+    assert [cell.key for cell in begun[-len(found) :]] == [cell.key for cell in found]
+
+
 def test_a_worker_that_would_wait_for_a_dense_model_trains_the_next_seeds(tmp_path, monkeypatch):
     begun = []
 

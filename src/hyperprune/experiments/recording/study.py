@@ -72,8 +72,8 @@ def _refuse_failed_dense(records: Sequence[Record], seed: int, folder: Path) -> 
 
 
 def _lasting(scale: Scale) -> Record:
-    """What of a scale decides its cells' results; seeds, sparsities and death rates may be added to."""
-    added = ("seeds", "sparsities", "death_rates", "controls")
+    """What of a scale decides its cells' results; seeds and candidates may be added to."""
+    added = ("seeds", "sparsities", "death_rates", "controls", "methods")
     return {name: value for name, value in asdict(scale).items() if name not in added}
 
 

@@ -51,13 +51,14 @@ def write_tables(scale: Scale, folder: Path, destination: Path) -> list[Path]:
         if reference.key not in records:
             continue
         dense = read_cell(cell_folder(folder, reference))
-        if not scale.death_rates:
+        cells_of_seed = candidate_cells(scale, seed)
+        if not cells_of_seed:
             path = destination / f"{scale.name}-seed-{seed}-curve.json"
             write_atomically(path, json.dumps(records[reference.key], indent=1).encode())
             written.append(path)
             continue
         groups: dict[tuple[float, str], list[str]] = {}
-        for cell in candidate_cells(scale, seed):
+        for cell in cells_of_seed:
             groups.setdefault((cell.sparsity, cell.group), []).append(cell.key)
         for (sparsity, group), keys in groups.items():
             if not all(key in records for key in keys):
