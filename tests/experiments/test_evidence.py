@@ -11,10 +11,19 @@ import hyperprune as hp
 from hyperprune.cli.studies import evidence
 from hyperprune.errors import InputError
 from hyperprune.experiments.cells import write_records
-from hyperprune.experiments.evidence import bootstrap, correlation, paper, prediction, searching, summary
+from hyperprune.experiments.evidence import (
+    across,
+    bootstrap,
+    correlation,
+    paper,
+    pictures,
+    prediction,
+    searching,
+    summary,
+)
 from hyperprune.experiments.evidence.bootstrap import Sample, spearman_rows
 from hyperprune.experiments.evidence.build import build
-from hyperprune.experiments.evidence.correlation import estimate, measure
+from hyperprune.experiments.evidence.correlation import by_kinds, estimate, measure
 from hyperprune.experiments.evidence.page import places_of, template, write_page
 from hyperprune.experiments.evidence.searching import (
     FULL,
@@ -27,12 +36,13 @@ from hyperprune.experiments.evidence.searching import (
 )
 from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search, values_of
 from hyperprune.experiments.evidence.worlds import (
+    extended,
     joined,
     load_worlds,
     shared,
-    with_controls,
     without_never_averaging,
 )
+from hyperprune.experiments.recording.scales import SCALES, candidate_cells
 from hyperprune.hypersearch import signals as search_signals
 from hyperprune.hypersearch.space import Configuration, Space, paper_branch
 from hyperprune.hypersearch.table import CandidateTable, RecordedRun
@@ -452,7 +462,7 @@ def test_a_verdict_follows_from_the_interval_and_the_kinds(folder, tmp_path, mon
     reversed_ = replace(
         found, values={**found.values, "spectrum": [-item for item in found.values["spectrum"]]}
     )
-    text, other, bad = (summary.answer(item, outcomes_, 3) for item in (found, by_chance, reversed_))
+    text, other, bad = (summary.answer(item, None, outcomes_, 3) for item in (found, by_chance, reversed_))
     assert "**Does the spectrum tell more than the loss?** Yes. At epoch 3" in text
     assert "It tells more: within one kind" in text
     assert "Shown: hidden spectrum, pairwise PCA (the paper's) at 1 to 7" in text  # of 8 epochs
@@ -469,7 +479,7 @@ def test_a_verdict_follows_from_the_interval_and_the_kinds(folder, tmp_path, mon
     )
     assert estimate(of_kinds, "spectrum", 3).low > 0
     assert correlation.by_kinds(of_kinds, "spectrum", 3) > 0.1
-    assert "than the loss?** Not shown" in summary.answer(of_kinds, outcomes_, 3)
+    assert "than the loss?** Not shown" in summary.answer(of_kinds, None, outcomes_, 3)
 
 
 def test_searches_draw_from_the_candidates_that_all_seeds_have():
@@ -504,9 +514,90 @@ def test_what_the_answer_might_hang_on_is_changed_one_at_a_time(folder):
     assert fewer is not None
     assert [len(run.candidates) for run in fewer.table.runs] == [23, 24]
     assert without_never_averaging(world) is None
-    assert [len(run.candidates) for run in with_controls(world).table.runs] == [
-        26
-    ]  # of the seed that has them
+    assert world.controls is not None
+    counted = extended(world, world.controls)
+    assert [len(run.candidates) for run in counted.table.runs] == [26]  # of the seed that has them
+
+
+DENSE_AT_FIRST = ("gmp", "narang", "iterative_magnitude", "lottery_ticket")
+
+
+def _methods(configurations=None):
+    """What `record --scale methods` adds, as made up as the rest; some begin dense, some stay as they are."""
+    if configurations is None:
+        configurations = [cell.configuration for cell in candidate_cells(SCALES["methods"], 0)]
+    table = made_up(0, group="methods", configurations=tuple(configurations))
+    (run,) = table.runs
+
+    def as_it_trains(configuration, record):
+        if configuration.method in DENSE_AT_FIRST:
+            return replace(record, at_sparsity=record.epoch > 4)
+        if configuration.method == "static":
+            return replace(record, probes={**record.probes, "turnover": np.array(0.0)})
+        return record
+
+    candidates = [
+        tuple(as_it_trains(configuration, record) for record in records)
+        for configuration, records in zip(run.configurations, run.candidates, strict=True)
+    ]
+    return replace(table, runs=(replace(run, candidates=tuple(candidates)),))
+
+
+@pytest.fixture(scope="module")
+def kinds(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("with-methods")
+    for table in folder.glob("world-[rc]*.npz"):
+        (path / table.name).symlink_to(table)
+    _methods().save(path / "world-methods-seed-0.npz")
+    (world,) = load_worlds(path)
+    found = across.measure_kinds(world)
+    assert found is not None
+    return found
+
+
+def test_every_kind_of_pruning_is_one_observation(folder, kinds):
+    assert across.measure_kinds(load_worlds(folder)[0]) is None
+    (names,) = kinds.of_kinds.kinds  # of the one seed that has them all
+    assert len(names) == len(set(names)) == 20
+    assert {"threshold death", "magnitude death, gradient growth", "static", "static, snip"} <= set(names)
+    assert (kinds.of_candidates.kinds[0] == "threshold death").sum() == 6  # without the twin that is at once
+    assert (kinds.of_candidates.kinds[0] == "static").sum() == 1
+    members = kinds.of_candidates.kinds[0] == "rigl"
+    assert members.sum() == 2
+    expected = kinds.of_candidates.values["spectrum_mean"][0][:, members].mean(axis=1)
+    np.testing.assert_allclose(kinds.of_kinds.values["spectrum_mean"][0][:, names == "rigl"][:, 0], expected)
+    sparse = kinds.that_begin_sparse()
+    assert set(names) - set(sparse.kinds[0]) == set(DENSE_AT_FIRST)
+    starts = {name: kinds.start(name) for name in names}
+    assert starts["gmp"] == across.BEGINS_DENSE
+    assert starts["static, grasp"] == starts["static, snip"] == across.STAYS
+    assert starts["rigl"] == starts["set death"] == across.EXPLORES
+    assert estimate(sparse, "spectrum_mean", 3).value == pytest.approx(1.0)
+    assert by_kinds(sparse, "spectrum_mean", 3) < 0.01
+    assert abs(estimate(sparse, "loss", 3).value) < 0.9
+    ends = list(kinds.ends().values())
+    assert ends == sorted(ends)
+
+
+def test_what_the_first_two_picks_lose(kinds):
+    assert across._regret_of_two(kinds, "spectrum_mean", 3) == 0
+    sparse = np.isin(kinds.of_candidates.kinds[0], kinds.that_begin_sparse().kinds[0])
+    finals = np.sort(kinds.of_candidates.finals[0][sparse])
+    count = len(finals)
+    chance = np.array([count - 1 - index for index in range(count)]) / (count * (count - 1) / 2)
+    expected = float(chance @ finals) / finals[0] - 1
+    assert across._regret_of_two(kinds, "none", 3) == pytest.approx(expected)
+
+
+def test_the_answer_names_what_is_shown_among_kinds(kinds, tmp_path):
+    text = summary._across(kinds, 3)
+    assert "Of the 16 kinds of pruning" in text
+    assert "Shown: hidden spectrum, pairwise PCA (the paper's), full-state" in text
+    assert across.signals_table(kinds, 3).splitlines()[0].count("begin sparse (16)") == 3
+    rows = across.kinds_table(kinds, 3).splitlines()[2:]
+    assert len(rows) == 20
+    pictures.kinds(kinds, 3, tmp_path / "kinds.png")
+    assert (tmp_path / "kinds.png").stat().st_size > 10_000
 
 
 def test_each_sparsity_is_searched_by_spectrum_by_loss_and_by_chance(folder, tmp_path, monkeypatch):

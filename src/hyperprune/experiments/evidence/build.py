@@ -9,13 +9,24 @@ from typing import Any
 
 from hyperprune.experiments import calibration
 from hyperprune.experiments.cells import read_records
-from hyperprune.experiments.evidence import correlation, paper, pictures, prediction, searching, summary, why
+from hyperprune.experiments.evidence import (
+    across,
+    correlation,
+    paper,
+    pictures,
+    prediction,
+    searching,
+    summary,
+    why,
+)
 from hyperprune.experiments.evidence.page import CALIBRATION, METHODS, places_of, template, write_page
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, load_worlds
 
 EPOCH = 3  # of the paper's first elimination
 _EARLY = (1, 3, 6, 12)
+Picture = Callable[[str, Callable[[Path], None], str], str]
+"""Draws what is called by a name into a file, and gives the Markdown that shows it."""
 
 
 def build(
@@ -70,7 +81,7 @@ def build(
 def _parts_of(
     worlds: Sequence[World],
     replays: dict[str, Any],
-    picture: Callable[[str, Callable[[Path], None], str], str],
+    picture: Picture,
     say: Callable[[str], None],
 ) -> dict[str, str]:
     """What is made from tables, by the name of its part."""
@@ -97,6 +108,8 @@ def _parts_of(
         lambda: _learning_text(measured),
     )
     part("sensitivity", lambda: correlation.sensitivity_table(measured, searching.SIGNALS, epoch))
+    kinds = across.measure_kinds(main)
+    part("across-methods", lambda: _across(kinds, epoch, picture))
     part("other-worlds", lambda: _other_worlds(worlds, epoch))
     say("replays")
     found = searching.search_outcomes(main, **replays)
@@ -107,7 +120,7 @@ def _parts_of(
         lambda: searching.needed_table(found),
         lambda: _folded("All schedules", searching.regret_table(found)),
     )
-    part("answer", lambda: summary.answer(measured, found, epoch))
+    part("answer", lambda: summary.answer(measured, kinds, found, epoch))
     part("budgets", lambda: paper.budgets_table(main, **replays))
     part("ratios", lambda: _ratios(worlds, replays, picture))
     part("schedules", lambda: paper.schedules_table(main, **replays))
@@ -170,6 +183,15 @@ def _learning_text(measured: correlation.Measured) -> str:
     return f"Candidates better than {name} at epochs 0 to {measured.epochs[-1]}: {cells}."
 
 
+def _across(kinds: across.Kinds | None, epoch: int, picture: Picture) -> str:
+    if kinds is None:
+        return "Not recorded yet: `hyperprune reproduce record --scale methods --out runs/record-small`."
+    shown = picture(
+        "methods", lambda path: pictures.kinds(kinds, epoch, path), "kinds of pruning: signal and end"
+    )
+    return "\n\n".join([shown, across.signals_table(kinds, epoch), across.kinds_table(kinds, epoch)])
+
+
 def _other_worlds(worlds: Sequence[World], epoch: int) -> str:
     """The main signals in every world, so that one world's accident shows."""
     if len(worlds) < 2:
@@ -187,7 +209,7 @@ def _other_worlds(worlds: Sequence[World], epoch: int) -> str:
 def _ratios(
     worlds: Sequence[World],
     replays: dict[str, Any],
-    picture: Callable[[str, Callable[[Path], None], str], str],
+    picture: Picture,
 ) -> str:
     found = paper.ratios(worlds, **replays)
     if not found:

@@ -17,9 +17,9 @@ from hyperprune.experiments.evidence.signals import ENTRIES, values_of
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import (
     World,
+    extended,
     grid_point,
     kind_of,
-    with_controls,
     with_last_spectra,
     without_never_averaging,
 )
@@ -190,7 +190,7 @@ def sensitivity_table(found: Measured, names: Sequence[str], epoch: int) -> str:
         finals = [world.test_finals(run) for run in world.table.runs]
         changed[f"end by test {world.table.metric}"] = replace(found, finals=finals)
     if world.controls is not None:
-        changed["controls counted as candidates"] = measure(with_controls(world), names)
+        changed["controls counted as candidates"] = measure(extended(world, world.controls), names)
     rows = [
         [ENTRIES[name].label, *(estimate(item, name, epoch).text() for item in changed.values())]
         for name in names

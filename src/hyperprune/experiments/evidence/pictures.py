@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperprune.errors import InputError
-from hyperprune.experiments.evidence import searching
+from hyperprune.experiments.evidence import across, searching
 from hyperprune.experiments.evidence.correlation import Measured, estimate, value
 from hyperprune.experiments.evidence.paper import Ratio
 from hyperprune.experiments.evidence.searching import Outcome
@@ -287,6 +287,39 @@ def _controls(axes: Axes, world: World, epoch: int) -> None:
                 found.setdefault(control_name(configuration), []).append(point)
     for (name, points), color in zip(found.items(), (INK, FAINT, "#d55e00", "#56b4e9"), strict=False):
         axes.plot(*zip(*points, strict=True), "*", color=color, markersize=10, label=name)
+
+
+_STARTS = {
+    across.EXPLORES: ("#0072b2", "o", "begin sparse and explore"),
+    across.STAYS: ("#e69f00", "s", "begin sparse, masks never change"),
+    across.BEGINS_DENSE: (FAINT, "^", "begin dense"),
+}
+
+
+def kinds(found: across.Kinds, epoch: int, path: Path) -> None:
+    """What four signals say about each kind of pruning; kinds from the best end, at the top, to the worst."""
+    ends = found.ends()
+    rows = np.arange(len(ends))
+    with _picture(path, 10.5, 0.9 + 0.27 * len(ends)) as figure:
+        panels = figure.subplots(1, 4, sharey=True)
+        for axes, signal in zip(panels, ("spectrum", "full", "mean_exponent", "loss"), strict=True):
+            columns = [own[epoch] for own in found.of_kinds.values[signal]]
+            values = np.array([found.mean(columns, kind) for kind in ends])
+            for start, (color, marker, label) in _STARTS.items():
+                own = np.array([found.start(kind) == start for kind in ends])
+                axes.plot(values[own], rows[own], marker, color=color, label=label, markersize=6)
+            axes.set_title(ENTRIES[signal].label.replace(", ", ",\n").replace(" (", "\n("))
+            axes.grid(axis="both")
+        panels[0].set_yticks(rows, [f"{kind}  {abs(end):.4g}" for kind, end in ends.items()])
+        panels[0].invert_yaxis()
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=3)
+        world = found.of_kinds.world
+        figure.suptitle(
+            f"{world.title}: signals at epoch {epoch}, kinds from the best end to the worst (final "
+            f"{world.table.metric} beside the name);\nof a signal that tells, points go from left to right",
+            fontsize=10,
+        )
 
 
 def switch(world: World, path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperprune.experiments.evidence import bootstrap
+from hyperprune.experiments.evidence.across import Kinds, lead
 from hyperprune.experiments.evidence.bootstrap import Estimate
 from hyperprune.experiments.evidence.correlation import Measured, by_kinds, estimate, p_text, value
 from hyperprune.experiments.evidence.searching import FULL, GRID, RANDOM, SIGNALS, Outcome
@@ -27,11 +28,12 @@ _WITHOUT_DENSE = ("mean_exponent", "loss", "training_losses", "none")
 """Of the signals shown those that need no dense model."""
 
 
-def answer(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
+def answer(found: Measured, kinds: Kinds | None, outcomes: Sequence[Outcome], epoch: int) -> str:
     """A table of the main signals, and what follows from it by rule.
 
     Args:
         found: the signals of the main world.
+        kinds: of all methods in it, where others than the space's were recorded.
         outcomes: of the searches replayed in it.
         epoch: of the paper's first elimination.
     """
@@ -42,6 +44,7 @@ def answer(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
         f"{' or '.join(map(str, counts))} candidates each, {found.world.table.final_epochs} epochs):"
     )
     verdicts = [_use_it(found, epoch), _within_kinds(found, epoch), _when(found)]
+    verdicts += [] if kinds is None else [_across(kinds, epoch)]
     verdicts += [_buys(found.world, outcomes), _rival(found, epoch)]
     lines = "\n".join(f"- {text}" for text in verdicts)
     return f"{opening}\n\n{lines}\n\n{_table(found, outcomes, epoch)}"
@@ -76,6 +79,25 @@ def _within_kinds(found: Measured, epoch: int) -> str:
     return (
         f"**Or does it only tell the kinds of death apart?** {tells}: within one kind its correlation is "
         f"{inside.text()}, its lead over the loss there {lead.text()}. Without threshold death: {without}."
+    )
+
+
+def _across(kinds: Kinds, epoch: int) -> str:
+    """The main signals with kinds of pruning as units, methods outside the space among them."""
+    found = kinds.that_begin_sparse()
+    names = ("spectrum", "full", "mean_exponent", "loss", "training_losses")
+    shown = [
+        f"{ENTRIES[name].label}{' (the wrong way)' if own.value < 0 else ''}"
+        for name in names
+        for own in [estimate(found, name, epoch)]
+        if _shown(own, by_kinds(found, name, epoch))
+    ]
+    texts = [f"{ENTRIES[name].label} {_with_p(found, name, epoch)}" for name in names]
+    return (
+        f"**Does a signal tell which method ends well?** Of the {len(found.kinds[0])} kinds of pruning "
+        f"recorded here that begin sparse, rank correlation of the kinds' means at epoch {epoch}: "
+        f"{', '.join(texts)}. Shown: {', '.join(shown) or 'of none'}. Lead of the spectrum over the loss: "
+        f"{lead(found, 'spectrum', epoch)}."
     )
 
 

@@ -15,6 +15,7 @@ from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table
 from hyperprune.records import EpochRecord
 
 _CONTROLS = "controls"
+_METHODS = "methods"
 _PAPERS_SPARSITY = 0.67
 _SEEDLESS = ("name", "task", "sparsity", "threads", "device", "baseline")
 
@@ -26,13 +27,16 @@ class World:
     Attributes:
         name: of the recording ("ptb-mini").
         table: the candidates of the space, one run per seed.
-        controls: candidates outside the space; None where none were recorded.
+        controls: static masks and a threshold that meets its target at once, which are outside the space;
+            None where none were recorded.
+        methods: candidates of other pruning methods; None where none were recorded.
         files: names of the tables it was made from.
     """
 
     name: str
     table: CandidateTable
     controls: CandidateTable | None
+    methods: CandidateTable | None
     files: tuple[str, ...]
 
     @property
@@ -79,14 +83,17 @@ def load_worlds(folder: Path) -> list[World]:
         grouped.setdefault(key, []).append((path.name, table))
     worlds = []
     for (name, _), members in grouped.items():
-        own = [item for item in members if item[1].identity.get("group") != _CONTROLS]
-        controls = [item for item in members if item[1].identity.get("group") == _CONTROLS]
-        if own:
+        own: dict[str, list[tuple[str, CandidateTable]]] = {"": [], _CONTROLS: [], _METHODS: []}
+        for member in members:
+            group = member[1].identity.get("group", "")
+            own[group if group in own else ""].append(member)
+        if own[""]:
             worlds.append(
                 World(
                     name=name,
-                    table=joined(own),
-                    controls=joined(controls) if controls else None,
+                    table=joined(own[""]),
+                    controls=joined(own[_CONTROLS]) if own[_CONTROLS] else None,
+                    methods=joined(own[_METHODS]) if own[_METHODS] else None,
                     files=tuple(name for name, _ in members),
                 )
             )
@@ -164,13 +171,12 @@ def never_averaging(run: RecordedRun) -> list[int]:
     ]
 
 
-def with_controls(world: World) -> World:
-    """The world with its controls among the candidates, of the seeds that have controls."""
-    assert world.controls is not None
-    controls = {run.seed: run for run in world.controls.runs}
-    runs = [
-        _together(run, controls[run.seed], world.name) for run in world.table.runs if run.seed in controls
-    ]
+def extended(world: World, *others: CandidateTable) -> World:
+    """The world with other tables' candidates among its own, of the seeds that all of them have."""
+    runs = list(world.table.runs)
+    for other in others:
+        added = {run.seed: run for run in other.runs}
+        runs = [_together(run, added[run.seed], world.name) for run in runs if run.seed in added]
     return replace(world, table=replace(world.table, runs=tuple(runs)))
 
 

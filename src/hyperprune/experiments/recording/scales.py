@@ -140,25 +140,20 @@ def _methods() -> list[Configuration]:
     Settings are the defaults but for two whose defaults the task's learning rate of 20 makes too strong
     (docs/methods.md). snfs is missing: it needs momentum, so another recipe than the dense model's.
     """
-    both = [
-        *(("rigl", {}), ("set_", {}), ("dsr", {}), ("deep_r", {"l1": 0.0}), ("top_kast", {"penalty": 0.0})),
+    gradient_growth = {"death": "magnitude", "growth": "gradient", "redistribution": "none"}
+    both: list[tuple[str, dict[str, Any]]] = [
+        ("rigl", {}),
+        ("set_", {}),
+        ("dsr", {}),
+        ("deep_r", {"l1": 0.0}),
+        ("top_kast", {"penalty": 0.0}),
+        ("dynamic_sparse", {**gradient_growth, "death_rate": 0.8, "update_every": "epoch"}),
         ("gmp", {}),
     ]
-    gradient_growth = {"death": "magnitude", "growth": "gradient", "redistribution": "none"}
     return [
         *(
             Configuration.of(method, allocation=allocation, **settings)
             for method, settings in both
-            for allocation in ALLOCATIONS
-        ),
-        *(
-            Configuration.of(
-                "dynamic_sparse",
-                allocation=allocation,
-                death_rate=0.8,
-                update_every="epoch",
-                **gradient_growth,
-            )
             for allocation in ALLOCATIONS
         ),
         *(
