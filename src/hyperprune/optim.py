@@ -115,7 +115,7 @@ class SNTASGD(Optimizer):
         if not 0 <= momentum < 1:
             raise InputError(f"momentum must lie in [0, 1), got {momentum}; 0 is plain SGD")
         if not (weight_decay >= 0 and math.isfinite(weight_decay)):
-            raise InputError(f"weight_decay must be at least 0 and finite, got {weight_decay}")
+            raise InputError(f"weight_decay must be at least 0 and finite, got {weight_decay}; 0 is none")
         super().__init__(
             params,
             {

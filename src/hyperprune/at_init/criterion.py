@@ -90,7 +90,9 @@ class Problem:
                     f"{type(runs).__name__}; return [(model.rnn, inputs, None)]"
                 )
             if not runs:
-                raise InputError("recurrent must name at least one recurrent module, got none")
+                raise InputError(
+                    "recurrent must name at least one module, got none; return [(model.rnn, inputs, None)]"
+                )
         elif self.loss_fn is None:
             raise InputError(
                 "this criterion needs what drives recurrent layers: pass loss_fn and batches, or recurrent"

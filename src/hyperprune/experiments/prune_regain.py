@@ -85,10 +85,12 @@ class Scale:
                     raise InputError(f"{name} must be of {', '.join(allowed)}, got {value!r}")
         for percent in self.percents:
             if not 1 <= percent <= 100:
-                raise InputError(f"percents must lie in 1 to 100, got {percent}")
+                raise InputError(f"percents must lie in 1 to 100, got {percent}; 50 prunes half")
         for name in ("base_epochs", "retrain_epochs"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise InputError(
+                    f"{name} must be at least 1, got {getattr(self, name)}; see the other scales"
+                )
 
     def digest(self) -> str:
         """Eight letters that tell records of other settings apart; a key names the rest."""

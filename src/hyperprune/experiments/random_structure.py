@@ -72,7 +72,7 @@ class Scale:
                 raise unknown_name("cell", cell, CELLS)
         for name, least in (("graphs", 1), ("epochs", 1), ("test_strings", 1), ("train_strings", 20)):
             if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
+                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}; raise it")
 
 
 SCALES = {

@@ -108,7 +108,7 @@ def _read(path: Path, reader: Iterator[list[str]]) -> list[Outcome]:
             )
         outcomes.append(_outcome(dict(zip(header, row, strict=True)), f"{path}, line {line}"))
     if not outcomes:
-        raise InputError(f"{path} must hold at least one network, got a header alone")
+        raise InputError(f"{path} must hold at least one network, got a header alone; add rows")
     return outcomes
 
 

@@ -254,7 +254,7 @@ class GraphPlan:
                 raise unknown_name(f"parameter of {name}", parameter, defaults)
         _check(
             isinstance(num_nodes, int) and 2 <= num_nodes <= MAX_NODES,
-            f"a graph must have at least 2 nodes and at most {MAX_NODES}, got {num_nodes!r}",
+            f"a graph must have at least 2 nodes and at most {MAX_NODES}, got {num_nodes!r}; try 50",
         )
         values = {key: default(num_nodes) for key, default in defaults.items()} | parameters
         return cls(family=name, num_nodes=num_nodes, parameters=tuple(sorted(values.items())), seed=seed)

@@ -27,7 +27,9 @@ class Choice:
         options = tuple(frozen(option) for option in self.options)
         object.__setattr__(self, "options", options)
         if not options or len({(type(option), option) for option in options}) != len(options):
-            raise InputError(f"a choice must list at least one value, each once, got {list(options)}")
+            raise InputError(
+                f"a choice must list at least one value, each once, got {list(options)}; list others"
+            )
 
     @property
     def size(self) -> int:

@@ -50,7 +50,8 @@ def extension_event(
             return None
         if final_epochs <= state.final_epochs:
             raise InputError(
-                f"final_epochs must be more than the run's {state.final_epochs}, got {final_epochs}"
+                f"final_epochs must be more than the run's {state.final_epochs}, got {final_epochs}; try "
+                f"{2 * state.final_epochs}"
             )
     else:
         further(strategy, candidates or 0)

@@ -54,7 +54,10 @@ def read_state(folder: Path) -> RunState:
     """As `read_run`, as events left it."""
     state = found_state(folder)
     if state is None:
-        raise InputError(f"a run folder must hold {_JOURNAL} with at least one event, and {folder} does not")
+        raise InputError(
+            f"a run folder must hold {_JOURNAL} with at least one event, and {folder} does not; "
+            "name a folder that 'hyperprune search' made"
+        )
     return state
 
 

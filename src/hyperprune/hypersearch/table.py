@@ -83,7 +83,9 @@ class CandidateTable:
 
     def __post_init__(self) -> None:
         if not self.runs:
-            raise InputError("a table must hold at least one run, got none")
+            raise InputError(
+                "a table must hold at least one run, got none; record a search with --strategy full"
+            )
         for run in self.runs:
             where = f"the run of seed {run.seed}"
             if len(run.configurations) < 2 or len(set(run.configurations)) < len(run.configurations):
@@ -205,7 +207,7 @@ def record_table(folders: Sequence[str | Path]) -> CandidateTable:
             the first one.
     """
     if not folders:
-        raise InputError("a table must be made from at least one run, got none")
+        raise InputError("a table must be made from at least one run, got none; name finished run folders")
     states = [read_state(Path(folder)) for folder in folders]
     for folder, state in zip(folders, states, strict=True):
         _check_run(folder, state, states[0])

@@ -227,7 +227,7 @@ class GraphRNN(nn.Module):
         if inputs.ndim != 3 or inputs.shape[0] < 1 or inputs.shape[2] != self.input_size:
             raise InputError(
                 f"inputs must have shape (time, batch, {self.input_size}) with at least one step, got "
-                f"{tuple(inputs.shape)}"
+                f"{tuple(inputs.shape)}; time comes first"
             )
         if state is None:
             state = self.initial_state(inputs.shape[1])

@@ -117,7 +117,7 @@ class ImageTask(Task):
             num_right += int((logits_BC.argmax(1) == labels).sum())
             num_images += len(labels)
         if num_images == 0:
-            raise InputError("a split must hold at least one image, got none")
+            raise InputError("a split must hold at least one image, got none; give the task more images")
         return Evaluation(loss / num_images, num_right / num_images)
 
     def steps_per_epoch(self) -> int:

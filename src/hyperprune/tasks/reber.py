@@ -173,7 +173,7 @@ class ReberTask(Task):
             num_right += int((logits_BC.argmax(1) == batch.labels).sum())
             num_strings += len(batch.labels)
         if num_strings == 0:
-            raise InputError("a split must hold at least one string, got none")
+            raise InputError("a split must hold at least one string, got none; give the task more strings")
         return Evaluation(loss / num_strings, num_right / num_strings)
 
     def steps_per_epoch(self) -> int:

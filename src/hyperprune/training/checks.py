@@ -39,7 +39,9 @@ def check_trainable(task: Task, training: Training, *, needs_spectrum: bool) -> 
             for split in ("valid", "train"):
                 batch = next(iter(candidate.batches(split, 1)), None)
                 if batch is None:
-                    raise InputError(f"the {split} split must hold at least one batch, got none")
+                    raise InputError(
+                        f"the {split} split must hold at least one batch, got none; check Task.batches"
+                    )
                 outcome = task.loss(candidate.model, batch, None)
             _check_loss(task, outcome)
             outcome.loss.backward()

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     workers = shared.usable_cores() if options.workers is None else options.workers
     for name, value in (("workers", workers), ("repeats", options.repeats)):
         if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
+            raise InputError(f"--{name} must be at least 1, got {value}; leave it out for the default")
     written = build(
         options.records,
         options.page,
