@@ -106,6 +106,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"decay_end": 0}, r"decay_end must lie in \(0, 1\], got 0"),
     ({"stop": 2.0}, r"stop must lie in \[0, 1\]"),
     ({"densities": 0.5}, "densities must map patterns to densities, got 0.5"),
+    ({"densities": [0.5]}, r"densities must map patterns to densities, got \[0.5\]"),
     ({"densities": "decoder.weight"}, "densities must map patterns to densities, got 'decoder.weight'"),
     ({"keep_dense": 5}, "keep_dense must be patterns of names, got 5"),
     ({"densities": {"a": 0.0}}, r"the density of 'a' must lie in \(0, 1\], got 0.0"),

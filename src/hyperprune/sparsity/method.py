@@ -66,7 +66,9 @@ class Method(ABC):
         check_choice("budget", self.budget, BUDGETS)
         check_choice("gates", self.gates, GATES)
         pairs = self.densities.items() if isinstance(self.densities, Mapping) else self.densities
-        if not isinstance(pairs, Iterable) or any(isinstance(p, str) or len(p) != 2 for p in pairs):
+        if not isinstance(pairs, Iterable) or any(
+            not isinstance(p, tuple | list) or len(p) != 2 for p in pairs
+        ):
             raise InputError(
                 f'densities must map patterns to densities, got {self.densities!r}; try {{"decoder*": 0.5}}'
             )
