@@ -15,6 +15,7 @@ ITEMS = {
     "calibration": "learning rate, cadence and size tried beforehand (from the records of 'calibrate')",
     "correlation": "which early signal tells the final metric: tables, two pictures (question 1)",
     "sensitivity": "the main signals with something changed that the answer might hang on",
+    "across-methods": "the main signals with kinds of pruning as units, other methods among them",
     "other-worlds": "the main signals in every recorded world",
     "regret": "regret against epochs of every search and signal: tables, picture (question 2)",
     "methods": "LSH paper, table 1: the order of methods (from the records of 'methods')",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hyperprune.experiments.evidence import bootstrap
-from hyperprune.experiments.evidence.correlation import Measured, by_kinds, estimate, measure, p_text
+from hyperprune.experiments.evidence.correlation import Measured, by_kinds, estimate, measure, p_relation
 from hyperprune.experiments.evidence.searching import SIGNALS
 from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.text import table
@@ -45,6 +45,9 @@ class Kinds(NamedTuple):
 
     def that_begin_sparse(self) -> Measured:
         return only(self.of_kinds, self.sparse)
+
+    def that_explore(self) -> Measured:
+        return only(self.of_kinds, self.exploring)
 
     def mean(self, columns: Sequence[np.ndarray], kind: str) -> float:
         """A kind's mean over seeds of what is given as (K,) per seed."""
@@ -152,18 +155,18 @@ def only(found: Measured, keep: Sequence[np.ndarray]) -> Measured:
 def with_p(found: Measured, name: str, epoch: int) -> str:
     """A kinds' correlation with its interval over kinds, and how often their exchange gives one so large."""
     own = estimate(found, name, epoch)
-    return own.text() if name == "none" else f"{own.text()}; p = {p_text(by_kinds(found, name, epoch))}"
+    return own.text() if name == "none" else f"{own.text()}; {p_relation(by_kinds(found, name, epoch))}"
 
 
 def lead(found: Measured, name: str, epoch: int) -> str:
     """How much more a signal tells about kinds than the loss does."""
     own = bootstrap.difference(estimate(found, name, epoch), estimate(found, "loss", epoch))
-    return f"{own.text()}; p = {p_text(by_kinds(found, name, epoch, beyond='loss'))}"
+    return f"{own.text()}; {p_relation(by_kinds(found, name, epoch, beyond='loss'))}"
 
 
 def signals_table(kinds: Kinds, epoch: int) -> str:
     """Each main signal: what it tells about the kinds, among whom, when, and what following it loses."""
-    sparse, exploring = kinds.that_begin_sparse(), only(kinds.of_kinds, kinds.exploring)
+    sparse, exploring = kinds.that_begin_sparse(), kinds.that_explore()
     epochs = [item for item in _EPOCHS if item in sparse.epochs]
     rows = []
     for name in SIGNALS:

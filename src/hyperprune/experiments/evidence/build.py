@@ -147,17 +147,21 @@ def _folded(title: str, content: str) -> str:
 
 
 def _records_table(worlds: Sequence[World]) -> str:
-    rows = []
+    tables = []
     for world in worlds:
-        runs = world.table.runs
-        provenance = runs[0].provenance
+        tables.append((world, world.title, world.table))
+        if world.methods is not None:
+            tables.append((world, f"{world.title}, other methods", world.methods))
+    rows = []
+    for world, title, data in tables:
+        provenance = data.runs[0].provenance
         baseline = "" if world.baseline is None else f"{world.baseline[0]} {world.baseline[1]:.1f}"
         rows.append(
             [
-                world.title,
-                ", ".join(f"{run.seed}: {len(run.candidates)}" for run in runs),
-                str(world.table.final_epochs),
-                "; ".join(run.provenance["failed"] for run in runs if run.provenance.get("failed")),
+                title,
+                ", ".join(f"{run.seed}: {len(run.candidates)}" for run in data.runs),
+                str(data.final_epochs),
+                "; ".join(run.provenance["failed"] for run in data.runs if run.provenance.get("failed")),
                 baseline,
                 provenance.get("commit", "")[:20],
                 provenance.get("date", ""),

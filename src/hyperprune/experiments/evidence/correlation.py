@@ -176,7 +176,15 @@ def decisive_table(found: Measured, epoch: int) -> str:
 
 
 def p_text(p: float) -> str:
-    return "–" if math.isnan(p) else f"{p:.2f}"
+    """For a table's column of p."""
+    return p_relation(p).removeprefix("p ").removeprefix("= ")
+
+
+def p_relation(p: float) -> str:
+    """For a sentence: "p = 0.12"; "–" where it cannot be said."""
+    if math.isnan(p):
+        return "–"
+    return "p < 0.01" if p < 0.01 else f"p = {p:.2f}"
 
 
 def sensitivity_table(found: Measured, names: Sequence[str], epoch: int) -> str:

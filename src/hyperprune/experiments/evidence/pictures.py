@@ -309,6 +309,10 @@ def kinds(found: across.Kinds, epoch: int, path: Path) -> None:
                 own = np.array([found.start(kind) == start for kind in ends])
                 axes.plot(values[own], rows[own], marker, color=color, label=label, markersize=6)
             axes.set_title(ENTRIES[signal].label.replace(", ", ",\n").replace(" (", "\n("))
+            if signal in ("spectrum", "full"):  # a lost direction makes a distance ten times the others'
+                axes.set_xscale("symlog", linthresh=1)
+                axes.set_xlim(left=-0.2)
+                axes.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
             axes.grid(axis="both")
         panels[0].set_yticks(rows, [f"{kind}  {abs(end):.4g}" for kind, end in ends.items()])
         panels[0].invert_yaxis()

@@ -15,7 +15,14 @@ import numpy as np
 from hyperprune.experiments.evidence import bootstrap
 from hyperprune.experiments.evidence.across import Kinds, lead
 from hyperprune.experiments.evidence.bootstrap import Estimate
-from hyperprune.experiments.evidence.correlation import Measured, by_kinds, estimate, p_text, value
+from hyperprune.experiments.evidence.correlation import (
+    Measured,
+    by_kinds,
+    estimate,
+    p_relation,
+    p_text,
+    value,
+)
 from hyperprune.experiments.evidence.searching import FULL, GRID, RANDOM, SIGNALS, Outcome
 from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.text import table
@@ -26,6 +33,7 @@ _EPOCHS = (1, 3, 6, 12)
 _RARE = 0.05
 _WITHOUT_DENSE = ("mean_exponent", "loss", "training_losses", "none")
 """Of the signals shown those that need no dense model."""
+_DISTANCES = {"spectrum": "hidden", "full": "full"}
 
 
 def answer(found: Measured, kinds: Kinds | None, outcomes: Sequence[Outcome], epoch: int) -> str:
@@ -62,7 +70,7 @@ def _use_it(found: Measured, epoch: int) -> str:
         f"**Does the spectrum tell more than the loss?** {verdict}. At epoch {epoch} the rank correlation "
         f"with the final metric is {_with_p(found, 'spectrum', epoch)} for the distance of the hidden "
         f"state's spectrum{direction}{of_full}, and {_with_p(found, 'loss', epoch)} for the validation "
-        f"loss; lead of the first over the last {lead.text()}, p = {p_text(p)}. The intervals take "
+        f"loss; lead of the first over the last {lead.text()}, {p_relation(p)}. The intervals take "
         f"candidates for independent; p is how often the same comes about when the {num_kinds} kinds of "
         "death exchange their ends."
     )
@@ -84,7 +92,7 @@ def _within_kinds(found: Measured, epoch: int) -> str:
 
 def _across(kinds: Kinds, epoch: int) -> str:
     """The main signals with kinds of pruning as units, methods outside the space among them."""
-    found = kinds.that_begin_sparse()
+    found, exploring = kinds.that_begin_sparse(), kinds.that_explore()
     names = ("spectrum", "full", "mean_exponent", "loss", "training_losses")
     shown = [
         f"{ENTRIES[name].label}{' (the wrong way)' if own.value < 0 else ''}"
@@ -92,12 +100,19 @@ def _across(kinds: Kinds, epoch: int) -> str:
         for own in [estimate(found, name, epoch)]
         if _shown(own, by_kinds(found, name, epoch))
     ]
-    texts = [f"{ENTRIES[name].label} {_with_p(found, name, epoch)}" for name in names]
+
+    def texts(among: Measured, names: Sequence[str]) -> str:
+        return ", ".join(f"{ENTRIES[name].label} {_with_p(among, name, epoch)}" for name in names)
+
+    leads = " and ".join(
+        f"{lead(found, name, epoch)} of the {state} state's" for name, state in _DISTANCES.items()
+    )
     return (
         f"**Does a signal tell which method ends well?** Of the {len(found.kinds[0])} kinds of pruning "
         f"recorded here that begin sparse, rank correlation of the kinds' means at epoch {epoch}: "
-        f"{', '.join(texts)}. Shown: {', '.join(shown) or 'of none'}. Lead of the spectrum over the loss: "
-        f"{lead(found, 'spectrum', epoch)}."
+        f"{texts(found, names)}. Shown: {', '.join(shown) or 'of none'}. Lead over the loss: {leads} "
+        f"spectrum. Among the {len(exploring.kinds[0])} whose masks change: "
+        f"{texts(exploring, ('spectrum', 'full', 'loss'))}."
     )
 
 
@@ -146,7 +161,7 @@ def _shown(own: Estimate, p: float) -> bool:
 
 def _with_p(found: Measured, name: str, epoch: int) -> str:
     own = estimate(found, name, epoch)
-    return f"{own.value:.2f} ({own.low:.2f} to {own.high:.2f}; p = {p_text(by_kinds(found, name, epoch))})"
+    return f"{own.value:.2f} ({own.low:.2f} to {own.high:.2f}; {p_relation(by_kinds(found, name, epoch))})"
 
 
 def _telling_epochs(found: Measured, name: str) -> str:
