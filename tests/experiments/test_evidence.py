@@ -579,6 +579,23 @@ def test_every_kind_of_pruning_is_one_observation(folder, kinds):
     assert ends == sorted(ends)
 
 
+def test_kinds_are_of_the_seeds_that_have_them(folder, kinds):
+    world = replace(load_worlds(folder)[0], methods=kinds.of_kinds.world.table)
+    assert world.methods is not None
+    assert world.controls is not None
+    (run,) = world.methods.runs
+    elsewhere = replace(world.methods, runs=(replace(run, seed=7),))
+    assert across.measure_kinds(replace(world, methods=elsewhere)) is None
+    (run,) = world.controls.runs
+    without = replace(
+        world, methods=_methods(), controls=replace(world.controls, runs=(replace(run, seed=1),))
+    )
+    found = across.measure_kinds(without)
+    assert found is not None
+    assert "static" not in found.of_kinds.kinds[0]  # the controls are another seed's
+    assert len(found.of_kinds.kinds[0]) == 19
+
+
 def test_what_the_first_two_picks_lose(kinds):
     assert across._regret_of_two(kinds, "spectrum_mean", 3) == 0
     sparse = np.isin(kinds.of_candidates.kinds[0], kinds.that_begin_sparse().kinds[0])

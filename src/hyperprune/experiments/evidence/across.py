@@ -22,6 +22,7 @@ from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, extended, restricted, setting
 from hyperprune.hypersearch.space import Configuration
+from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import EpochRecord
 
 _EPOCHS = (1, 3, 6, 12)
@@ -35,7 +36,7 @@ class Kinds(NamedTuple):
         of_kinds: the signals and ends of each kind, means over its candidates.
         of_candidates: the same of each candidate, with its kind.
         sparse: (K,) per seed, kinds whose candidates have the final sparsity from the start.
-        exploring: (K,) per seed, those of them that ever move a weight.
+        exploring: (K,) per seed, those of them whose masks ever change.
     """
 
     of_kinds: Measured
@@ -78,10 +79,14 @@ def kind_of_pruning(configuration: Configuration) -> str:
 
 
 def measure_kinds(world: World) -> Kinds | None:
-    """All kinds of pruning in a world; None where no other methods were recorded in it."""
-    if world.methods is None:
+    """All kinds of pruning in a world, of the seeds that have them all; None where none has other methods."""
+    seeds = _seeds(world.table) & _seeds(world.methods)
+    if world.methods is None or not seeds:
         return None
-    everything = extended(world, world.methods, *([] if world.controls is None else [world.controls]))
+    others = [world.methods]
+    if world.controls is not None and seeds & _seeds(world.controls):
+        others.append(world.controls)
+    everything = extended(world, *others)
     # A threshold that meets its target at once is the global magnitude's twin, not a kind of its own.
     candidates = restricted(everything.table, lambda item: not setting(item, "threshold_at_once"))
     assert candidates is not None
@@ -101,6 +106,10 @@ def measure_kinds(world: World) -> Kinds | None:
         sparse=sparse,
         exploring=[own & of_run[1] for own, of_run in zip(sparse, traits, strict=True)],
     )
+
+
+def _seeds(table: CandidateTable | None) -> set[int]:
+    return set() if table is None else {run.seed for run in table.runs}
 
 
 def _begins_sparse(records: Sequence[EpochRecord]) -> bool:
@@ -153,7 +162,7 @@ def only(found: Measured, keep: Sequence[np.ndarray]) -> Measured:
 
 
 def with_p(found: Measured, name: str, epoch: int) -> str:
-    """A kinds' correlation with its interval over kinds, and how often their exchange gives one so large."""
+    """The kinds' correlation with its interval, and how often exchanged ends give one so large."""
     own = estimate(found, name, epoch)
     return own.text() if name == "none" else f"{own.text()}; {p_relation(by_kinds(found, name, epoch))}"
 
