@@ -224,7 +224,8 @@ def _parts(kind, state, sample):
     return (state[0, sample] if kind == "gru" else state[sample]).detach(), zero
 
 
-def test_a_seed_is_complete_before_the_next_and_the_first_death_rate_before_the_others(tmp_path, monkeypatch):
+def _trained_in_name_only(monkeypatch):
+    """The cells that a recording begins, in order; none is trained."""
     begun = []
 
     def work(*arguments):
@@ -233,6 +234,11 @@ def test_a_seed_is_complete_before_the_next_and_the_first_death_rate_before_the_
 
     monkeypatch.setattr(study_module, "train_cell", work)
     monkeypatch.setattr(study_module, "_line", str)
+    return begun
+
+
+def test_a_seed_is_complete_before_the_next_and_the_first_death_rate_before_the_others(tmp_path, monkeypatch):
+    begun = _trained_in_name_only(monkeypatch)
     record(replace(SCALES["small"], task=TASK), tmp_path, say=silent)
     assert len(begun) == len({cell.key for cell in begun}) == 3 * (1 + 72 + 4)
     assert [cell.seed for cell in begun] == sorted(cell.seed for cell in begun)
@@ -247,14 +253,7 @@ def test_the_methods_scale_has_every_method_and_adds_to_the_folder_of_the_papers
     assert set(hp.methods.names()) - names == {"dense", "selfish_rnn", "snfs"}  # selfish_rnn is in the space
     space = candidate_cells(SCALES["small"], 0)
     assert len({cell.key for cell in [*found, *space]}) == len(found) + len(space)
-    begun = []
-
-    def work(*arguments):
-        begun.append(arguments[-1])
-        return {"failure": None}
-
-    monkeypatch.setattr(study_module, "train_cell", work)
-    monkeypatch.setattr(study_module, "_line", str)
+    begun = _trained_in_name_only(monkeypatch)
     for name in ("small", "methods"):
         record(replace(SCALES[name], task=TASK, seeds=(0,)), tmp_path, say=silent)
     assert [cell.group for cell in begun].count("dense") == 1
