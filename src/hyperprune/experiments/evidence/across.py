@@ -16,7 +16,14 @@ from typing import NamedTuple
 import numpy as np
 
 from hyperprune.experiments.evidence import bootstrap
-from hyperprune.experiments.evidence.correlation import Measured, by_kinds, estimate, measure, p_relation
+from hyperprune.experiments.evidence.correlation import (
+    Measured,
+    by_kinds,
+    estimate,
+    measure,
+    p_relation,
+    with_p,
+)
 from hyperprune.experiments.evidence.searching import SIGNALS
 from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.text import table
@@ -25,7 +32,6 @@ from hyperprune.hypersearch.space import Configuration
 from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import EpochRecord
 
-_EPOCHS = (1, 3, 6, 12)
 BEGINS_DENSE, EXPLORES, STAYS = "dense", "sparse", "sparse, and stays"
 
 
@@ -45,10 +51,10 @@ class Kinds(NamedTuple):
     exploring: list[np.ndarray]
 
     def that_begin_sparse(self) -> Measured:
-        return only(self.of_kinds, self.sparse)
+        return _only(self.of_kinds, self.sparse)
 
     def that_explore(self) -> Measured:
-        return only(self.of_kinds, self.exploring)
+        return _only(self.of_kinds, self.exploring)
 
     def mean(self, columns: Sequence[np.ndarray], kind: str) -> float:
         """A kind's mean over seeds of what is given as (K,) per seed."""
@@ -95,16 +101,13 @@ def measure_kinds(world: World) -> Kinds | None:
     runs = everything.table.runs
     kinds = [np.array([kind_of_pruning(item) for item in run.configurations]) for run in runs]
     of_candidates = replace(found, kinds=kinds, points=[np.arange(len(own)) for own in kinds])
-    traits = [
-        [_per_kind(np.array([trait(records) for records in run.candidates]), own) == 1.0 for trait in _TRAITS]
-        for run, own in zip(runs, kinds, strict=True)
-    ]
-    sparse = [of_run[0] for of_run in traits]
+    sparse = _kinds_that(_begins_sparse, of_candidates)
+    moving = _kinds_that(_explores, of_candidates)
     return Kinds(
         of_kinds=_as_kinds(of_candidates),
         of_candidates=of_candidates,
         sparse=sparse,
-        exploring=[own & of_run[1] for own, of_run in zip(sparse, traits, strict=True)],
+        exploring=[one & other for one, other in zip(sparse, moving, strict=True)],
     )
 
 
@@ -120,7 +123,12 @@ def _explores(records: Sequence[EpochRecord]) -> bool:
     return sum(float(record.probes.get("turnover", 0.0)) for record in records) > 0
 
 
-_TRAITS: tuple[Callable[[Sequence[EpochRecord]], bool], ...] = (_begins_sparse, _explores)
+def _kinds_that(trait: Callable[[Sequence[EpochRecord]], bool], found: Measured) -> list[np.ndarray]:
+    """(K,) per seed, whether all candidates of a kind have a trait."""
+    return [
+        _per_kind(np.array([trait(records) for records in run.candidates]), own) == 1.0
+        for run, own in zip(found.world.table.runs, found.kinds, strict=True)
+    ]
 
 
 def _as_kinds(found: Measured) -> Measured:
@@ -146,7 +154,7 @@ def _per_kind(values_R: np.ndarray, kinds_R: np.ndarray) -> np.ndarray:
     return np.stack([values_R[..., kinds_R == kind].mean(axis=-1) for kind in kinds], axis=-1)
 
 
-def only(found: Measured, keep: Sequence[np.ndarray]) -> Measured:
+def _only(found: Measured, keep: Sequence[np.ndarray]) -> Measured:
     """Those columns alone that `keep` tells, one mask per seed."""
     return replace(
         found,
@@ -161,22 +169,16 @@ def only(found: Measured, keep: Sequence[np.ndarray]) -> Measured:
     )
 
 
-def with_p(found: Measured, name: str, epoch: int) -> str:
-    """The kinds' correlation with its interval, and how often exchanged ends give one so large."""
-    own = estimate(found, name, epoch)
-    return own.text() if name == "none" else f"{own.text()}; {p_relation(by_kinds(found, name, epoch))}"
-
-
 def lead(found: Measured, name: str, epoch: int) -> str:
     """How much more a signal tells about kinds than the loss does."""
     own = bootstrap.difference(estimate(found, name, epoch), estimate(found, "loss", epoch))
-    return f"{own.text()}; {p_relation(by_kinds(found, name, epoch, beyond='loss'))}"
+    return own.text(also=p_relation(by_kinds(found, name, epoch, beyond="loss")))
 
 
 def signals_table(kinds: Kinds, epoch: int) -> str:
     """Each main signal: what it tells about the kinds, among whom, when, and what following it loses."""
     sparse, exploring = kinds.that_begin_sparse(), kinds.that_explore()
-    epochs = [item for item in _EPOCHS if item in sparse.epochs]
+    epochs = sparse.told_epochs
     rows = []
     for name in SIGNALS:
         beyond = "–" if name in ("loss", "none") else lead(sparse, name, epoch)

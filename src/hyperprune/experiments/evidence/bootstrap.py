@@ -31,12 +31,14 @@ class Estimate(NamedTuple):
     high: float
     draws: np.ndarray
 
-    def text(self, digits: int = 2) -> str:
+    def text(self, digits: int = 2, *, also: str = "") -> str:
+        """The value and its interval; `also` stands behind the interval."""
         if np.isnan(self.value):
             return "–"
         if np.isnan(self.low):
             return f"{self.value:.{digits}f}"
-        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+        interval = f"{self.low:.{digits}f} to {self.high:.{digits}f}"
+        return f"{self.value:.{digits}f} ({'; '.join(filter(None, [interval, also]))})"
 
     def percent(self) -> str:
         """The same of a share, in percent."""

@@ -24,7 +24,6 @@ from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, load_worlds
 
 EPOCH = 3  # of the paper's first elimination
-_EARLY = (1, 3, 6, 12)
 Picture = Callable[[str, Callable[[Path], None], str], str]
 """Draws what is called by a name into a file, and gives the Markdown that shows it."""
 
@@ -136,7 +135,7 @@ def _parts_of(
         lambda: picture("switch", lambda path: pictures.switch(main, path), "distance over epochs"),
         lambda: why.switch_table(measured),
     )
-    early = [item for item in _EARLY if item in measured.epochs]
+    early = measured.told_epochs
     part("updates", lambda: why.updates_table(main, early))
     part("prediction", lambda: prediction.regression_table(main, early))
     return parts

@@ -25,6 +25,7 @@ from hyperprune.experiments.evidence.worlds import (
 )
 
 LAST_EPOCH = 12
+_TOLD_EPOCHS = (1, 3, 6, 12)
 AMONG = ("all", "within", "between", "without threshold", "learning")
 
 
@@ -48,6 +49,11 @@ class Measured:
     kinds: list[np.ndarray]
     points: list[np.ndarray]
     metrics: list[np.ndarray]
+
+    @property
+    def told_epochs(self) -> list[int]:
+        """Those of the epochs that tables tell."""
+        return [epoch for epoch in _TOLD_EPOCHS if epoch in self.epochs]
 
 
 def measure(world: World, names: Sequence[str] = tuple(ENTRIES)) -> Measured:
@@ -173,6 +179,12 @@ def decisive_table(found: Measured, epoch: int) -> str:
     between = f"between the {num_kinds} kinds (too few for an interval)"
     head = ["signal", "all", "p by kinds", "within kinds of death", between, "without threshold", "learning"]
     return table([*head, "all: lead over the loss"], rows)
+
+
+def with_p(found: Measured, name: str, epoch: int) -> str:
+    """The correlation among all with its interval and, but for chance itself, p by kinds."""
+    p = "" if name == "none" else p_relation(by_kinds(found, name, epoch))
+    return estimate(found, name, epoch).text(also=p)
 
 
 def p_text(p: float) -> str:

@@ -22,6 +22,7 @@ from hyperprune.experiments.evidence.correlation import (
     p_relation,
     p_text,
     value,
+    with_p,
 )
 from hyperprune.experiments.evidence.searching import FULL, GRID, RANDOM, SIGNALS, Outcome
 from hyperprune.experiments.evidence.signals import ENTRIES
@@ -29,7 +30,6 @@ from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.why import twin_differences
 from hyperprune.experiments.evidence.worlds import World, kind_of
 
-_EPOCHS = (1, 3, 6, 12)
 _RARE = 0.05
 _WITHOUT_DENSE = ("mean_exponent", "loss", "training_losses", "none")
 """Of the signals shown those that need no dense model."""
@@ -64,12 +64,12 @@ def _use_it(found: Measured, epoch: int) -> str:
     p = by_kinds(found, "spectrum", epoch, beyond="loss")
     verdict = "Yes" if _shown(lead, p) and lead.value > 0 else "No" if _shown(lead, p) else "Not shown"
     direction = ", which points the wrong way here" if spectrum.high < 0 else ""
-    of_full = "" if math.isnan(full.value) else f", {_with_p(found, 'full', epoch)} for the full state's"
+    of_full = "" if math.isnan(full.value) else f", {with_p(found, 'full', epoch)} for the full state's"
     num_kinds = len({kind for kinds in found.kinds for kind in kinds})
     return (
         f"**Does the spectrum tell more than the loss?** {verdict}. At epoch {epoch} the rank correlation "
-        f"with the final metric is {_with_p(found, 'spectrum', epoch)} for the distance of the hidden "
-        f"state's spectrum{direction}{of_full}, and {_with_p(found, 'loss', epoch)} for the validation "
+        f"with the final metric is {with_p(found, 'spectrum', epoch)} for the distance of the hidden "
+        f"state's spectrum{direction}{of_full}, and {with_p(found, 'loss', epoch)} for the validation "
         f"loss; lead of the first over the last {lead.text()}, {p_relation(p)}. The intervals take "
         f"candidates for independent; p is how often the same comes about when the {num_kinds} kinds of "
         "death exchange their ends."
@@ -102,7 +102,7 @@ def _across(kinds: Kinds, epoch: int) -> str:
     ]
 
     def texts(among: Measured, names: Sequence[str]) -> str:
-        return ", ".join(f"{ENTRIES[name].label} {_with_p(among, name, epoch)}" for name in names)
+        return ", ".join(f"{ENTRIES[name].label} {with_p(among, name, epoch)}" for name in names)
 
     leads = " and ".join(
         f"{lead(found, name, epoch)} of the {state} state's" for name, state in _DISTANCES.items()
@@ -129,7 +129,7 @@ def _rival(found: Measured, epoch: int) -> str:
     late = found.epochs[-1]
     return (
         f"**Does something else do better?** The best of {len(known)} signals without a spectrum, chosen "
-        f"with hindsight, is “{ENTRIES[best].label}”: {_with_p(found, best, epoch)}{over}. At epoch "
+        f"with hindsight, is “{ENTRIES[best].label}”: {with_p(found, best, epoch)}{over}. At epoch "
         f"{late} it has {estimate(found, best, late).text()}."
     )
 
@@ -157,11 +157,6 @@ def _tells(found: Measured, name: str, epoch: int) -> bool:
 
 def _shown(own: Estimate, p: float) -> bool:
     return p <= _RARE and (own.low > 0 or own.high < 0)
-
-
-def _with_p(found: Measured, name: str, epoch: int) -> str:
-    own = estimate(found, name, epoch)
-    return f"{own.value:.2f} ({own.low:.2f} to {own.high:.2f}; {p_relation(by_kinds(found, name, epoch))})"
 
 
 def _telling_epochs(found: Measured, name: str) -> str:
@@ -241,7 +236,7 @@ def _cheapest(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
 
 
 def _table(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
-    epochs = [item for item in _EPOCHS if item in found.epochs]
+    epochs = found.told_epochs
     cheapest = _cheapest(outcomes)
     rows = []
     for name in SIGNALS:
