@@ -202,7 +202,7 @@ def test_a_table_that_cannot_be_made_after_all_is_told_after_result_and_report(t
         raise InputError("no table")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hyperprune.hypersearch.table.record_table", refuse)
+    monkeypatch.setattr("hyperprune.hypersearch.table_of_runs.record_table", refuse)
     command = ["search", TASK, "--workers", "1", "--candidates", "2", "--final-epochs", "1", "--out", "run"]
     assert main([*command, "--record", "t.npz"]) == 2
     told = capsys.readouterr()

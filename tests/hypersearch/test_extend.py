@@ -10,7 +10,7 @@ from hyperprune.hypersearch.proposers import PROPOSERS
 from hyperprune.hypersearch.run_folder import read_run, read_state
 from hyperprune.hypersearch.strategies import STRATEGIES
 from hyperprune.hypersearch.strategy import planned_epochs
-from hyperprune.hypersearch.table import record_table
+from hyperprune.hypersearch.table_of_runs import record_table
 from tiny_task import TinyTask
 
 LSH = hp.LSH(candidates=4, first_epochs=1, round_epochs=1, final_epochs=4, proposer="random")

@@ -11,7 +11,8 @@ from hyperprune.errors import InputError
 from hyperprune.hypersearch.audit import chosen
 from hyperprune.hypersearch.proposers import PROPOSERS
 from hyperprune.hypersearch.run_folder import RunFolder, read_run, read_state
-from hyperprune.hypersearch.table import load_table, record_table
+from hyperprune.hypersearch.table import load_table
+from hyperprune.hypersearch.table_of_runs import record_table
 from hyperprune.hypersearch.trust import trust
 from hyperprune.records import weighed
 from hyperprune.report import summary_json, text_table, write_report

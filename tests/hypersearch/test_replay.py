@@ -17,13 +17,8 @@ from hyperprune.hypersearch.run_folder import RunFolder
 from hyperprune.hypersearch.space import Configuration, Space
 from hyperprune.hypersearch.spaces import get_space
 from hyperprune.hypersearch.strategies import Random
-from hyperprune.hypersearch.table import (
-    CandidateTable,
-    RecordedRun,
-    check_recordable,
-    load_table,
-    record_table,
-)
+from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table
+from hyperprune.hypersearch.table_of_runs import check_recordable, record_table
 from hyperprune.records import EpochRecord
 from hyperprune.rng import derive_seed
 from tiny_task import TinyTask

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from hyperprune.tasks.built_in import BUILT_IN
 from hyperprune.tasks.page import page
-from hyperprune.tasks.registry import BUILT_IN
 
 PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
 

@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
             f"--from takes finished runs and trains nothing, and {name} is for training; leave one out"
         )
 
-    from hyperprune.hypersearch.table import record_table
+    from hyperprune.hypersearch.table_of_runs import record_table
 
     table = record_table(options.runs)
     table.save(options.table)

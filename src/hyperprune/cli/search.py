@@ -155,7 +155,7 @@ def run(options: argparse.Namespace) -> int:
     result = train(job, overwrite=options.overwrite)
     recorded, failure = None, None
     if options.record is not None:
-        from hyperprune.hypersearch.table import record_table
+        from hyperprune.hypersearch.table_of_runs import record_table
 
         try:
             record_table([job.folder]).save(options.record)
@@ -234,9 +234,9 @@ def _recorded(job: Job, options: argparse.Namespace) -> Job:
 
 def check_recordable(job: Job, *, overwrite: bool) -> None:
     """Whether the run can become a table, asked before anything is trained."""
-    from hyperprune.hypersearch import table
+    from hyperprune.hypersearch import table_of_runs
 
-    table.check_recordable(job.strategy, job.space, None if overwrite else job.folder)
+    table_of_runs.check_recordable(job.strategy, job.space, None if overwrite else job.folder)
 
 
 def print_result(result: SearchResult, *, as_json: bool, recorded: Path | None = None) -> None:

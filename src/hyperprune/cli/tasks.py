@@ -16,7 +16,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from hyperprune.tasks.registry import BUILT_IN
+    from hyperprune.tasks.built_in import BUILT_IN
 
     rows = {name: row.about for name, row in BUILT_IN.items()}
     rows["text:PATH"] = "a UTF-8 text file, or a folder with train.txt, valid.txt and test.txt (LSTM 2×200)"

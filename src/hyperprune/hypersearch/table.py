@@ -10,10 +10,6 @@ Axes: R rows (row 0 is the dense reference, then the candidates), E epochs (0 â€
 from __future__ import annotations
 
 import json
-import platform
-import shlex
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,19 +18,14 @@ from typing import Any
 
 import numpy as np
 
-import hyperprune
 from hyperprune.errors import InputError
 from hyperprune.files import write_atomically
-from hyperprune.hypersearch.run_folder import found_state, read_state
-from hyperprune.hypersearch.run_state import RunState
-from hyperprune.hypersearch.space import MODEL, Configuration, Space
-from hyperprune.hypersearch.strategy import Strategy
+from hyperprune.hypersearch.space import Configuration
 from hyperprune.records import EpochRecord
 
 FORMAT = 1
 _MEASURES = ("train_loss", "valid_loss", "metric", "seconds")
 _LARGE = 32  # probes with at least so many numbers per epoch are stored in half precision where asked
-_SHARED = ("format", "version", "task", "sparsity", "threads", "device")  # of the runs' identities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,69 +186,6 @@ class CandidateTable:
         write_atomically(Path(path), buffer.getvalue())
 
 
-def record_table(folders: Sequence[str | Path]) -> CandidateTable:
-    """The table of finished runs whose candidates were all trained to the end, the eliminated by an audit.
-
-    Args:
-        folders: run folders of the same task, sparsity and threads, each of another seed. Failed candidates
-            are left out.
-
-    Raises:
-        InputError: a run is not finished, has candidates that it did not train to the end, or differs from
-            the first one.
-    """
-    if not folders:
-        raise InputError("a table must be made from at least one run, got none; name finished run folders")
-    states = [read_state(Path(folder)) for folder in folders]
-    for folder, state in zip(folders, states, strict=True):
-        _check_run(folder, state, states[0])
-    seeds = [state.header["seed"] for state in states]
-    if len(set(seeds)) < len(seeds):
-        raise InputError(f"the runs of a table must have different seeds, got {seeds}; leave one out")
-    header = states[0].header
-    return CandidateTable(
-        task=header["task"],
-        metric=header["metric"],
-        lower_is_better=header["lower_is_better"],
-        final_epochs=header["strategy"]["final_epochs"],
-        identity=_shared(states[0]),
-        runs=tuple(_recorded(state) for state in states),
-        provenance={
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "written": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "hyperprune": hyperprune.__version__,
-        },
-    )
-
-
-def check_recordable(strategy: Strategy, space: Space, folder: Path | None) -> None:
-    """Whether a search can become a table once it is done, asked before anything is trained.
-
-    Args:
-        strategy: of the search; candidates that it eliminates are audited.
-        space: what its candidates are drawn from.
-        folder: of its run, which it may go on with; None where a new one begins.
-
-    Raises:
-        InputError: it cannot: candidates of several sparsities or networks, or longer training there.
-    """
-    if space.sparsity is not None:
-        raise InputError(
-            "a table is of one sparsity, and the space searches it; leave sparsity out of [space], or search "
-            "without a table"
-        )
-    if any(name.startswith(MODEL) for branch in space.branches for name, _ in branch.settings):
-        raise InputError(
-            "a table is of one network, and the space changes it; leave model out of its branches, or search "
-            "without a table"
-        )
-    state = None if folder is None else found_state(folder)
-    if state is not None and state.final_epochs > strategy.final_epochs and state.extensions:
-        raise _extended(folder)
-
-
 def load_table(path: str | Path) -> CandidateTable:
     """Read a table that `hyperprune record` or `CandidateTable.save` wrote.
 
@@ -367,59 +295,4 @@ def _run_from(arrays: Mapping[str, np.ndarray], number: int, entry: Mapping[str,
         candidates=rows[1:],
         provenance=entry["provenance"],
         test_metrics=tuple(entry["test_metrics"]),
-    )
-
-
-def _check_run(folder: str | Path, state: RunState, first: RunState) -> None:
-    if not state.finished:
-        raise InputError(f"a table is made from finished runs, and {folder} is not; run its command again")
-    if state.header["sparsity"] is None:
-        raise InputError(
-            f"a table is of one sparsity, and {folder} searched it; search a space without sparsity"
-        )
-    if state.final_epochs != state.header["strategy"]["final_epochs"]:
-        raise _extended(folder)
-    stopped = [
-        key
-        for key, item in state.candidates.items()
-        if item.outcome == "eliminated" and state.epochs_trained(key) < state.final_epochs
-    ]
-    if stopped:
-        raise InputError(
-            f"a table is made from runs that trained every candidate to the end, and {folder} stopped "
-            f"{len(stopped)} ({stopped[0]}, â€¦); give its command again with --record, which trains them on, "
-            "or search with --strategy full"
-        )
-    here, there = _shared(state), _shared(first)
-    final = state.header["strategy"]["final_epochs"], first.header["strategy"]["final_epochs"]
-    differing = [name for name in here if here[name] != there[name]]
-    if final[0] != final[1]:
-        differing.append("final_epochs")
-    if differing:
-        raise InputError(
-            f"the runs of a table must differ in nothing but the seed and the candidates, and {folder} has "
-            f"another {', '.join(differing)}; make a table of its own from it"
-        )
-
-
-def _extended(folder: str | Path | None) -> InputError:
-    return InputError(
-        f"a table's schedules must span its epochs, and {folder} was extended by final epochs; record a run "
-        "that was not"
-    )
-
-
-def _shared(state: RunState) -> dict[str, Any]:
-    shared = {name: state.identity[name] for name in _SHARED}
-    return shared | {"spectrum_state": state.identity["strategy"]["spectrum_state"]}
-
-
-def _recorded(state: RunState) -> RecordedRun:
-    trained = [item for item in state.candidates.values() if item.outcome != "failed"]
-    return RecordedRun(
-        seed=state.header["seed"],
-        configurations=tuple(Configuration.from_json(item.configuration) for item in trained),
-        reference=state.reference.epochs,
-        candidates=tuple(item.epochs for item in trained),
-        provenance=state.header["provenance"],
     )

@@ -16,11 +16,11 @@ from hyperprune.models import (
     ModelSettings,
     StringClassifierSettings,
 )
+from hyperprune.tasks.built_in import BUILT_IN, ImageRow, LanguageRow, ReberRow, Row, WiredRow
 from hyperprune.tasks.contract import Recipe
 from hyperprune.tasks.images import ImageSettings
 from hyperprune.tasks.language import RECIPES, TextSettings
 from hyperprune.tasks.reber import StringSettings
-from hyperprune.tasks.registry import BUILT_IN, ImageRow, LanguageRow, ReberRow, Row, WiredRow
 from hyperprune.tasks.wired import WiringSettings
 
 
