@@ -282,6 +282,16 @@ def test_every_distance_is_zero_for_the_dense_model_itself(folder):
         assert np.isnan(found) or found == pytest.approx(0, abs=1e-6), name
 
 
+def test_lost_directions_are_counted_where_the_full_state_was_measured(folder):
+    run = load_worlds(folder)[0].table.runs[0]
+    (record, *_), without = run.candidates[0], replace(run.candidates[0][0], probes={})
+    full = record.probes["spectrum_full"].copy()
+    full[2:5] = -np.inf
+    lossy = replace(record, probes={**record.probes, "spectrum_full": full})
+    found = values_of(ENTRIES["lost"], run.reference, [(item,) for item in (record, lossy, without)], 0)
+    np.testing.assert_equal(found, [0.0, 3.0, np.nan])
+
+
 def test_the_change_over_an_update_and_the_raw_weights_are_read_where_they_are_kept(folder):
     run = load_worlds(folder)[0].table.runs[0]
     change = values_of(ENTRIES["update_change"], run.reference, list(run.candidates), 5)
@@ -577,6 +587,23 @@ def test_every_kind_of_pruning_is_one_observation(folder, kinds):
     assert abs(estimate(sparse, "loss", 3).value) < 0.9
     ends = list(kinds.ends().values())
     assert ends == sorted(ends)
+
+
+def test_what_is_known_before_training_is_a_signal_of_its_own(kinds):
+    sparse, staying = kinds.that_begin_sparse(), kinds.that_stay()
+    assert set(staying.kinds[0]) == {name for name in sparse.kinds[0] if name.startswith("static, ")}
+    assert set(staying.kinds[0]) | set(kinds.that_explore().kinds[0]) == set(sparse.kinds[0])
+    never_changes = [float(name.startswith("static, ")) for name in sparse.kinds[0]]
+    expected = float(spearman_rows(np.array([never_changes]), sparse.finals[0][None])[0])
+    assert estimate(sparse, across.NEVER_CHANGES, 0).value == pytest.approx(expected)
+    assert estimate(sparse, "full", 0).value == pytest.approx(1.0)  # before any training, as at epoch 3
+    assert across.lead(sparse, "full", 3, ("full", 0)).startswith("0.00 (0.00 to 0.00; p = 1.00)")
+    own_lead = across.lead(sparse, "full", 3, (across.NEVER_CHANGES, 0))
+    assert own_lead.startswith(f"{1 - expected:.2f} (")
+    known = across.beforehand_table(kinds, 3).splitlines()[2:]
+    assert len(known) == len(across.BEFOREHAND) + 3
+    assert f"| {expected:.2f} (" in known[0]
+    assert known[0].split(" | ")[2:4] == ["–", "–"]  # the same of all in a group
 
 
 def test_kinds_are_of_the_seeds_that_have_them(folder, kinds):

@@ -33,6 +33,18 @@ from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import EpochRecord
 
 BEGINS_DENSE, EXPLORES, STAYS = "dense", "sparse", "sparse, and stays"
+NEVER_CHANGES = "never changes"
+BEFOREHAND = {
+    NEVER_CHANGES: "the mask never changes (the method alone)",
+    "lost": "directions lost at initialisation, full state",
+    "live_gates": "live weights per gate, unevenness, at initialisation",
+    "spectrum": "distance of the hidden state's spectrum at initialisation",
+    "full": "distance of the full state's spectrum at initialisation",
+}
+"""What can be said of a kind before any training: a trait, and signals at epoch 0."""
+
+DISTANCES = {"spectrum": "hidden", "full": "full"}
+"""Signals that are distances of spectra, and of which state."""
 
 
 class Kinds(NamedTuple):
@@ -55,6 +67,10 @@ class Kinds(NamedTuple):
 
     def that_explore(self) -> Measured:
         return _only(self.of_kinds, self.exploring)
+
+    def that_stay(self) -> Measured:
+        pairs = zip(self.sparse, self.exploring, strict=True)
+        return _only(self.of_kinds, [one & ~other for one, other in pairs])
 
     def mean(self, columns: Sequence[np.ndarray], kind: str) -> float:
         """A kind's mean over seeds of what is given as (K,) per seed."""
@@ -97,14 +113,16 @@ def measure_kinds(world: World) -> Kinds | None:
     candidates = restricted(everything.table, lambda item: not setting(item, "threshold_at_once"))
     assert candidates is not None
     everything = replace(everything, table=candidates)
-    found = measure(everything, SIGNALS)
+    found = measure(everything, (*SIGNALS, *(set(BEFOREHAND) - {NEVER_CHANGES, *SIGNALS})))
     runs = everything.table.runs
     kinds = [np.array([kind_of_pruning(item) for item in run.configurations]) for run in runs]
     of_candidates = replace(found, kinds=kinds, points=[np.arange(len(own)) for own in kinds])
     sparse = _kinds_that(_begins_sparse, of_candidates)
     moving = _kinds_that(_explores, of_candidates)
+    of_kinds = _as_kinds(of_candidates)
+    staying = [np.broadcast_to(~own, (len(found.epochs), len(own))).astype(float) for own in moving]
     return Kinds(
-        of_kinds=_as_kinds(of_candidates),
+        of_kinds=replace(of_kinds, values={**of_kinds.values, NEVER_CHANGES: staying}),
         of_candidates=of_candidates,
         sparse=sparse,
         exploring=[one & other for one, other in zip(sparse, moving, strict=True)],
@@ -169,10 +187,10 @@ def _only(found: Measured, keep: Sequence[np.ndarray]) -> Measured:
     )
 
 
-def lead(found: Measured, name: str, epoch: int) -> str:
-    """How much more a signal tells about kinds than the loss does."""
-    own = bootstrap.difference(estimate(found, name, epoch), estimate(found, "loss", epoch))
-    return own.text(also=p_relation(by_kinds(found, name, epoch, beyond="loss")))
+def lead(found: Measured, name: str, epoch: int, over: tuple[str, int]) -> str:
+    """How much more a signal at an epoch tells about kinds than another one at another epoch does."""
+    own = bootstrap.difference(estimate(found, name, epoch), estimate(found, *over))
+    return own.text(also=p_relation(by_kinds(found, name, epoch, beyond=over)))
 
 
 def signals_table(kinds: Kinds, epoch: int) -> str:
@@ -181,7 +199,7 @@ def signals_table(kinds: Kinds, epoch: int) -> str:
     epochs = sparse.told_epochs
     rows = []
     for name in SIGNALS:
-        beyond = "–" if name in ("loss", "none") else lead(sparse, name, epoch)
+        beyond = "–" if name in ("loss", "none") else lead(sparse, name, epoch, ("loss", epoch))
         rows.append(
             [
                 ENTRIES[name].label,
@@ -202,6 +220,27 @@ def signals_table(kinds: Kinds, epoch: int) -> str:
         f"regret of two picks at epoch {epoch}, %",
     ]
     return table(head, rows)
+
+
+def beforehand_table(kinds: Kinds, epoch: int) -> str:
+    """What is known of a kind before training, and what spectra at an epoch tell beyond it."""
+    groups = {
+        "begin sparse": kinds.that_begin_sparse(),
+        "explore too": kinds.that_explore(),
+        "stay": kinds.that_stay(),
+    }
+    sparse = groups["begin sparse"]
+    rows = []
+    for name, label in BEFOREHAND.items():
+        told = [with_p(found, name, 0) for found in groups.values()]
+        beyond = [lead(sparse, signal, epoch, (name, 0)) for signal in DISTANCES]
+        rows.append([label, *told, *beyond])
+    for name in ("spectrum", "full", "loss"):
+        told = [with_p(found, name, epoch) for found in groups.values()]
+        rows.append([f"{ENTRIES[name].label}, epoch {epoch}", *told, "–", "–"])
+    heads = [f"{label} ({len(found.kinds[0])})" for label, found in groups.items()]
+    leads = [f"lead of the {state} state's spectrum at epoch {epoch} over it" for state in DISTANCES.values()]
+    return table(["known before training", *heads, *leads], rows)
 
 
 def _regret_of_two(kinds: Kinds, name: str, epoch: int) -> float:

@@ -192,7 +192,8 @@ def _across(kinds: across.Kinds | None, epoch: int, picture: Picture) -> str:
     shown = picture(
         "methods", lambda path: pictures.kinds(kinds, epoch, path), "kinds of pruning: signal and end"
     )
-    return "\n\n".join([shown, across.signals_table(kinds, epoch), across.kinds_table(kinds, epoch)])
+    makers = (across.signals_table, across.beforehand_table, across.kinds_table)
+    return "\n\n".join([shown, *(make(kinds, epoch) for make in makers)])
 
 
 def _other_worlds(worlds: Sequence[World], epoch: int) -> str:

@@ -107,17 +107,17 @@ def value(found: Measured, name: str, epoch: int, among: str = "all") -> float:
     return 0.0 if name == "none" else bootstrap.point(*_asked(found, name, epoch, among))
 
 
-def by_kinds(found: Measured, name: str, epoch: int, *, beyond: str | None = None) -> float:
+def by_kinds(found: Measured, name: str, epoch: int, *, beyond: tuple[str, int] | None = None) -> float:
     """Two-sided p, with kinds as units, of a signal's correlation among all, or of its lead over another's.
 
-    How often a correlation so far from 0 comes about when the kinds of death exchange their ends.
+    How often a correlation so far from 0 comes about when the kinds of death exchange their ends. `beyond`
+    is the other signal and the epoch at which that one is asked.
     """
     values, draws = [], []
-    for signal in (name, beyond):
-        if signal is not None:
-            samples, statistic = _asked(found, signal, epoch, "all")
-            values.append(bootstrap.point(samples, statistic))
-            draws.append(bootstrap.with_groups_shuffled(samples, statistic))
+    for signal, at in filter(None, [(name, epoch), beyond]):
+        samples, statistic = _asked(found, signal, at, "all")
+        values.append(bootstrap.point(samples, statistic))
+        draws.append(bootstrap.with_groups_shuffled(samples, statistic))
     if beyond is not None:
         return bootstrap.two_sided(values[0] - values[1], draws[0] - draws[1])
     return bootstrap.two_sided(values[0], draws[0])

@@ -136,6 +136,11 @@ def _turnover(_: Records, own: Records) -> float:
     return float(sum(_measured(record, "turnover") for record in own[:-1]))
 
 
+def _lost(_: Records, own: Records) -> float:
+    full = _measured(own[-1], "spectrum_full")
+    return math.nan if np.isnan(full).any() else float(np.isneginf(full).sum())
+
+
 def _alone(name: str, *, sign: float = 1.0) -> Callable[[Records, Records], float]:
     return lambda _, own: sign * float(_measured(own[-1], name).sum())
 
@@ -197,6 +202,7 @@ _spectra = [
         "spectrum",
         lambda _, own: -float(_hidden(own[-1]).mean()),
     ),
+    _each("lost", "directions lost, full state (no dense model)", "spectrum", _lost),
 ]
 _losses = [
     _own("loss", "validation loss", "loss"),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperprune.experiments.evidence import bootstrap
-from hyperprune.experiments.evidence.across import Kinds, lead
+from hyperprune.experiments.evidence.across import BEFOREHAND, DISTANCES, NEVER_CHANGES, Kinds, lead
 from hyperprune.experiments.evidence.bootstrap import Estimate
 from hyperprune.experiments.evidence.correlation import (
     Measured,
@@ -33,7 +33,6 @@ from hyperprune.experiments.evidence.worlds import World, kind_of
 _RARE = 0.05
 _WITHOUT_DENSE = ("mean_exponent", "loss", "training_losses", "none")
 """Of the signals shown those that need no dense model."""
-_DISTANCES = {"spectrum": "hidden", "full": "full"}
 
 
 def answer(found: Measured, kinds: Kinds | None, outcomes: Sequence[Outcome], epoch: int) -> str:
@@ -61,7 +60,7 @@ def answer(found: Measured, kinds: Kinds | None, outcomes: Sequence[Outcome], ep
 def _use_it(found: Measured, epoch: int) -> str:
     spectrum, full, loss = (estimate(found, name, epoch) for name in ("spectrum", "full", "loss"))
     lead = bootstrap.difference(spectrum, loss)
-    p = by_kinds(found, "spectrum", epoch, beyond="loss")
+    p = by_kinds(found, "spectrum", epoch, beyond=("loss", epoch))
     verdict = "Yes" if _shown(lead, p) and lead.value > 0 else "No" if _shown(lead, p) else "Not shown"
     direction = ", which points the wrong way here" if spectrum.high < 0 else ""
     of_full = "" if math.isnan(full.value) else f", {with_p(found, 'full', epoch)} for the full state's"
@@ -105,14 +104,16 @@ def _across(kinds: Kinds, epoch: int) -> str:
         return ", ".join(f"{ENTRIES[name].label} {with_p(among, name, epoch)}" for name in names)
 
     leads = " and ".join(
-        f"{lead(found, name, epoch)} of the {state} state's" for name, state in _DISTANCES.items()
+        f"{lead(found, name, epoch, ('loss', epoch))} of the {state} state's"
+        for name, state in DISTANCES.items()
     )
+    before = ", ".join(f"{BEFOREHAND[name]} {with_p(found, name, 0)}" for name in (NEVER_CHANGES, "lost"))
     return (
         f"**Does a signal tell which method ends well?** Of the {len(found.kinds[0])} kinds of pruning "
         f"recorded here that begin sparse, rank correlation of the kinds' means at epoch {epoch}: "
         f"{texts(found, names)}. Shown: {', '.join(shown) or 'of none'}. Lead over the loss: {leads} "
-        f"spectrum. Among the {len(exploring.kinds[0])} whose masks change: "
-        f"{texts(exploring, ('spectrum', 'full', 'loss'))}."
+        f"spectrum. Known before any training: {before}. Among the {len(exploring.kinds[0])} whose masks "
+        f"change: {texts(exploring, ('spectrum', 'full', 'loss'))}."
     )
 
 
