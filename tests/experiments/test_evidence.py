@@ -23,7 +23,7 @@ from hyperprune.experiments.evidence import (
 )
 from hyperprune.experiments.evidence.bootstrap import Sample, spearman_rows
 from hyperprune.experiments.evidence.build import build
-from hyperprune.experiments.evidence.correlation import by_kinds, estimate, measure
+from hyperprune.experiments.evidence.correlation import estimate, is_shown, measure, p_value
 from hyperprune.experiments.evidence.page import places_of, template, write_page
 from hyperprune.experiments.evidence.searching import (
     FULL,
@@ -39,6 +39,7 @@ from hyperprune.experiments.evidence.worlds import (
     extended,
     joined,
     load_worlds,
+    of_seeds,
     shared,
     without_never_averaging,
 )
@@ -194,7 +195,8 @@ def test_a_perfect_signal_and_its_opposite_and_noise():
     bad = bootstrap.estimate(_samples(-final, final, groups), bootstrap.overall)
     assert (good.value, good.low, good.high) == (1, pytest.approx(1), pytest.approx(1))
     assert bad.value == -1
-    assert bootstrap.difference(good, bad).low == pytest.approx(2)
+    ahead = bootstrap.lead(_samples(final, final, groups), _samples(-final, final, groups), bootstrap.overall)
+    assert (ahead.value, ahead.low) == (2, pytest.approx(2))
     noise = bootstrap.by_chance(_samples(final, final, groups, seeds=1), bootstrap.overall)
     # The standard deviation of rho without any relation is 1/sqrt(n - 1).
     assert noise.value == 0
@@ -222,7 +224,9 @@ def test_a_unit_with_fewer_members_than_others_counts_by_those_it_has():
     random = np.random.default_rng(0)
     units = np.array([0, 0, 1, 2, 2, 3, 4])
     sample = Sample(random.random(7), random.random(7), np.array(["a"] * 3 + ["b"] * 4), units)
-    index_DN, groups = bootstrap._drawn(sample, np.random.default_rng(1), by_group=True)
+    all_units = bootstrap._units([sample])
+    drawn_DU = bootstrap._drawn_units(all_units, np.random.default_rng(1), by_group=True)
+    index_DN, groups = bootstrap._members(sample, all_units, drawn_DU)
     found = bootstrap.within(sample.signal_N[index_DN], sample.final_N[index_DN], index_DN >= 0, groups)
     for draw in range(20):
         kept = index_DN[draw][index_DN[draw] >= 0]
@@ -234,10 +238,44 @@ def test_a_unit_with_fewer_members_than_others_counts_by_those_it_has():
         assert found[draw] == pytest.approx(np.mean(expected) if expected else np.nan, nan_ok=True)
 
 
-def test_one_seed_has_no_interval_of_its_regret():
-    alone, pair = bootstrap.mean_of([np.array([0.1, 0.3])]), bootstrap.mean_of([np.array([0.1, 0.3])] * 2)
-    assert alone.percent() == "20.0"
-    assert pair.percent().startswith("20.0 (")
+def test_few_seeds_have_no_interval_of_their_regret():
+    regret = np.array([0.1, 0.3])
+    few, many = (bootstrap.mean_of([regret] * count) for count in (4, bootstrap.ENOUGH_SEEDS))
+    assert few.percent() == "20.0"
+    assert many.percent().startswith("20.0 (")
+    np.testing.assert_allclose(few.each, [0.2] * 4)
+
+
+def test_a_seed_that_repeats_another_one_tells_nothing_new():
+    """Draws take the same units of every seed, and exchanges the same groups, also where a seed lacks one."""
+    random = np.random.default_rng(0)
+    final, groups = random.random(24), np.repeat(["a", "b", "c", "d"], 6)
+    (one,) = _samples(final + random.random(24), final, groups, seeds=1)
+    lacking = Sample(*(column[:-1] for column in one))
+    reordered = Sample(*(column[::-1] for column in one))
+    alone = bootstrap.estimate([one], bootstrap.overall)
+    for other in (one, reordered):
+        again = bootstrap.estimate([one, other], bootstrap.overall)
+        np.testing.assert_allclose(again.draws, alone.draws)
+        assert bootstrap.p_of_groups([one, other]) == pytest.approx(bootstrap.p_of_groups([one]))
+        assert bootstrap.p_of_members([one, other]) == pytest.approx(bootstrap.p_of_members([one]), abs=0.01)
+    pair = bootstrap.estimate([one, lacking], bootstrap.overall)
+    assert pair.draws.std() == pytest.approx(alone.draws.std(), rel=0.1)
+    assert bootstrap.p_of_groups([one, lacking]) == pytest.approx(bootstrap.p_of_groups([one]), rel=0.1)
+    assert pair.each[0] == alone.value
+
+
+def test_exchanges_give_the_p_of_all_permutations():
+    """Of four kinds with one member each an order comes about once in 24, and so does its reverse."""
+    (sample,) = _samples([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], ["a", "b", "c", "d"], seeds=1)
+    assert bootstrap.p_of_groups([sample]) == pytest.approx(2 / 24, abs=0.01)
+    # Within one group the same exchanges are those of its members.
+    together = sample._replace(group_N=np.array(["a"] * 4))
+    assert bootstrap.p_of_members([together]) == pytest.approx(2 / 24, abs=0.01)
+    # Two groups that exchange their ends: only the sign is left, so that nothing is rare.
+    apart = Sample(np.array([1.0, 2, 8, 9]), np.array([1.0, 2, 8, 9]), np.array(list("aabb")), np.arange(4))
+    assert bootstrap.p_of_groups([apart]) > 0.2
+    assert np.isnan(bootstrap.p_of_groups([sample, sample._replace(signal_N=np.ones(4))]))
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
@@ -473,22 +511,22 @@ def test_a_verdict_follows_from_the_interval_and_the_kinds(folder, tmp_path, mon
         found, values={**found.values, "spectrum": [-item for item in found.values["spectrum"]]}
     )
     text, other, bad = (summary.answer(item, None, outcomes_, 3) for item in (found, by_chance, reversed_))
-    assert "**Does the spectrum tell more than the loss?** Yes. At epoch 3" in text
+    assert "**Does the spectrum tell more than the loss?** Yes. Rank correlation" in text
     assert "It tells more: within one kind" in text
     assert "Shown: hidden spectrum, pairwise PCA (the paper's) at 1 to 7" in text  # of 8 epochs
-    assert "than the loss?** Not shown. At epoch 3" in other
+    assert "than the loss?** Not shown. Rank correlation" in other
     assert "wrong way" not in text + other
-    assert "which points the wrong way here" in bad
+    assert "Shown: hidden spectrum, pairwise PCA (the paper's) (the wrong way)" in bad
     assert "(the paper's): none to 7, below 0 at 1 to 7" in bad
     # Were the kinds all that a signal knows, four of them would not do, however narrow the interval.
-    kinds = [np.array([{"threshold": 0.0}.get(kind, 1.0) for kind in own]) for own in found.kinds]
+    kinds = [np.array([{"threshold": 0.0}.get(kind, 1.0) for kind in own]) for own in found.groups]
     of_kinds = replace(
         found,
         values={**found.values, "spectrum": [np.tile(own, (FINAL, 1)) for own in kinds]},
         finals=[own + np.linspace(0, 0.1, len(own)) for own in kinds],
     )
     assert estimate(of_kinds, "spectrum", 3).low > 0
-    assert correlation.by_kinds(of_kinds, "spectrum", 3) > 0.1
+    assert correlation.p_value(of_kinds, "spectrum", 3) > 0.1
     assert "than the loss?** Not shown" in summary.answer(of_kinds, None, outcomes_, 3)
 
 
@@ -516,7 +554,7 @@ def test_what_the_answer_might_hang_on_is_changed_one_at_a_time(folder):
         "as above",
         "without those that never averaged",
         "end by test perplexity",
-        "controls counted as candidates",
+        "controls counted as candidates (seed 0)",
     ]
     assert float(row[1].split()[0]) > 0.99
     assert abs(float(row[3].split()[0])) < 0.9  # another end
@@ -526,7 +564,10 @@ def test_what_the_answer_might_hang_on_is_changed_one_at_a_time(folder):
     assert without_never_averaging(world) is None
     assert world.controls is not None
     counted = extended(world, world.controls)
-    assert [len(run.candidates) for run in counted.table.runs] == [26]  # of the seed that has them
+    assert [len(run.candidates) for run in counted.table.runs] == [26, 24]  # in the seed that has them
+    controlled = of_seeds(counted, world.controls)
+    assert controlled is not None
+    assert [len(run.candidates) for run in controlled.table.runs] == [26]
 
 
 DENSE_AT_FIRST = ("gmp", "narang", "iterative_magnitude", "lottery_ticket")
@@ -567,77 +608,93 @@ def kinds(folder, tmp_path_factory):
 
 def test_every_kind_of_pruning_is_one_observation(folder, kinds):
     assert across.measure_kinds(load_worlds(folder)[0]) is None
-    (names,) = kinds.of_kinds.kinds  # of the one seed that has them all
+    (names,) = kinds.every.groups  # of the one seed that has them all
+    assert kinds.seeds == [0]
     assert len(names) == len(set(names)) == 20
     assert {"threshold death", "magnitude death, gradient growth", "static", "static, snip"} <= set(names)
-    assert (kinds.of_candidates.kinds[0] == "threshold death").sum() == 6  # without the twin that is at once
-    assert (kinds.of_candidates.kinds[0] == "static").sum() == 1
-    members = kinds.of_candidates.kinds[0] == "rigl"
-    assert members.sum() == 2
-    expected = kinds.of_candidates.values["spectrum_mean"][0][:, members].mean(axis=1)
-    np.testing.assert_allclose(kinds.of_kinds.values["spectrum_mean"][0][:, names == "rigl"][:, 0], expected)
-    sparse = kinds.that_begin_sparse()
-    assert set(names) - set(sparse.kinds[0]) == set(DENSE_AT_FIRST)
-    starts = {name: kinds.start(name) for name in names}
-    assert starts["gmp"] == across.BEGINS_DENSE
-    assert starts["static, grasp"] == starts["static, snip"] == across.STAYS
-    assert starts["rigl"] == starts["set death"] == across.EXPLORES
-    assert estimate(sparse, "spectrum_mean", 3).value == pytest.approx(1.0)
-    assert by_kinds(sparse, "spectrum_mean", 3) < 0.01
-    assert abs(estimate(sparse, "loss", 3).value) < 0.9
+    assert kinds.counts["threshold death"] == 6  # without the twin that is at once
+    assert kinds.counts["static"] == 1
+    members = kinds.candidates.groups[0] == "rigl"
+    assert members.sum() == kinds.counts["rigl"] == 2
+    expected = kinds.candidates.values["spectrum_mean"][0][:, members].mean(axis=1)
+    own = kinds.sparse.values["spectrum_mean"][0][:, kinds.sparse.groups[0] == "rigl"][:, 0]
+    np.testing.assert_allclose(own, expected)
+    assert set(names) - set(kinds.sparse.groups[0]) == set(DENSE_AT_FIRST)
+    assert kinds.starts["gmp"] == across.BEGINS_DENSE
+    assert kinds.starts["static, grasp"] == kinds.starts["static, snip"] == across.STAYS
+    assert kinds.starts["rigl"] == kinds.starts["set death"] == across.EXPLORES
+    # The made-up controls change their masks, other than real ones.
+    assert set(kinds.staying.groups[0]) == {name for name in names if name.startswith("static, ")}
+    both = {*kinds.staying.groups[0], *kinds.exploring.groups[0]}
+    assert both == set(kinds.sparse.groups[0])
+    assert estimate(kinds.sparse, "spectrum_mean", 3).value == pytest.approx(1.0)
+    assert p_value(kinds.sparse, "spectrum_mean", 3) < 0.01
+    assert abs(estimate(kinds.sparse, "loss", 3).value) < 0.9
     ends = list(kinds.ends().values())
     assert ends == sorted(ends)
 
 
-def test_what_is_known_before_training_is_a_signal_of_its_own(kinds):
-    sparse, staying = kinds.that_begin_sparse(), kinds.that_stay()
-    assert set(staying.kinds[0]) == {name for name in sparse.kinds[0] if name.startswith("static, ")}
-    assert set(staying.kinds[0]) | set(kinds.that_explore().kinds[0]) == set(sparse.kinds[0])
-    never_changes = [float(name.startswith("static, ")) for name in sparse.kinds[0]]
-    expected = float(spearman_rows(np.array([never_changes]), sparse.finals[0][None])[0])
-    assert estimate(sparse, across.NEVER_CHANGES, 0).value == pytest.approx(expected)
-    assert estimate(sparse, "full", 0).value == pytest.approx(1.0)  # before any training, as at epoch 3
-    assert across.lead(sparse, "full", 3, ("full", 0)).startswith("0.00 (0.00 to 0.00; p = 1.00)")
-    own_lead = across.lead(sparse, "full", 3, (across.NEVER_CHANGES, 0))
-    assert own_lead.startswith(f"{1 - expected:.2f} (")
-    known = across.beforehand_table(kinds, 3).splitlines()[2:]
-    assert len(known) == len(across.BEFOREHAND) + 3
-    assert f"| {expected:.2f} (" in known[0]
-    assert known[0].split(" | ")[2:4] == ["–", "–"]  # the same of all in a group
+def test_signals_of_a_round_are_asked_of_the_kinds_that_are_compared(kinds):
+    """A blend ranks those that begin sparse among themselves."""
+    (blend,) = kinds.candidates.values["blend"]
+    assert blend[3].max() <= blend.shape[1]
+    assert blend[3].mean() == pytest.approx((blend.shape[1] + 1) / 2)
+
+
+def test_what_is_known_before_training_stands_beside_the_signals(kinds):
+    sparse = kinds.sparse
+    stays = [float(name.startswith("static, ")) for name in sparse.groups[0]]
+    expected = float(spearman_rows(np.array([stays]), sparse.finals[0][None])[0])
+    assert across.never_changes(kinds).startswith(f"{expected:.2f} (")
+    given = across.by_trait(kinds)
+    # The distance tells everything in both groups; an indicator of the groups tells nothing in either.
+    assert estimate(given, "spectrum_mean", 3, "within").value == pytest.approx(1.0)
+    assert is_shown(given, "spectrum_mean", 3, "within")
+    rows = {line.split(" | ")[0].strip("| "): line for line in across.beyond_table(kinds).splitlines()[2:]}
+    assert "| 1.00 (1.00 to 1.00; p < 0.01) |" in rows[ENTRIES["spectrum_mean"].label]
+    assert set(rows[ENTRIES["lost"].label].split(" | ")[1:-1]) == {"–"}  # none is lost anywhere
 
 
 def test_kinds_are_of_the_seeds_that_have_them(folder, kinds):
-    world = replace(load_worlds(folder)[0], methods=kinds.of_kinds.world.table)
+    world = replace(load_worlds(folder)[0], methods=_methods())
     assert world.methods is not None
     assert world.controls is not None
     (run,) = world.methods.runs
     elsewhere = replace(world.methods, runs=(replace(run, seed=7),))
     assert across.measure_kinds(replace(world, methods=elsewhere)) is None
     (run,) = world.controls.runs
-    without = replace(
-        world, methods=_methods(), controls=replace(world.controls, runs=(replace(run, seed=1),))
+    without = across.measure_kinds(
+        replace(world, controls=replace(world.controls, runs=(replace(run, seed=1),)))
     )
-    found = across.measure_kinds(without)
-    assert found is not None
-    assert "static" not in found.of_kinds.kinds[0]  # the controls are another seed's
-    assert len(found.of_kinds.kinds[0]) == 19
+    assert without is not None
+    assert set(kinds.starts) - set(without.starts) == {"static"}  # the controls are another seed's
+    # A kind that only one seed has is no observation.
+    runs = (world.methods.runs[0], replace(world.methods.runs[0], seed=1))
+    both = across.measure_kinds(replace(world, methods=replace(world.methods, runs=runs)))
+    assert both is not None
+    assert both.seeds == [0, 1]
+    assert set(kinds.starts) - set(both.starts) == {"static"}  # seed 1 has no controls
+    assert both.counts["rigl"] == 4
 
 
 def test_what_the_first_two_picks_lose(kinds):
     assert across._regret_of_two(kinds, "spectrum_mean", 3) == 0
-    sparse = np.isin(kinds.of_candidates.kinds[0], kinds.that_begin_sparse().kinds[0])
-    finals = np.sort(kinds.of_candidates.finals[0][sparse])
+    finals = np.sort(kinds.candidates.finals[0])
     count = len(finals)
     chance = np.array([count - 1 - index for index in range(count)]) / (count * (count - 1) / 2)
     expected = float(chance @ finals) / finals[0] - 1
     assert across._regret_of_two(kinds, "none", 3) == pytest.approx(expected)
+    unknown = replace(
+        kinds.candidates, values={"full": [np.full_like(kinds.candidates.values["full"][0], np.nan)]}
+    )
+    assert np.isnan(across._regret_of_two(kinds._replace(candidates=unknown), "full", 3))
 
 
 def test_the_answer_names_what_is_shown_among_kinds(kinds, tmp_path):
     text = summary._across(kinds, 3)
-    assert "Of the 16 kinds of pruning" in text
+    assert "Of the 16 kinds of pruning recorded here that begin sparse (seed 0)" in text
     assert "Shown: hidden spectrum, pairwise PCA (the paper's), full-state" in text
-    assert across.signals_table(kinds, 3).splitlines()[0].count("begin sparse (16)") == 3
+    assert across.signals_table(kinds, 3).splitlines()[0].count("begin sparse (16)") == 4
     rows = across.kinds_table(kinds, 3).splitlines()[2:]
     assert len(rows) == 20
     pictures.kinds(kinds, 3, tmp_path / "kinds.png")

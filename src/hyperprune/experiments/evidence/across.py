@@ -9,6 +9,7 @@ Axes: E epochs, R candidates, K kinds.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -16,78 +17,60 @@ from typing import NamedTuple
 import numpy as np
 
 from hyperprune.experiments.evidence import bootstrap
-from hyperprune.experiments.evidence.correlation import (
-    Measured,
-    by_kinds,
-    estimate,
-    measure,
-    p_relation,
-    with_p,
-)
+from hyperprune.experiments.evidence.bootstrap import Sample
+from hyperprune.experiments.evidence.correlation import Measured, lead, measure, p_relation, with_p
 from hyperprune.experiments.evidence.searching import SIGNALS
 from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.text import table
-from hyperprune.experiments.evidence.worlds import World, extended, restricted, setting
+from hyperprune.experiments.evidence.worlds import World, extended, of_seeds, restricted, setting
 from hyperprune.hypersearch.space import Configuration
 from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import EpochRecord
 
 BEGINS_DENSE, EXPLORES, STAYS = "dense", "sparse", "sparse, and stays"
-NEVER_CHANGES = "never changes"
-BEFOREHAND = {
-    NEVER_CHANGES: "the mask never changes (the method alone)",
-    "lost": "directions lost at initialisation, full state",
-    "live_gates": "live weights per gate, unevenness, at initialisation",
-    "spectrum": "distance of the hidden state's spectrum at initialisation",
-    "full": "distance of the full state's spectrum at initialisation",
-}
-"""What can be said of a kind before any training: a trait, and signals at epoch 0."""
-
-DISTANCES = {"spectrum": "hidden", "full": "full"}
-"""Signals that are distances of spectra, and of which state."""
+_UNTRAINED = ("lost", "live_gates")
+"""Signals that are of interest before any training."""
 
 
 class Kinds(NamedTuple):
-    """Everything recorded in a world, by kind of pruning.
+    """Everything recorded in a world, by kind of pruning: only kinds that every seed has.
 
     Attributes:
-        of_kinds: the signals and ends of each kind, means over its candidates.
-        of_candidates: the same of each candidate, with its kind.
-        sparse: (K,) per seed, kinds whose candidates have the final sparsity from the start.
-        exploring: (K,) per seed, those of them whose masks ever change.
+        starts: how each kind begins, and whether it stays so.
+        every, sparse, exploring, staying: signals and ends of kinds, means over their candidates: of all
+            kinds, of those that have the final sparsity from the start, and of these the ones whose masks
+            change and the ones whose masks do not.
+        candidates: signals and ends of each candidate that begins sparse.
+        counts: networks of each kind, over all seeds.
     """
 
-    of_kinds: Measured
-    of_candidates: Measured
-    sparse: list[np.ndarray]
-    exploring: list[np.ndarray]
+    starts: dict[str, str]
+    every: Measured
+    sparse: Measured
+    exploring: Measured
+    staying: Measured
+    candidates: Measured
+    counts: dict[str, int]
 
-    def that_begin_sparse(self) -> Measured:
-        return _only(self.of_kinds, self.sparse)
+    @property
+    def seeds(self) -> list[int]:
+        return [run.seed for run in self.every.world.table.runs]
 
-    def that_explore(self) -> Measured:
-        return _only(self.of_kinds, self.exploring)
-
-    def that_stay(self) -> Measured:
-        pairs = zip(self.sparse, self.exploring, strict=True)
-        return _only(self.of_kinds, [one & ~other for one, other in pairs])
+    @property
+    def title(self) -> str:
+        """Of the world, and of which seeds."""
+        seeds = ", ".join(map(str, self.seeds))
+        return f"{self.every.world.title}, seed {seeds}"
 
     def mean(self, columns: Sequence[np.ndarray], kind: str) -> float:
         """A kind's mean over seeds of what is given as (K,) per seed."""
-        pairs = zip(columns, self.of_kinds.kinds, strict=True)
-        return float(np.mean([own[names == kind] for own, names in pairs if kind in names]))
+        pairs = zip(columns, self.every.groups, strict=True)
+        return float(np.mean([own[names == kind] for own, names in pairs]))
 
     def ends(self) -> dict[str, float]:
         """By kind its final metric, smaller is better, the best first."""
-        found = self.of_kinds
-        means = {name: self.mean(found.finals, name) for names in found.kinds for name in names.tolist()}
+        means = {kind: self.mean(self.every.finals, kind) for kind in self.starts}
         return dict(sorted(means.items(), key=lambda pair: pair[1]))
-
-    def start(self, kind: str) -> str:
-        """How a kind begins, and whether it stays so."""
-        if not self.mean(self.sparse, kind):
-            return BEGINS_DENSE
-        return EXPLORES if self.mean(self.exploring, kind) else STAYS
 
 
 def kind_of_pruning(configuration: Configuration) -> str:
@@ -101,58 +84,64 @@ def kind_of_pruning(configuration: Configuration) -> str:
 
 
 def measure_kinds(world: World) -> Kinds | None:
-    """All kinds of pruning in a world, of the seeds that have them all; None where none has other methods."""
-    seeds = _seeds(world.table) & _seeds(world.methods)
-    if world.methods is None or not seeds:
+    """All kinds of pruning in a world, of the seeds with other methods; None where no seed has any."""
+    own = of_seeds(world, world.methods)
+    if own is None or world.methods is None:
         return None
-    others = [world.methods]
-    if world.controls is not None and seeds & _seeds(world.controls):
-        others.append(world.controls)
-    everything = extended(world, *others)
+    everything = extended(own, world.methods)
+    if world.controls is not None:
+        everything = extended(everything, world.controls)
     # A threshold that meets its target at once is the global magnitude's twin, not a kind of its own.
-    candidates = restricted(everything.table, lambda item: not setting(item, "threshold_at_once"))
-    assert candidates is not None
-    everything = replace(everything, table=candidates)
-    found = measure(everything, (*SIGNALS, *(set(BEFOREHAND) - {NEVER_CHANGES, *SIGNALS})))
-    runs = everything.table.runs
-    kinds = [np.array([kind_of_pruning(item) for item in run.configurations]) for run in runs]
-    of_candidates = replace(found, kinds=kinds, points=[np.arange(len(own)) for own in kinds])
-    sparse = _kinds_that(_begins_sparse, of_candidates)
-    moving = _kinds_that(_explores, of_candidates)
-    of_kinds = _as_kinds(of_candidates)
-    staying = [np.broadcast_to(~own, (len(found.epochs), len(own))).astype(float) for own in moving]
+    table = _only(everything.table, lambda item: not setting(item, "threshold_at_once"))
+    common = set.intersection(*(set(map(kind_of_pruning, run.configurations)) for run in table.runs))
+    kinds = [kind for kind in map(kind_of_pruning, table.runs[0].configurations) if kind in common]
+    members = {
+        kind: [
+            records
+            for run in table.runs
+            for item, records in zip(run.configurations, run.candidates, strict=True)
+            if kind_of_pruning(item) == kind
+        ]
+        for kind in dict.fromkeys(kinds)
+    }
+    starts = {kind: _start(own) for kind, own in members.items()}
+
+    def measured(*wanted: str) -> Measured:
+        """Of the kinds that begin so; some signals look at all others too."""
+        own = _only(table, lambda item: starts.get(kind_of_pruning(item)) in wanted)
+        found = measure(replace(everything, table=own), (*SIGNALS, *_UNTRAINED))
+        names = [np.array([kind_of_pruning(item) for item in run.configurations]) for run in own.runs]
+        return replace(found, groups=names, units=names)
+
+    candidates = measured(EXPLORES, STAYS)
     return Kinds(
-        of_kinds=replace(of_kinds, values={**of_kinds.values, NEVER_CHANGES: staying}),
-        of_candidates=of_candidates,
-        sparse=sparse,
-        exploring=[one & other for one, other in zip(sparse, moving, strict=True)],
+        starts=starts,
+        every=_as_kinds(measured(BEGINS_DENSE, EXPLORES, STAYS)),
+        sparse=_as_kinds(candidates),
+        exploring=_as_kinds(measured(EXPLORES)),
+        staying=_as_kinds(measured(STAYS)),
+        candidates=candidates,
+        counts={kind: len(own) for kind, own in members.items()},
     )
 
 
-def _seeds(table: CandidateTable | None) -> set[int]:
-    return set() if table is None else {run.seed for run in table.runs}
+def _only(table: CandidateTable, keep: Callable[[Configuration], bool]) -> CandidateTable:
+    found = restricted(table, keep)
+    assert found is not None
+    return found
 
 
-def _begins_sparse(records: Sequence[EpochRecord]) -> bool:
-    return all(record.at_sparsity for record in records)
-
-
-def _explores(records: Sequence[EpochRecord]) -> bool:
-    return sum(float(record.probes.get("turnover", 0.0)) for record in records) > 0
-
-
-def _kinds_that(trait: Callable[[Sequence[EpochRecord]], bool], found: Measured) -> list[np.ndarray]:
-    """(K,) per seed, whether all candidates of a kind have a trait."""
-    return [
-        _per_kind(np.array([trait(records) for records in run.candidates]), own) == 1.0
-        for run, own in zip(found.world.table.runs, found.kinds, strict=True)
-    ]
+def _start(members: Sequence[Sequence[EpochRecord]]) -> str:
+    if not all(record.at_sparsity for records in members for record in records):
+        return BEGINS_DENSE
+    moved = sum(float(record.probes["turnover"]) for records in members for record in records[:-1])
+    return EXPLORES if moved > 0 else STAYS
 
 
 def _as_kinds(found: Measured) -> Measured:
     """The means over each kind's candidates; every kind is a group and a unit of its own."""
-    pairs = list(enumerate(found.kinds))
-    names = [np.array(list(dict.fromkeys(own.tolist()))) for own in found.kinds]
+    pairs = list(enumerate(found.groups))
+    names = [np.array(list(dict.fromkeys(own.tolist()))) for own in found.groups]
     return replace(
         found,
         values={
@@ -160,8 +149,8 @@ def _as_kinds(found: Measured) -> Measured:
             for name, columns in found.values.items()
         },
         finals=[_per_kind(found.finals[number], own) for number, own in pairs],
-        kinds=names,
-        points=[np.arange(len(own)) for own in names],
+        groups=names,
+        units=names,
         metrics=[_per_kind(found.metrics[number], own) for number, own in pairs],
     )
 
@@ -172,95 +161,89 @@ def _per_kind(values_R: np.ndarray, kinds_R: np.ndarray) -> np.ndarray:
     return np.stack([values_R[..., kinds_R == kind].mean(axis=-1) for kind in kinds], axis=-1)
 
 
-def _only(found: Measured, keep: Sequence[np.ndarray]) -> Measured:
-    """Those columns alone that `keep` tells, one mask per seed."""
-    return replace(
-        found,
-        values={
-            name: [own[:, mask] for own, mask in zip(columns, keep, strict=True)]
-            for name, columns in found.values.items()
-        },
-        finals=[own[mask] for own, mask in zip(found.finals, keep, strict=True)],
-        kinds=[own[mask] for own, mask in zip(found.kinds, keep, strict=True)],
-        points=[np.arange(int(mask.sum())) for mask in keep],
-        metrics=[own[:, mask] for own, mask in zip(found.metrics, keep, strict=True)],
-    )
-
-
-def lead(found: Measured, name: str, epoch: int, over: tuple[str, int]) -> str:
-    """How much more a signal at an epoch tells about kinds than another one at another epoch does."""
-    own = bootstrap.difference(estimate(found, name, epoch), estimate(found, *over))
-    return own.text(also=p_relation(by_kinds(found, name, epoch, beyond=over)))
-
-
 def signals_table(kinds: Kinds, epoch: int) -> str:
     """Each main signal: what it tells about the kinds, among whom, when, and what following it loses."""
-    sparse, exploring = kinds.that_begin_sparse(), kinds.that_explore()
-    epochs = sparse.told_epochs
-    rows = []
-    for name in SIGNALS:
-        beyond = "–" if name in ("loss", "none") else lead(sparse, name, epoch, ("loss", epoch))
-        rows.append(
-            [
-                ENTRIES[name].label,
-                *(with_p(sparse, name, item) for item in epochs),
-                beyond,
-                with_p(exploring, name, epoch),
-                with_p(kinds.of_kinds, name, epoch),
-                f"{100 * _regret_of_two(kinds, name, epoch):.1f}",
-            ]
-        )
-    counts = [len(own.kinds[0]) for own in (sparse, exploring, kinds.of_kinds)]
+    epochs = [0, *kinds.sparse.told_epochs]
+    rows = [
+        [
+            ENTRIES[name].label,
+            *(with_p(kinds.sparse, name, item) for item in epochs),
+            "–" if name in ("loss", "none") else lead(kinds.sparse, name, "loss", epoch).text(),
+            with_p(kinds.exploring, name, epoch),
+            with_p(kinds.staying, name, epoch),
+            with_p(kinds.every, name, epoch),
+            _percent(_regret_of_two(kinds, name, epoch)),
+        ]
+        for name in SIGNALS
+    ]
     head = [
-        "signal",
-        *(f"begin sparse ({counts[0]}), epoch {item}" for item in epochs),
+        f"signal (seed {', '.join(map(str, kinds.seeds))})",
+        *(f"begin sparse ({_count(kinds.sparse)}), epoch {item}" for item in epochs),
         f"lead over the loss there, epoch {epoch}",
-        f"explore too ({counts[1]}), epoch {epoch}",
-        f"all ({counts[2]}), epoch {epoch}",
+        f"explore too ({_count(kinds.exploring)}), epoch {epoch}",
+        f"stay ({_count(kinds.staying)}), epoch {epoch}",
+        f"all ({_count(kinds.every)}), epoch {epoch}",
         f"regret of two picks at epoch {epoch}, %",
     ]
     return table(head, rows)
 
 
-def beforehand_table(kinds: Kinds, epoch: int) -> str:
-    """What is known of a kind before training, and what spectra at an epoch tell beyond it."""
-    groups = {
-        "begin sparse": kinds.that_begin_sparse(),
-        "explore too": kinds.that_explore(),
-        "stay": kinds.that_stay(),
-    }
-    sparse = groups["begin sparse"]
-    rows = []
-    for name, label in BEFOREHAND.items():
-        told = [with_p(found, name, 0) for found in groups.values()]
-        beyond = [lead(sparse, signal, epoch, (name, 0)) for signal in DISTANCES]
-        rows.append([label, *told, *beyond])
-    for name in ("spectrum", "full", "loss"):
-        told = [with_p(found, name, epoch) for found in groups.values()]
-        rows.append([f"{ENTRIES[name].label}, epoch {epoch}", *told, "–", "–"])
-    heads = [f"{label} ({len(found.kinds[0])})" for label, found in groups.items()]
-    leads = [f"lead of the {state} state's spectrum at epoch {epoch} over it" for state in DISTANCES.values()]
-    return table(["known before training", *heads, *leads], rows)
+def _count(found: Measured) -> int:
+    return len(found.groups[0])
+
+
+def never_changes(kinds: Kinds) -> str:
+    """The rank correlation of a trait that is known before training: that a mask never changes."""
+    samples = [
+        Sample((starts == STAYS).astype(float), final_K, names, names)
+        for starts, final_K, names in zip(
+            by_trait(kinds).groups, kinds.sparse.finals, kinds.sparse.groups, strict=True
+        )
+    ]
+    p = p_relation(bootstrap.p_of_groups(samples))
+    return bootstrap.estimate(samples, bootstrap.overall).text(also=p)
+
+
+def by_trait(kinds: Kinds) -> Measured:
+    """The kinds that begin sparse, in two groups: those whose masks change, and those whose masks do not."""
+    starts = [np.array([kinds.starts[kind] for kind in names.tolist()]) for names in kinds.sparse.groups]
+    return replace(kinds.sparse, groups=starts)
+
+
+def beyond_table(kinds: Kinds) -> str:
+    """What signals tell beyond whether a mask ever changes, before any training and after."""
+    found = by_trait(kinds)
+    epochs = [0, *found.told_epochs]
+    rows = [
+        [ENTRIES[name].label, *(with_p(found, name, epoch, "within") for epoch in epochs)]
+        for name in (*SIGNALS, *_UNTRAINED)
+    ]
+    heads = [f"epoch {epoch}" if epoch else "epoch 0, untrained" for epoch in epochs]
+    return table(["given whether masks change", *heads], rows)
 
 
 def _regret_of_two(kinds: Kinds, name: str, epoch: int) -> float:
-    """The mean over seeds; what two picks at random lose where the signal is none."""
-    found = kinds.of_candidates
+    """The mean over seeds, NaN where the signal is unknown; where it is none, what two random picks lose."""
+    found = kinds.candidates
     regrets = []
-    for number, kinds_R in enumerate(found.kinds):
-        keep = np.isin(kinds_R, kinds.of_kinds.kinds[number][kinds.sparse[number]])
-        finals, values = found.finals[number][keep], found.values[name][number][epoch][keep]
+    for finals, values_ER in zip(found.finals, found.values[name], strict=True):
         pairs = list(itertools.combinations(range(len(finals)), 2))
         if name != "none":
-            pairs = [tuple(np.argsort(values, kind="stable")[:2])]
+            if np.isnan(values_ER[epoch]).any():
+                return math.nan
+            pairs = [tuple(np.argsort(values_ER[epoch], kind="stable")[:2])]
         picked = np.mean([min(finals[one], finals[other]) for one, other in pairs])
         regrets.append((picked - finals.min()) / abs(finals.min()))
     return float(np.mean(regrets))
 
 
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f}"
+
+
 def kinds_table(kinds: Kinds, epoch: int) -> str:
     """Every kind, the best first: how it ended, and what the main signals said about it."""
-    found = kinds.of_kinds
+    found = kinds.every
     rows = []
     for name, end in kinds.ends().items():
         early = kinds.mean([own[epoch] for own in found.metrics], name)
@@ -268,8 +251,8 @@ def kinds_table(kinds: Kinds, epoch: int) -> str:
             f"{kinds.mean([own[epoch] for own in found.values[signal]], name):.2f}"
             for signal in ("spectrum", "full", "mean_exponent")
         ]
-        members = sum(int((own == name).sum()) for own in kinds.of_candidates.kinds)
-        rows.append([name, str(members), kinds.start(name), f"{abs(end):.4g}", f"{early:.4g}", *signals])
+        count, start = kinds.counts[name], kinds.starts[name]
+        rows.append([name, str(count), start, f"{abs(end):.4g}", f"{early:.4g}", *signals])
     metric = found.world.table.metric
     head = ["kind", "networks", "begins", "final", f"{metric}, epoch {epoch}"]
     return table(

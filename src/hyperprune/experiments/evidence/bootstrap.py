@@ -1,54 +1,67 @@
-"""Rank correlations with intervals, over configurations and seeds at once.
+"""Rank correlations with intervals, and how often the same comes about by chance.
 
-Such an interval takes candidates for independent. Candidates of a group end alike, so that beside it stands
-how often the same comes about when the groups' ends are exchanged.
+An interval takes candidates for independent. Candidates of a group end alike, so that beside it stands p: how
+often the same comes about when the groups' ends are exchanged.
 
-References: Spearman 1904; percentile bootstrap of Efron 1979, with seeds crossed with units: a draw resamples
-seeds, and the units within each (the same units for every seed, where seeds have the same). A unit is a grid
-point with all its death rates, which end too much alike to count as so many observations.
+References: Spearman 1904; percentile bootstrap of Efron 1979: a draw resamples units, the same ones in every
+seed. A unit is a grid point with all its death rates, which end too much alike to count as so many
+observations. Seeds are resampled, crossed with units, only where there are `ENOUGH_SEEDS`: two or three
+resampled say nothing about others, so that fewer are averaged as they are.
 
-Axes: D bootstrap draws, N candidates, U units, M members of a unit.
+Axes: D draws or exchanges, S seeds, N candidates, U units, M members of a unit, G groups.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
 
 DRAWS = 1000
+EXCHANGES = 20_000  # a p of .05 is good to .0015
+ENOUGH_SEEDS = 5
 _FEWEST = 3  # two points always correlate perfectly
 
 
 class Estimate(NamedTuple):
-    """A number with its 95 % bootstrap interval, and the draws behind it; NaN where it cannot be said."""
+    """A number with its 95 % bootstrap interval; NaN where it cannot be said.
+
+    Attributes:
+        value: the mean over seeds.
+        low, high: of the interval.
+        draws: (D,) the bootstrap's.
+        each: (S,) the value of each seed.
+    """
 
     value: float
     low: float
     high: float
     draws: np.ndarray
+    each: np.ndarray
 
     def text(self, digits: int = 2, *, also: str = "") -> str:
         """The value and its interval; `also` stands behind the interval."""
         if np.isnan(self.value):
             return "–"
-        if np.isnan(self.low):
-            return f"{self.value:.{digits}f}"
-        interval = f"{self.low:.{digits}f} to {self.high:.{digits}f}"
-        return f"{self.value:.{digits}f} ({'; '.join(filter(None, [interval, also]))})"
+        interval = "" if np.isnan(self.low) else f"{self.low:.{digits}f} to {self.high:.{digits}f}"
+        inside = "; ".join(filter(None, [interval, also]))
+        return f"{self.value:.{digits}f}" + (f" ({inside})" if inside else "")
 
     def percent(self) -> str:
         """The same of a share, in percent."""
-        return Estimate(100 * self.value, 100 * self.low, 100 * self.high, self.draws).text(1)
+        scaled = self._replace(value=100 * self.value, low=100 * self.low, high=100 * self.high)
+        return scaled.text(1)
 
 
 class Sample(NamedTuple):
     """One seed's candidates: a signal, the final metric (smaller is better), the group and the unit of each.
 
-    Candidates of one unit are resampled together; units lie within groups.
+    Candidates of one unit are resampled together; units lie within groups. Both have the same names in every
+    seed.
     """
 
     signal_N: np.ndarray
@@ -113,61 +126,87 @@ def between(
     return spearman_rows(*means)
 
 
-def point(samples: Sequence[Sample], statistic: Statistic) -> float:
-    """The mean of a statistic over seeds, without an interval."""
-    return float(np.mean(_mean([_as_is(sample, statistic) for sample in samples])))
+def each_seed(samples: Sequence[Sample], statistic: Statistic) -> np.ndarray:
+    """(S,) the statistic of each seed's candidates, without an interval; NaN where it cannot be said."""
+    return np.array([_as_is(sample, statistic) for sample in samples])
 
 
-def _as_is(sample: Sample, statistic: Statistic) -> np.ndarray:
-    """(1,) the statistic of all candidates."""
+def _as_is(sample: Sample, statistic: Statistic) -> float:
     signal_N, final_N, group_N, _ = sample
     if len(final_N) < _FEWEST:
-        return np.full(1, np.nan)
-    return statistic(signal_N[None], final_N[None], np.ones((1, len(final_N)), dtype=bool), group_N)
-
-
-def _drawn(sample: Sample, random: np.random.Generator, *, by_group: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(D, UM) candidates of drawn units, -1 where a unit has fewer than others, and (UM,) their groups.
-
-    Args:
-        sample: with at least one candidate.
-        random: of the draws.
-        by_group: draw as many units of each group as it has; else as many as there are of all.
-    """
-    strata = sample.group_N if by_group else np.zeros(len(sample.unit_N), dtype=int)
-    units = [np.flatnonzero(sample.unit_N == unit) for unit in dict.fromkeys(sample.unit_N.tolist())]
-    most = max(map(len, units))
-    members_UM = np.array([np.pad(own, (0, most - len(own)), constant_values=-1) for own in units])
-    stratum_U = strata[members_UM[:, 0]]
-    columns, groups = [], []
-    for stratum in np.unique(stratum_U):
-        own = np.flatnonzero(stratum_U == stratum)
-        columns.append(own[random.integers(len(own), size=(DRAWS, len(own)))])
-        groups += [stratum] * (len(own) * most)
-    index_DN = members_UM[np.concatenate(columns, axis=1)].reshape(DRAWS, -1)
-    return index_DN, np.array(groups)
+        return math.nan
+    return float(statistic(signal_N[None], final_N[None], np.ones((1, len(final_N)), dtype=bool), group_N)[0])
 
 
 def estimate(samples: Sequence[Sample], statistic: Statistic, *, seed: int = 0) -> Estimate:
-    """The mean of a statistic over seeds, with seeds and units resampled.
+    """The mean of a statistic over seeds, with units resampled, and seeds too where there are enough.
 
     With `within` and `between` every group keeps its units' number in every draw.
     """
-    values, columns = [], []
+    return _over_seeds(each_seed(samples, statistic), _draws(samples, statistic, seed), seed)
+
+
+def lead(
+    samples: Sequence[Sample], others: Sequence[Sample], statistic: Statistic, *, seed: int = 0
+) -> Estimate:
+    """How much more one signal says than another about the same candidates, in the same draws."""
+    differences = each_seed(samples, statistic) - each_seed(others, statistic)
+    draws = _draws(samples, statistic, seed) - _draws(others, statistic, seed)
+    return _over_seeds(differences, draws, seed)
+
+
+def _over_seeds(each: np.ndarray, draws_SD: np.ndarray, seed: int) -> Estimate:
+    """The mean over seeds; of what one of them cannot say nothing is said."""
+    columns_DS = draws_SD.T
+    if len(each) >= ENOUGH_SEEDS:
+        picks_DS = np.random.default_rng((seed, 1)).integers(len(each), size=columns_DS.shape)
+        columns_DS = np.take_along_axis(columns_DS, picks_DS, axis=1)
+    return _estimate(float(each.mean()), columns_DS.mean(axis=1), each)
+
+
+def _draws(samples: Sequence[Sample], statistic: Statistic, seed: int) -> np.ndarray:
+    """(S, D) the statistic of each seed in every draw; a draw takes the same units of every seed."""
+    units = _units(samples)
+    drawn_DU = _drawn_units(units, np.random.default_rng(seed), by_group=statistic is not overall)
+    columns = []
     for sample in samples:
-        values.append(_as_is(sample, statistic)[0])
         if len(sample.final_N) < _FEWEST:
-            columns.append(np.full(DRAWS, np.nan))
+            columns.append(np.full(DRAWS, math.nan))
             continue
-        # The same numbers for samples with as many units: theirs are the same.
-        random = np.random.default_rng((seed, len(np.unique(sample.unit_N))))
-        index_DN, group_N = _drawn(sample, random, by_group=statistic is not overall)
+        index_DN, group_N = _members(sample, units, drawn_DU)
         columns.append(statistic(sample.signal_N[index_DN], sample.final_N[index_DN], index_DN >= 0, group_N))
-    picks_DS = np.random.default_rng((seed, len(samples), 1)).integers(
-        len(samples), size=(DRAWS, len(samples))
-    )
-    picked_DS = np.take_along_axis(np.stack(columns, axis=1), picks_DS, axis=1)
-    return _estimate(float(_mean([np.array([value]) for value in values])[0]), _mean(list(picked_DS.T)))
+    return np.stack(columns)
+
+
+def _units(samples: Sequence[Sample]) -> dict[object, object]:
+    """All units that any seed has, and the group of each."""
+    return {
+        unit: group
+        for sample in samples
+        for unit, group in zip(sample.unit_N.tolist(), sample.group_N.tolist(), strict=True)
+    }
+
+
+def _drawn_units(
+    units: Mapping[object, object], random: np.random.Generator, *, by_group: bool
+) -> np.ndarray:
+    """(D, U) numbers of drawn units, as many as there are; with `by_group` each place keeps its group."""
+    strata = list(units.values()) if by_group else [None] * len(units)
+    drawn_DU = np.empty((DRAWS, len(units)), dtype=int)
+    for stratum in dict.fromkeys(strata):
+        own = np.array([number for number, other in enumerate(strata) if other == stratum])
+        drawn_DU[:, own] = own[random.integers(len(own), size=(DRAWS, len(own)))]
+    return drawn_DU
+
+
+def _members(
+    sample: Sample, units: Mapping[object, object], drawn_DU: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(D, UM) a seed's candidates of drawn units, -1 where a unit has fewer than others, and (UM,) groups."""
+    own = [np.flatnonzero(sample.unit_N == unit) for unit in units]
+    most = max(map(len, own))
+    members_UM = np.array([np.pad(found, (0, most - len(found)), constant_values=-1) for found in own])
+    return members_UM[drawn_DU].reshape(len(drawn_DU), -1), np.repeat(np.array(list(units.values())), most)
 
 
 def by_chance(samples: Sequence[Sample], statistic: Statistic, *, seed: int = 0) -> Estimate:
@@ -178,53 +217,105 @@ def by_chance(samples: Sequence[Sample], statistic: Statistic, *, seed: int = 0)
         noise_DN = random.random((DRAWS, len(sample.final_N)))
         final_DN = np.broadcast_to(sample.final_N, noise_DN.shape)
         columns.append(statistic(noise_DN, final_DN, np.ones(noise_DN.shape, dtype=bool), sample.group_N))
-    draws = _mean(columns)
-    return _estimate(float("nan") if np.isnan(draws).all() else 0.0, draws)
+    draws = np.mean(columns, axis=0)
+    value = math.nan if np.isnan(draws).all() else 0.0
+    return _estimate(value, draws, np.full(len(samples), value))
 
 
-def with_groups_shuffled(samples: Sequence[Sample], statistic: Statistic, *, seed: int = 0) -> np.ndarray:
-    """(D,) the mean of a statistic over seeds, were the groups exchangeable and so their members.
+def p_of_groups(samples: Sequence[Sample], *, seed: int = 0) -> float:
+    """Two-sided p of the rank correlation among all, were groups exchangeable, and the members of each.
 
-    Each draw gives every group the finals of another one, the same one in every seed, in another order; of a
-    smaller one some of them twice. What a signal tells by groups alone, among few groups, it tells here by
-    chance as well.
+    NaN where the correlation of a seed cannot be said.
+
+    Each exchange gives every group the finals of another one, in another order; of a smaller one some of them
+    twice. It is the same one in every seed. What a signal tells by groups alone, among few groups, it tells
+    here by chance as well.
     """
-    columns = []
+    draws = []
+    for sample, ranks_DN in zip(samples, _exchanged_ranks(_finals_of(samples), seed), strict=True):
+        draws.append(ranks_DN @ _unit_ranks(sample.signal_N[None])[0])
+    return _two_sided(each_seed(samples, overall), draws)
+
+
+_Finals = tuple[tuple[tuple[float, ...], tuple[object, ...], tuple[object, ...]], ...]
+
+
+def _finals_of(samples: Sequence[Sample]) -> _Finals:
+    """Finals, groups and units of every seed, to be remembered by."""
+    return tuple(
+        (tuple(final_N.tolist()), tuple(group_N.tolist()), tuple(unit_N.tolist()))
+        for _, final_N, group_N, unit_N in samples
+    )
+
+
+@lru_cache(maxsize=4)
+def _exchanged_ranks(finals: _Finals, seed: int) -> tuple[np.ndarray, ...]:
+    """Per seed (D, N) the ranks of exchanged finals, centred and of norm 1; signals of a world share them."""
+    random = np.random.default_rng(seed)
+    groups = {group: random.random(EXCHANGES) for own in finals for group in dict.fromkeys(own[1])}
+    units = {unit: random.random(EXCHANGES) for own in finals for unit in dict.fromkeys(own[2])}
+    found = []
+    for final, group, unit in finals:
+        final_N, group_N = np.array(final), np.array(group, dtype=object)
+        own = list(dict.fromkeys(group))
+        members = [np.flatnonzero(group_N == name) for name in own]
+        shuffled = [_shuffled(final_N[index], [units[unit[number]] for number in index]) for index in members]
+        exchanged_DN = np.empty((EXCHANGES, len(final_N)))
+        donor_DG = np.argsort([groups[name] for name in own], axis=0).T if own else np.empty((0, 0))
+        for number, index in enumerate(members):
+            for donor, given_DM in enumerate(shuffled):
+                rows = donor_DG[:, number] == donor
+                repeated = np.resize(np.arange(given_DM.shape[1]), len(index))
+                exchanged_DN[np.ix_(rows, index)] = given_DM[rows][:, repeated]
+        found.append(_unit_ranks(exchanged_DN))
+    return tuple(found)
+
+
+def _shuffled(values_M: np.ndarray, keys: Sequence[np.ndarray]) -> np.ndarray:
+    """(D, M) values in the order of random keys, of one unit each."""
+    return values_M[np.argsort(np.stack(keys, axis=1), axis=1, kind="stable")]
+
+
+def _unit_ranks(values_DN: np.ndarray) -> np.ndarray:
+    ranks_DN = rankdata(values_DN, axis=-1)
+    ranks_DN -= ranks_DN.mean(axis=-1, keepdims=True)
+    norms_D1 = np.sqrt((ranks_DN**2).sum(axis=-1, keepdims=True))
+    return np.divide(ranks_DN, norms_D1, out=np.full_like(ranks_DN, math.nan), where=norms_D1 > 0)
+
+
+def p_of_members(samples: Sequence[Sample], *, seed: int = 0) -> float:
+    """Two-sided p of the rank correlation within groups, were the members of each group exchangeable."""
+    random = np.random.default_rng(seed)
+    units = {unit: random.random(EXCHANGES) for unit in _units(samples)}
+    draws = []
     for sample in samples:
-        random = np.random.default_rng(seed)  # the same exchanges for every seed with these groups
-        inside = np.random.default_rng((seed, 1))
-        members = {group: np.flatnonzero(sample.group_N == group) for group in np.unique(sample.group_N)}
-        final_DN = np.empty((DRAWS, len(sample.final_N)))
-        for final_N in final_DN:
-            for own, donor in zip(members.values(), random.permutation(list(members)), strict=True):
-                given = inside.permutation(sample.final_N[members[donor]])
-                final_N[own] = np.resize(given, len(own))
+        final_DN = np.empty((EXCHANGES, len(sample.final_N)))
+        for group in np.unique(sample.group_N):
+            index = np.flatnonzero(sample.group_N == group)
+            keys = [units[unit] for unit in sample.unit_N[index].tolist()]
+            final_DN[:, index] = _shuffled(sample.final_N[index], keys)
         signal_DN = np.broadcast_to(sample.signal_N, final_DN.shape)
-        columns.append(statistic(signal_DN, final_DN, np.ones(final_DN.shape, dtype=bool), sample.group_N))
-    return _mean(columns)
+        draws.append(within(signal_DN, final_DN, np.ones(final_DN.shape, dtype=bool), sample.group_N))
+    return _two_sided(each_seed(samples, within), draws)
 
 
-def two_sided(value: float, draws: np.ndarray) -> float:
-    """The share of draws as far from 0 as a value, which counts as one; NaN where it cannot be said."""
-    known = draws[~np.isnan(draws)]
-    if math.isnan(value) or len(known) < DRAWS // 2:
+def _two_sided(each: np.ndarray, draws: Sequence[np.ndarray]) -> float:
+    """The share of draws as far from 0 as the mean over seeds, which counts as one; NaN if it is unknown."""
+    if np.isnan(each).any():
         return math.nan
-    return float((1 + (np.abs(known) >= abs(value) - 1e-12).sum()) / (1 + len(known)))
-
-
-def difference(one: Estimate, other: Estimate) -> Estimate:
-    """How much larger one is than another one of the same draws."""
-    return _estimate(one.value - other.value, one.draws - other.draws)
+    found = np.mean(draws, axis=0)
+    known = found[~np.isnan(found)]
+    return float((1 + (np.abs(known) >= abs(each.mean()) - 1e-12).sum()) / (1 + len(known)))
 
 
 def mean_of(groups: Sequence[np.ndarray], *, seed: int = 0) -> Estimate:
     """The mean over groups (seeds) of their values' means, groups and values resampled.
 
-    A single group has no interval: how its own values vary says nothing about another seed.
+    Few groups have no interval: how one's own values vary says nothing about another seed.
     """
-    value = float(np.mean([values.mean() for values in groups]))
-    if len(groups) < 2:
-        return Estimate(value, np.nan, np.nan, np.full(DRAWS, value))
+    each = np.array([values.mean() for values in groups])
+    if len(groups) < ENOUGH_SEEDS:
+        return Estimate(float(each.mean()), math.nan, math.nan, np.full(DRAWS, each.mean()), each)
     random = np.random.default_rng(seed)
     means_DG = np.stack(
         [values[random.integers(len(values), size=(DRAWS, len(values)))].mean(axis=1) for values in groups],
@@ -232,15 +323,15 @@ def mean_of(groups: Sequence[np.ndarray], *, seed: int = 0) -> Estimate:
     )
     picks_DG = random.integers(len(groups), size=means_DG.shape)
     draws = np.take_along_axis(means_DG, picks_DG, axis=1).mean(axis=1)
-    return _estimate(value, draws)
+    return _estimate(float(each.mean()), draws, each)
 
 
-def _estimate(value: float, draws: np.ndarray) -> Estimate:
+def _estimate(value: float, draws: np.ndarray, each: np.ndarray) -> Estimate:
     known = draws[~np.isnan(draws)]
-    if np.isnan(value) or len(known) < DRAWS // 2:
-        return Estimate(value, np.nan, np.nan, draws)
+    if math.isnan(value) or len(known) < DRAWS // 2:
+        return Estimate(value, math.nan, math.nan, draws, each)
     low, high = np.percentile(known, [2.5, 97.5])
-    return Estimate(value, float(low), float(high), draws)
+    return Estimate(value, float(low), float(high), draws, each)
 
 
 def _mean(parts: Sequence[np.ndarray]) -> np.ndarray:

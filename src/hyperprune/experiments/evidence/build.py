@@ -146,29 +146,28 @@ def _folded(title: str, content: str) -> str:
 
 
 def _records_table(worlds: Sequence[World]) -> str:
-    tables = []
-    for world in worlds:
-        tables.append((world, world.title, world.table))
-        if world.methods is not None:
-            tables.append((world, f"{world.title}, other methods", world.methods))
+    """One row per command: what it recorded, of which seed."""
     rows = []
-    for world, title, data in tables:
-        provenance = data.runs[0].provenance
+    for world in worlds:
         baseline = "" if world.baseline is None else f"{world.baseline[0]} {world.baseline[1]:.1f}"
-        rows.append(
-            [
-                title,
-                ", ".join(f"{run.seed}: {len(run.candidates)}" for run in data.runs),
-                str(data.final_epochs),
-                "; ".join(run.provenance["failed"] for run in data.runs if run.provenance.get("failed")),
-                baseline,
-                provenance.get("commit", "")[:20],
-                provenance.get("date", ""),
-                provenance.get("processor", ""),
-                f"`{provenance.get('command', '')}`",
+        parts = (("", world.table), (", controls", world.controls), (", other methods", world.methods))
+        for title, data in parts:
+            rows += [
+                [
+                    f"{world.title}{title}",
+                    str(run.seed),
+                    str(len(run.candidates)),
+                    str(world.table.final_epochs),
+                    run.provenance.get("failed", ""),
+                    baseline,
+                    run.provenance.get("commit", "")[:12],
+                    run.provenance.get("date", ""),
+                    run.provenance.get("processor", ""),
+                    f"`{run.provenance.get('command', '')}`",
+                ]
+                for run in ([] if data is None else data.runs)
             ]
-        )
-    head = ["world", "seed: candidates", "epochs", "left out, since their training failed", "baseline"]
+    head = ["world", "seed", "networks", "epochs", "left out, since their training failed", "baseline"]
     return table([*head, "commit", "date", "processor", "command"], rows)
 
 
@@ -192,8 +191,10 @@ def _across(kinds: across.Kinds | None, epoch: int, picture: Picture) -> str:
     shown = picture(
         "methods", lambda path: pictures.kinds(kinds, epoch, path), "kinds of pruning: signal and end"
     )
-    makers = (across.signals_table, across.beforehand_table, across.kinds_table)
-    return "\n\n".join([shown, *(make(kinds, epoch) for make in makers)])
+    trait = across.never_changes(kinds)
+    known = f"That a mask never changes is known before training; its rank correlation is {trait}."
+    made = [across.signals_table(kinds, epoch), known, across.beyond_table(kinds)]
+    return "\n\n".join([shown, *made, across.kinds_table(kinds, epoch)])
 
 
 def _other_worlds(worlds: Sequence[World], epoch: int) -> str:

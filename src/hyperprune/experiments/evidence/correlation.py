@@ -20,12 +20,14 @@ from hyperprune.experiments.evidence.worlds import (
     extended,
     grid_point,
     kind_of,
+    of_seeds,
     with_last_spectra,
     without_never_averaging,
 )
 
 LAST_EPOCH = 12
 _TOLD_EPOCHS = (1, 3, 6, 12)
+_RARE = 0.05
 AMONG = ("all", "within", "between", "without threshold", "learning")
 
 
@@ -37,8 +39,8 @@ class Measured:
         epochs: 0 … 12, or the last one before the end.
         values: by signal, one (E, R) array per seed.
         finals: (R,) per seed, smaller is better.
-        kinds: (R,) per seed, the kind of death.
-        points: (R,) per seed, the number of the grid point.
+        groups: (R,) per seed, whose members end alike: the kind of death.
+        units: (R,) per seed, who counts as one observation: the number of the grid point.
         metrics: (E, R) per seed.
     """
 
@@ -46,8 +48,8 @@ class Measured:
     epochs: tuple[int, ...]
     values: Mapping[str, list[np.ndarray]]
     finals: list[np.ndarray]
-    kinds: list[np.ndarray]
-    points: list[np.ndarray]
+    groups: list[np.ndarray]
+    units: list[np.ndarray]
     metrics: list[np.ndarray]
 
     @property
@@ -73,8 +75,8 @@ def measure(world: World, names: Sequence[str] = tuple(ENTRIES)) -> Measured:
             for name in names
         },
         finals=[world.finals(run) for run in data.runs],
-        kinds=[np.array([kind_of(item) for item in run.configurations]) for run in data.runs],
-        points=[_numbered([grid_point(item) for item in run.configurations]) for run in data.runs],
+        groups=[np.array([kind_of(item) for item in run.configurations]) for run in data.runs],
+        units=_numbered([[grid_point(item) for item in run.configurations] for run in data.runs]),
         metrics=[
             np.array([[records[epoch].metric for records in run.candidates] for epoch in epochs])
             for run in data.runs
@@ -82,10 +84,11 @@ def measure(world: World, names: Sequence[str] = tuple(ENTRIES)) -> Measured:
     )
 
 
-def _numbered(items: Sequence[object]) -> np.ndarray:
-    """The number of each item among the different ones, in their order."""
-    numbers = {item: number for number, item in enumerate(dict.fromkeys(items))}
-    return np.array([numbers[item] for item in items])
+def _numbered(seeds: Sequence[Sequence[object]]) -> list[np.ndarray]:
+    """The number of each item among the different ones of all seeds, in their order."""
+    different = dict.fromkeys(item for items in seeds for item in items)
+    numbers = {item: number for number, item in enumerate(different)}
+    return [np.array([numbers[item] for item in items], dtype=int) for items in seeds]
 
 
 def estimate(found: Measured, name: str, epoch: int, among: str = "all") -> Estimate:
@@ -98,42 +101,58 @@ def estimate(found: Measured, name: str, epoch: int, among: str = "all") -> Esti
         among: "all" candidates; "within" kinds of death (the mean over kinds); "between" the kinds' means;
             all "without threshold" death; those that are "learning": better than the baseline by then.
     """
-    samples, statistic = _asked(found, name, epoch, among)
+    samples, statistic = _samples(found, name, epoch, among), _statistic(among)
     return (bootstrap.by_chance if name == "none" else bootstrap.estimate)(samples, statistic)
+
+
+def lead(found: Measured, name: str, other: str, epoch: int, among: str = "all") -> Estimate:
+    """How much larger a signal's rank correlation is than another one's."""
+    one, two = (_samples(found, item, epoch, among) for item in (name, other))
+    return bootstrap.lead(one, two, _statistic(among))
 
 
 def value(found: Measured, name: str, epoch: int, among: str = "all") -> float:
     """The same without an interval, a thousand times faster."""
-    return 0.0 if name == "none" else bootstrap.point(*_asked(found, name, epoch, among))
+    if name == "none":
+        return 0.0
+    each = bootstrap.each_seed(_samples(found, name, epoch, among), _statistic(among))
+    return float(each.mean())
 
 
-def by_kinds(found: Measured, name: str, epoch: int, *, beyond: tuple[str, int] | None = None) -> float:
-    """Two-sided p, with kinds as units, of a signal's correlation among all, or of its lead over another's.
+def p_value(found: Measured, name: str, epoch: int, among: str = "all") -> float:
+    """Two-sided p: how often a correlation so far from 0 comes about by chance.
 
-    How often a correlation so far from 0 comes about when the kinds of death exchange their ends. `beyond`
-    is the other signal and the epoch at which that one is asked.
+    Among "all" the kinds of death exchange their ends, so that kinds are the units; "within" kinds their
+    candidates do.
     """
-    values, draws = [], []
-    for signal, at in filter(None, [(name, epoch), beyond]):
-        samples, statistic = _asked(found, signal, at, "all")
-        values.append(bootstrap.point(samples, statistic))
-        draws.append(bootstrap.with_groups_shuffled(samples, statistic))
-    if beyond is not None:
-        return bootstrap.two_sided(values[0] - values[1], draws[0] - draws[1])
-    return bootstrap.two_sided(values[0], draws[0])
+    if name == "none":
+        return math.nan
+    p_of = {"all": bootstrap.p_of_groups, "within": bootstrap.p_of_members}[among]
+    return p_of(_samples(found, name, epoch, among))
 
 
-def _asked(found: Measured, name: str, epoch: int, among: str) -> tuple[list[Sample], bootstrap.Statistic]:
+def is_shown(found: Measured, name: str, epoch: int, among: str = "all") -> bool:
+    """The page's rule: the interval leaves out 0, the same is rare by chance, and all seeds agree."""
+    own = estimate(found, name, epoch, among)
+    agree = bool((own.each > 0).all() or (own.each < 0).all())
+    return agree and (own.low > 0 or own.high < 0) and p_value(found, name, epoch, among) <= _RARE
+
+
+def _statistic(among: str) -> bootstrap.Statistic:
+    return {"within": bootstrap.within, "between": bootstrap.between}.get(among, bootstrap.overall)
+
+
+def _samples(found: Measured, name: str, epoch: int, among: str) -> list[Sample]:
     samples = []
     for number, values_ER in enumerate(found.values[name]):
-        sample = Sample(values_ER[epoch], found.finals[number], found.kinds[number], found.points[number])
+        sample = Sample(values_ER[epoch], found.finals[number], found.groups[number], found.units[number])
         keep = np.ones(len(sample.final_N), dtype=bool)
         if among == "without threshold":
             keep = sample.group_N != "threshold"
         elif among == "learning":
             keep = _learning(found, number, epoch)
         samples.append(Sample(*(column[keep] for column in sample)))
-    return samples, {"within": bootstrap.within, "between": bootstrap.between}.get(among, bootstrap.overall)
+    return samples
 
 
 def _learning(found: Measured, number: int, epoch: int) -> np.ndarray:
@@ -156,47 +175,55 @@ def share_learning(found: Measured) -> np.ndarray:
 
 def decisive_table(found: Measured, epoch: int) -> str:
     """At one epoch: among whom each signal tells anything, with intervals, and its lead over the loss."""
-    loss = estimate(found, "loss", epoch)
     rows = []
     for name, entry in ENTRIES.items():
-        cells = {among: estimate(found, name, epoch, among).text() for among in AMONG if among != "between"}
+        own = {among: estimate(found, name, epoch, among) for among in AMONG if among != "between"}
+        if np.isnan(own["all"].value):  # not measured, or the same of all, in some seed
+            continue
         between = value(found, name, epoch, "between")
-        p = math.nan if name == "none" else by_kinds(found, name, epoch)
-        lead = bootstrap.difference(estimate(found, name, epoch), loss)
         rows.append(
             [
                 entry.label,
-                cells["all"],
-                p_text(p),
-                cells["within"],
+                own["all"].text(),
+                seeds_text(own["all"]),
+                p_text(p_value(found, name, epoch)),
+                own["within"].text(),
                 "–" if math.isnan(between) else f"{between:.2f}",
-                cells["without threshold"],
-                cells["learning"],
-                "–" if name == "loss" else lead.text(),
+                own["without threshold"].text(),
+                own["learning"].text(),
+                "–" if name in ("loss", "none") else lead(found, name, "loss", epoch).text(),
             ]
         )
-    num_kinds = len({kind for kinds in found.kinds for kind in kinds})
+    num_kinds = len({kind for kinds in found.groups for kind in kinds})
     between = f"between the {num_kinds} kinds (too few for an interval)"
-    head = ["signal", "all", "p by kinds", "within kinds of death", between, "without threshold", "learning"]
-    return table([*head, "all: lead over the loss"], rows)
+    head = ["signal", "all", "each seed", "p by kinds", "within kinds of death", between]
+    return table([*head, "without threshold", "learning", "all: lead over the loss"], rows)
 
 
-def with_p(found: Measured, name: str, epoch: int) -> str:
-    """The correlation among all with its interval and, but for chance itself, p by kinds."""
-    p = "" if name == "none" else p_relation(by_kinds(found, name, epoch))
-    return estimate(found, name, epoch).text(also=p)
+def seeds_text(own: Estimate) -> str:
+    """For a table: the value of each seed."""
+    return " / ".join("–" if math.isnan(item) else f"{item:.2f}" for item in own.each)
+
+
+def with_p(found: Measured, name: str, epoch: int, among: str = "all") -> str:
+    """The correlation with its interval and, but for chance itself, its p."""
+    p = p_value(found, name, epoch, among)
+    return estimate(found, name, epoch, among).text(also="" if math.isnan(p) else p_relation(p))
 
 
 def p_text(p: float) -> str:
-    """For a table's column of p."""
-    return p_relation(p).removeprefix("p ").removeprefix("= ")
+    """For a table's column of p; one digit more where two could not tell on which side of .05 it lies."""
+    if math.isnan(p):
+        return "–"
+    if p < 0.01:
+        return "< 0.01"
+    return f"{p:.3f}" if 0.04 <= p < 0.06 else f"{p:.2f}"
 
 
 def p_relation(p: float) -> str:
-    """For a sentence: "p = 0.12"; "–" where it cannot be said."""
-    if math.isnan(p):
-        return "–"
-    return "p < 0.01" if p < 0.01 else f"p = {p:.2f}"
+    """For a sentence: "p = 0.12", "p < 0.01"."""
+    text = p_text(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def sensitivity_table(found: Measured, names: Sequence[str], epoch: int) -> str:
@@ -209,8 +236,12 @@ def sensitivity_table(found: Measured, names: Sequence[str], epoch: int) -> str:
     if all(run.test_metrics for run in world.table.runs):
         finals = [world.test_finals(run) for run in world.table.runs]
         changed[f"end by test {world.table.metric}"] = replace(found, finals=finals)
-    if world.controls is not None:
-        changed["controls counted as candidates"] = measure(extended(world, world.controls), names)
+    controlled = of_seeds(world, world.controls)
+    if controlled is not None and world.controls is not None:
+        counted = measure(extended(controlled, world.controls), names)
+        seeds = [run.seed for run in counted.world.table.runs]
+        some = "" if len(seeds) == len(world.table.runs) else f" (seed {', '.join(map(str, seeds))})"
+        changed[f"controls counted as candidates{some}"] = counted
     rows = [
         [ENTRIES[name].label, *(estimate(item, name, epoch).text() for item in changed.values())]
         for name in names

@@ -107,7 +107,8 @@ def correlation(found: Measured, path: Path) -> None:
 
 def all_signals(found: Measured, path: Path) -> None:
     """Every signal at every epoch as a coloured table."""
-    names = [name for name in ENTRIES if name in found.values]
+    epochs, asked = found.epochs, [name for name in ENTRIES if name in found.values]
+    names = [name for name in asked if not all(np.isnan(value(found, name, epoch)) for epoch in epochs)]
     titles = {
         "all": "among all",
         "within": "within kinds of death",
@@ -142,7 +143,7 @@ def all_signals(found: Measured, path: Path) -> None:
         figure.colorbar(image, ax=panels, label="ρ", shrink=0.6)
         figure.suptitle(
             f"{found.world.title}: rank correlation (× 100) of each signal with the final "
-            f"{found.world.table.metric}; positive: small is good; white: not measured",
+            f"{found.world.table.metric}; positive: small is good; white: not measured, or alike",
             fontsize=11,
         )
 
@@ -303,10 +304,10 @@ def kinds(found: across.Kinds, epoch: int, path: Path) -> None:
     with _picture(path, 10.5, 0.9 + 0.27 * len(ends)) as figure:
         panels = figure.subplots(1, 4, sharey=True)
         for axes, signal in zip(panels, ("spectrum", "full", "mean_exponent", "loss"), strict=True):
-            columns = [own[epoch] for own in found.of_kinds.values[signal]]
+            columns = [own[epoch] for own in found.every.values[signal]]
             values = np.array([found.mean(columns, kind) for kind in ends])
             for start, (color, marker, label) in _STARTS.items():
-                own = np.array([found.start(kind) == start for kind in ends])
+                own = np.array([found.starts[kind] == start for kind in ends])
                 axes.plot(values[own], rows[own], marker, color=color, label=label, markersize=6)
             axes.set_title(ENTRIES[signal].label.replace(", ", ",\n").replace(" (", "\n("))
             if signal in ("spectrum", "full"):  # a lost direction makes a distance ten times the others'
@@ -318,10 +319,10 @@ def kinds(found: across.Kinds, epoch: int, path: Path) -> None:
         panels[0].invert_yaxis()
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=3)
-        world = found.of_kinds.world
         figure.suptitle(
-            f"{world.title}: signals at epoch {epoch}, kinds from the best end to the worst (final "
-            f"{world.table.metric} beside the name);\nof a signal that tells, points go from left to right",
+            f"{found.title}: signals at epoch {epoch}, kinds from the best end to the worst (final "
+            f"{found.every.world.table.metric} beside the name);\nof a signal that tells, points go from "
+            "left to right",
             fontsize=10,
         )
 

@@ -28,7 +28,7 @@ from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, shared
 from hyperprune.files import write_atomically
-from hyperprune.hypersearch import arena, proposers, ranks, run_state, space, strategies, strategy
+from hyperprune.hypersearch import arena, dimensions, proposers, ranks, run_state, space, strategies, strategy
 from hyperprune.hypersearch import replay as replays
 from hyperprune.hypersearch import signals as search_signals
 from hyperprune.hypersearch import table as tables
@@ -233,7 +233,7 @@ def _checksum(data: CandidateTable) -> str:
     """Of all that replays look at, and of the code that they are."""
     digest = hashlib.sha256()
     modules = (signals, search_signals, distance, ranks, strategy, strategies, replays, arena, run_state)
-    for module in (*modules, proposers, space, rng, tables, sys.modules[__name__]):
+    for module in (*modules, proposers, dimensions, space, rng, tables, sys.modules[__name__]):
         digest.update(inspect.getsource(module).encode())
     for run in data.runs:
         digest.update(repr((run.seed, [item.text for item in run.configurations])).encode())
@@ -258,20 +258,21 @@ def search_outcomes(world: World, *, repeats: int, cache: Path, workers: int) ->
 def replayed_on(world: World, repeats: int) -> str:
     """On what, and how often, `search_outcomes` replays."""
     data = shared(world.table)
-    seeds = ", ".join(str(run.seed) for run in data.runs)
+    seeds = [str(run.seed) for run in data.runs]
+    named = f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}"
     rows = data.num_rows
-    text = f"{repeats:,} replays of each search, on the {rows} candidates of seed {seeds}."
+    text = f"{repeats:,} replays of each search, on the {rows} candidates of {named}."
     if rows <= MOST_IN_GRID:
         text += (
             " LSH over the grid and successive halving see all of them, so that each of their rows is one "
-            "outcome per seed and no distribution: there 0 % and 100 % mean no and yes. Chance, and ties of "
-            "the blend's ranks, are drawn anew in every replay."
+            "outcome per seed and no distribution: there the share within 1 % is one of seeds. Chance, and "
+            "ties of the blend's ranks, are drawn anew in every replay."
         )
     return text
 
 
 def regret_table(found: Sequence[Outcome]) -> str:
-    """One row per search: epochs, mean regret with its interval, median, share within 1 %."""
+    """One row per search: epochs, mean regret, median, share within 1 %."""
     ordered = sorted(found, key=lambda item: (item.point.family, item.point.signal or "", item.epochs))
     rows = [
         [
@@ -280,13 +281,14 @@ def regret_table(found: Sequence[Outcome]) -> str:
             _schedule(outcome.point.strategy),
             f"{outcome.epochs:.0f}",
             outcome.mean.percent(),
+            " / ".join(f"{100 * item:.1f}" for item in outcome.mean.each),
             f"{100 * outcome.median:.1f}",
             f"{100 * outcome.near:.0f} %",
         ]
         for outcome in ordered
     ]
-    head = ["search", "signal", "schedule", "epochs", "mean regret, %", "median, %", "within 1 %"]
-    return table(head, rows)
+    head = ["search", "signal", "schedule", "epochs", "mean regret, %", "of each seed", "median, %"]
+    return table([*head, "within 1 %"], rows)
 
 
 def _label(signal: str | None) -> str:

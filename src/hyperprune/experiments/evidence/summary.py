@@ -1,8 +1,7 @@
 """The answer in short, by rules from the records: use the spectrum? from which epoch? what does it buy?
 
-A verdict is a rule, so that nobody's wish decides it: something is *shown* where the 95 % interval of a rank
-correlation (or of a lead) leaves out 0 and the same is rare (p ≤ .05) when the kinds of death exchange their
-ends. The first takes candidates for independent, the second kinds.
+A verdict is a rule, so that nobody's wish decides it (`correlation.is_shown`). A lead is shown where its
+interval leaves out 0 and the leading signal itself is shown.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hyperprune.experiments.evidence import bootstrap
-from hyperprune.experiments.evidence.across import BEFOREHAND, DISTANCES, NEVER_CHANGES, Kinds, lead
-from hyperprune.experiments.evidence.bootstrap import Estimate
+from hyperprune.experiments.evidence.across import Kinds, by_trait, never_changes
 from hyperprune.experiments.evidence.correlation import (
     Measured,
-    by_kinds,
     estimate,
-    p_relation,
+    is_shown,
+    lead,
     p_text,
+    p_value,
+    seeds_text,
     value,
     with_p,
 )
@@ -30,7 +29,7 @@ from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.why import twin_differences
 from hyperprune.experiments.evidence.worlds import World, kind_of
 
-_RARE = 0.05
+MAIN = ("spectrum", "full", "mean_exponent", "loss", "training_losses")
 _WITHOUT_DENSE = ("mean_exponent", "loss", "training_losses", "none")
 """Of the signals shown those that need no dense model."""
 
@@ -58,62 +57,72 @@ def answer(found: Measured, kinds: Kinds | None, outcomes: Sequence[Outcome], ep
 
 
 def _use_it(found: Measured, epoch: int) -> str:
-    spectrum, full, loss = (estimate(found, name, epoch) for name in ("spectrum", "full", "loss"))
-    lead = bootstrap.difference(spectrum, loss)
-    p = by_kinds(found, "spectrum", epoch, beyond=("loss", epoch))
-    verdict = "Yes" if _shown(lead, p) and lead.value > 0 else "No" if _shown(lead, p) else "Not shown"
-    direction = ", which points the wrong way here" if spectrum.high < 0 else ""
-    of_full = "" if math.isnan(full.value) else f", {with_p(found, 'full', epoch)} for the full state's"
-    num_kinds = len({kind for kinds in found.kinds for kind in kinds})
+    margin = lead(found, "spectrum", "loss", epoch)
+    ahead = "spectrum" if margin.value > 0 else "loss"
+    is_ahead = (margin.low > 0 or margin.high < 0) and is_shown(found, ahead, epoch)
+    verdict = "Not shown" if not is_ahead else "Yes" if ahead == "spectrum" else "No"
+    names = [name for name in MAIN if not math.isnan(value(found, name, epoch))]
+    texts = ", ".join(f"{ENTRIES[name].label} {_with_seeds(found, name, epoch)}" for name in names)
+    num_kinds = len({kind for kinds in found.groups for kind in kinds})
     return (
-        f"**Does the spectrum tell more than the loss?** {verdict}. At epoch {epoch} the rank correlation "
-        f"with the final metric is {with_p(found, 'spectrum', epoch)} for the distance of the hidden "
-        f"state's spectrum{direction}{of_full}, and {with_p(found, 'loss', epoch)} for the validation "
-        f"loss; lead of the first over the last {lead.text()}, {p_relation(p)}. The intervals take "
-        f"candidates for independent; p is how often the same comes about when the {num_kinds} kinds of "
-        "death exchange their ends."
+        f"**Does the spectrum tell more than the loss?** {verdict}. Rank correlation with the final metric "
+        f"at epoch {epoch}: {texts}. Shown: {_shown_text(found, names, epoch)}. Lead of the hidden state's "
+        f"spectrum over the loss: {margin.text()}. The intervals take candidates for independent; p is how "
+        f"often the same comes about when the {num_kinds} kinds of death exchange their ends."
     )
+
+
+def _with_seeds(found: Measured, name: str, epoch: int) -> str:
+    """The correlation with its p, and each seed's where there are several."""
+    text = with_p(found, name, epoch)
+    own = estimate(found, name, epoch)
+    return text if len(own.each) < 2 else f"{text} [{seeds_text(own)}]"
+
+
+def _shown_text(found: Measured, names: Sequence[str], epoch: int, among: str = "all") -> str:
+    shown = [
+        f"{ENTRIES[name].label}{' (the wrong way)' if value(found, name, epoch, among) < 0 else ''}"
+        for name in names
+        if is_shown(found, name, epoch, among)
+    ]
+    return ", ".join(shown) or "none of them"
 
 
 def _within_kinds(found: Measured, epoch: int) -> str:
-    inside = estimate(found, "spectrum", epoch, "within")
-    lead = bootstrap.difference(inside, estimate(found, "loss", epoch, "within"))
-    tells = "It tells more" if inside.low > 0 else "More is not shown"
+    own = estimate(found, "spectrum", epoch, "within")
+    tells = is_shown(found, "spectrum", epoch, "within") and own.value > 0
     without = ", ".join(
         f"{estimate(found, name, epoch, 'without threshold').text()} by {ENTRIES[name].label}"
-        for name in ("spectrum", "loss", "training_losses")
+        for name in ("spectrum", "full", "loss", "training_losses")
+        if not math.isnan(value(found, name, epoch))
     )
+    verdict = "It tells more" if tells else "More is not shown"
     return (
-        f"**Or does it only tell the kinds of death apart?** {tells}: within one kind its correlation is "
-        f"{inside.text()}, its lead over the loss there {lead.text()}. Without threshold death: {without}."
+        f"**Or does it only tell the kinds of death apart?** {verdict}: within one kind its correlation is "
+        f"{with_p(found, 'spectrum', epoch, 'within')}, its lead over the loss there "
+        f"{lead(found, 'spectrum', 'loss', epoch, 'within').text()}. Without threshold death: {without}."
     )
 
 
 def _across(kinds: Kinds, epoch: int) -> str:
     """The main signals with kinds of pruning as units, methods outside the space among them."""
-    found, exploring = kinds.that_begin_sparse(), kinds.that_explore()
-    names = ("spectrum", "full", "mean_exponent", "loss", "training_losses")
-    shown = [
-        f"{ENTRIES[name].label}{' (the wrong way)' if own.value < 0 else ''}"
-        for name in names
-        for own in [estimate(found, name, epoch)]
-        if _shown(own, by_kinds(found, name, epoch))
-    ]
+    sparse, trait = kinds.sparse, by_trait(kinds)
 
-    def texts(among: Measured, names: Sequence[str]) -> str:
-        return ", ".join(f"{ENTRIES[name].label} {with_p(among, name, epoch)}" for name in names)
+    def texts(found: Measured, names: Sequence[str], among: str = "all") -> str:
+        return ", ".join(f"{ENTRIES[name].label} {with_p(found, name, epoch, among)}" for name in names)
 
     leads = " and ".join(
-        f"{lead(found, name, epoch, ('loss', epoch))} of the {state} state's"
-        for name, state in DISTANCES.items()
+        f"{lead(sparse, name, 'loss', epoch).text()} of the {state} state's"
+        for name, state in (("spectrum", "hidden"), ("full", "full"))
     )
-    before = ", ".join(f"{BEFOREHAND[name]} {with_p(found, name, 0)}" for name in (NEVER_CHANGES, "lost"))
+    seeds = ", ".join(map(str, kinds.seeds))
     return (
-        f"**Does a signal tell which method ends well?** Of the {len(found.kinds[0])} kinds of pruning "
-        f"recorded here that begin sparse, rank correlation of the kinds' means at epoch {epoch}: "
-        f"{texts(found, names)}. Shown: {', '.join(shown) or 'of none'}. Lead over the loss: {leads} "
-        f"spectrum. Known before any training: {before}. Among the {len(exploring.kinds[0])} whose masks "
-        f"change: {texts(exploring, ('spectrum', 'full', 'loss'))}."
+        f"**Does a signal tell which method ends well?** Of the {len(sparse.groups[0])} kinds of pruning "
+        f"recorded here that begin sparse (seed {seeds}), rank correlation of the kinds' means at epoch "
+        f"{epoch}: {texts(sparse, MAIN)}. Shown: {_shown_text(sparse, MAIN, epoch)}. Lead over the loss: "
+        f"{leads} spectrum. But that a mask never changes, which is known before training, has "
+        f"{never_changes(kinds)}. Given that: {texts(trait, ('spectrum', 'full', 'loss'), 'within')}. Shown: "
+        f"{_shown_text(trait, ('spectrum', 'full', 'loss'), epoch, 'within')}."
     )
 
 
@@ -125,22 +134,17 @@ def _rival(found: Measured, epoch: int) -> str:
     if not known:
         return "**Does something cheaper do as well?** Nothing else was measured."
     best = max(known, key=lambda name: known[name])
-    lead = bootstrap.difference(estimate(found, best, epoch), estimate(found, "loss", epoch))
-    over = "" if best == "loss" else f"; its lead over the loss: {lead.text()}"
+    over = "" if best == "loss" else f"; its lead over the loss: {lead(found, best, 'loss', epoch).text()}"
     late = found.epochs[-1]
     return (
         f"**Does something else do better?** The best of {len(known)} signals without a spectrum, chosen "
-        f"with hindsight, is “{ENTRIES[best].label}”: {with_p(found, best, epoch)}{over}. At epoch "
+        f"with hindsight, is “{ENTRIES[best].label}”: {_with_seeds(found, best, epoch)}{over}. At epoch "
         f"{late} it has {estimate(found, best, late).text()}."
     )
 
 
 def _when(found: Measured) -> str:
-    names = [
-        name
-        for name in ("spectrum", "full", "mean_exponent", "loss", "training_losses")
-        if not math.isnan(value(found, name, found.epochs[-1]))
-    ]
+    names = [name for name in MAIN if not math.isnan(value(found, name, found.epochs[-1]))]
     texts = [f"{ENTRIES[name].label}: {_telling_epochs(found, name)}" for name in names]
     shown = {name: [epoch for epoch in found.epochs[1:] if _tells(found, name, epoch)] for name in names}
     lines = [f"{ENTRIES[name].label} at {_ranges(epochs)}" for name, epochs in shown.items() if epochs]
@@ -152,12 +156,7 @@ def _when(found: Measured) -> str:
 
 
 def _tells(found: Measured, name: str, epoch: int) -> bool:
-    own = estimate(found, name, epoch)
-    return own.low > 0 and _shown(own, by_kinds(found, name, epoch))
-
-
-def _shown(own: Estimate, p: float) -> bool:
-    return p <= _RARE and (own.low > 0 or own.high < 0)
+    return value(found, name, epoch) > 0 and is_shown(found, name, epoch)
 
 
 def _telling_epochs(found: Measured, name: str) -> str:
@@ -208,7 +207,8 @@ def _buys(world: World, outcomes: Sequence[Outcome]) -> str:
     if twins:
         text += (
             " Two runs of one recipe that differ in random draws alone end "
-            f"{' and '.join(f'{100 * twin:.1f} %' for twin in twins)} apart: smaller differences say nothing."
+            f"{', '.join(f'{100 * twin:.1f} %' for twin in twins)} apart ({len(twins)} pairs): smaller "
+            "differences say nothing."
         )
     return text
 
@@ -248,7 +248,8 @@ def _table(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
                 ENTRIES[name].label,
                 "no" if name in _WITHOUT_DENSE else "yes",
                 *(estimate(found, name, item).text() for item in epochs),
-                "–" if name == "none" else p_text(by_kinds(found, name, epoch)),
+                seeds_text(estimate(found, name, epoch)),
+                p_text(p_value(found, name, epoch)),
                 estimate(found, name, epoch, "within").text(),
                 f"{100 * cheapest[name].mean.value:.1f}" if name in cheapest else "–",
                 f"{min(regrets):.1f} to {max(regrets):.1f}" if regrets else "–",
@@ -256,5 +257,5 @@ def _table(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
         )
     spent = next((f"{item.epochs:.0f} epochs" for item in cheapest.values()), "–")
     head = ["signal", "needs the dense model", *(f"ρ, epoch {item}" for item in epochs)]
-    head += [f"p by kinds, epoch {epoch}", f"within kinds, epoch {epoch}"]
+    head += [f"each seed, epoch {epoch}", f"p by kinds, epoch {epoch}", f"within kinds, epoch {epoch}"]
     return table([*head, f"regret, %: LSH over the grid, {spent}", "its other schedules"], rows)

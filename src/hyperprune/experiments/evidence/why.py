@@ -131,8 +131,8 @@ def _ceiling_text(world: World) -> str:
         parts.append(
             "A threshold that meets its target at once kills exactly as the global magnitude does, with "
             "other random draws of masks and growth, from the same initial weights and on the same data: the "
-            f"two differ by {', '.join(f'{100 * twin:.1f} %' for twin in twins)} in the final metric. Less "
-            "than that between two candidates says nothing."
+            f"two differ by {', '.join(f'{100 * twin:.1f} %' for twin in twins)} in the final metric (two "
+            "pairs a seed). Less than that between two candidates says nothing."
         )
     return " ".join(parts)
 
@@ -176,7 +176,7 @@ def _groups(world: World) -> dict[str, list[tuple[RecordedRun, Sequence[EpochRec
 
 
 def kinds_table(world: World, epoch: int) -> str:
-    """What tells the kinds of death apart: distance, mean and largest exponent per layer, turnover."""
+    """What tells the kinds of death apart: distance, mean and largest exponent, turnover."""
     rows = []
     for name, members in _groups(world).items():
         pairs = [(usable(run.reference[epoch]), usable(records[epoch])) for run, records in members]

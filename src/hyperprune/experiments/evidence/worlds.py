@@ -171,13 +171,20 @@ def never_averaging(run: RecordedRun) -> list[int]:
     ]
 
 
-def extended(world: World, *others: CandidateTable) -> World:
-    """The world with other tables' candidates among its own, of the seeds that all of them have."""
-    runs = list(world.table.runs)
-    for other in others:
-        added = {run.seed: run for run in other.runs}
-        runs = [_together(run, added[run.seed], world.name) for run in runs if run.seed in added]
-    return replace(world, table=replace(world.table, runs=tuple(runs)))
+def of_seeds(world: World, other: CandidateTable | None) -> World | None:
+    """The world of those seeds alone that another table has too; None where there are none."""
+    seeds = set() if other is None else {run.seed for run in other.runs}
+    runs = tuple(run for run in world.table.runs if run.seed in seeds)
+    return replace(world, table=replace(world.table, runs=runs)) if runs else None
+
+
+def extended(world: World, other: CandidateTable) -> World:
+    """The world with another table's candidates among its own, in the seeds that the other one has."""
+    added = {run.seed: run for run in other.runs}
+    runs = tuple(
+        _together(run, added[run.seed], world.name) if run.seed in added else run for run in world.table.runs
+    )
+    return replace(world, table=replace(world.table, runs=runs))
 
 
 def _chosen(table: CandidateTable, keep: Callable[[RecordedRun, int], bool]) -> CandidateTable | None:
