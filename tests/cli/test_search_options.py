@@ -179,7 +179,11 @@ def test_the_status_of_a_finished_run_that_is_audited_is_that_somebody_works_on_
         (["--plan", "--audit", "9"], "audit must be at most the number of eliminated candidates, 3"),
         (["--plan", "--executor", "rey"], "unknown executor 'rey'; did you mean 'ray'"),
         (["--space", "wyde"], "unknown space 'wyde'; did you mean 'wide'"),
-        (["--spectrum-dims", "0"], "spectrum_dims must be a whole number of at least 1, got 0"),
+        (["--spectrum-dims", "3"], "spectrum_dims means nothing to the signal 'training_losses'"),
+        (
+            ["--signal", "spectrum", "--spectrum-dims", "0"],
+            "spectrum_dims must be a whole number of at least",
+        ),
         (["--signal", "loss", "--spectrum-dims", "2"], "spectrum_dims means nothing to the signal 'loss'"),
         (["--spectrum-state", "cell"], "unknown spectrum_state 'cell'"),
         (["--audit", "9"], "audit must be at most the number of eliminated candidates, 3"),

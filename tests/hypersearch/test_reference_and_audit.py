@@ -423,7 +423,11 @@ def test_a_signals_dims_and_the_state_of_its_spectra_are_the_strategys(tmp_path,
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"spectrum_dims": 0}, "spectrum_dims must be a whole number of at least 1, got 0"),
+        ({"spectrum_dims": 2}, "spectrum_dims means nothing to the signal 'training_losses'"),
+        (
+            {"signal": "spectrum", "spectrum_dims": 0},
+            "spectrum_dims must be a whole number of at least 1, got 0",
+        ),
         ({"signal": "loss", "spectrum_dims": 2}, "spectrum_dims means nothing to the signal 'loss'"),
         ({"signal": "spectrum_raw", "spectrum_dims": 2}, "means nothing to the signal 'spectrum_raw'"),
         ({"spectrum_state": "cell"}, "unknown spectrum_state 'cell'"),

@@ -470,7 +470,7 @@ def test_a_spectrum_signal_on_a_table_without_spectra_is_refused():
     bare = lambda records: tuple(replace(record, spectrum=None) for record in records)  # noqa: E731
     run = table.runs[0]
     run = replace(run, reference=bare(run.reference), candidates=tuple(map(bare, run.candidates)))
-    lsh = hp.LSH(candidates=3, first_epochs=1, final_epochs=2, proposer="random")
+    lsh = hp.LSH(candidates=3, first_epochs=1, final_epochs=2, proposer="random", signal="spectrum")
     with pytest.raises(InputError, match="'spectrum' needs spectra, and the table was recorded without"):
         hp.replay(replace(table, runs=(run,)), lsh, repeats=1)
     assert hp.replay(replace(table, runs=(run,)), replace(lsh, signal="loss"), repeats=1).regret[0] == 0

@@ -64,10 +64,21 @@ def test_eliminations_follow_the_spectrum_distance(finished):
 def test_the_signal_is_recomputable_from_the_records(finished):
     candidates = {row.key: row for row in finished.record.candidates}
     entry = finished.record.rounds[0]
-    reference = [epoch.spectrum for epoch in finished.record.reference.epochs[: entry.epoch + 1]]
+    for key, value in entry.signals.items():
+        losses = [epoch.train_loss for epoch in candidates[key].epochs[1 : entry.epoch + 1]]
+        assert value == sum(loss for loss in losses if loss is not None)
+
+
+def test_the_papers_signal_is_the_distance_of_the_recorded_spectra(finished, tmp_path):
+    by_spectrum = replace(LSH, signal="spectrum")
+    record = hp.search(TinyTask(), by_spectrum, folder=tmp_path, seed=3).record
+    candidates, entry = {row.key: row for row in record.candidates}, record.rounds[0]
+    reference = [epoch.spectrum for epoch in record.reference.epochs[: entry.epoch + 1]]
     for key, value in entry.signals.items():
         spectra = [epoch.spectrum for epoch in candidates[key].epochs[: entry.epoch + 1]]
-        assert value == hp.spectrum_distance(reference, spectra)
+        assert value == hp.spectrum_distance(reference, spectra)  # pyright: ignore[reportArgumentType]
+    # Spectra are measured whatever ranks.
+    assert all(epoch.spectrum is not None for epoch in finished.record.reference.epochs)
 
 
 def test_the_winners_weights_are_pruned_to_the_exact_count_and_load_again(finished):
@@ -258,7 +269,7 @@ class Structureless(TinyTask):
 
 def test_a_task_without_recurrence_is_refused_for_the_spectrum_and_taken_for_the_loss(tmp_path):
     with pytest.raises(InputError, match="must name at least one recurrent module"):
-        hp.search(Structureless(), LSH, folder=tmp_path / "spectrum")
+        hp.search(Structureless(), replace(LSH, signal="spectrum"), folder=tmp_path / "spectrum")
     assert not (tmp_path / "spectrum").exists()
     result = hp.search(Structureless(), replace(LSH, signal="loss"), folder=tmp_path / "loss")
     assert result.best.metric is not None

@@ -297,7 +297,8 @@ def test_what_is_no_whole_number_or_no_task_is_refused_in_words():
     code = (
         "import hyperprune as hp\n"
         "for call in (lambda: hp.LSH(candidates=8.0), lambda: hp.LSH(candidates='8'),\n"
-        "             lambda: hp.LSH(final_epochs=True), lambda: hp.LSH(spectrum_dims=2.0),\n"
+        "             lambda: hp.LSH(final_epochs=True),\n"
+        "             lambda: hp.LSH(signal='spectrum', spectrum_dims=2.0),\n"
         "             lambda: hp.search('pydoc', folder='none')):\n"
         "    try:\n"
         "        call()\n"

@@ -23,7 +23,7 @@ _NUMBERS = (
 )
 
 _STRATEGIES = ("lsh", "successive_halving", "hyperband", "full")  # a replay of random is one of full
-_SIGNALS = ("spectrum", "loss", "blend")
+_SIGNALS = ("training_losses", "loss", "spectrum")
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b05f8f", "#e69f00")
 _NO_SIGNAL = "#1a1c1e"
@@ -46,7 +46,10 @@ def add_parser(commands: Any) -> None:
         "--strategy", action="append", metavar="NAME", help="may be repeated (every one the table can serve)"
     )
     parser.add_argument(
-        "--signal", action="append", metavar="NAME", help="may be repeated (spectrum, loss and blend)"
+        "--signal",
+        action="append",
+        metavar="NAME",
+        help="may be repeated (training_losses, loss and spectrum)",
     )
     parser.add_argument("--repeats", type=int, default=1000, metavar="N", help="searches of each (1000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (0)")
@@ -104,11 +107,12 @@ def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Stra
     """
     from hyperprune.errors import unknown_name
     from hyperprune.hypersearch.replay import check
-    from hyperprune.hypersearch.signals import get_signal
+    from hyperprune.hypersearch.signals import get_signal, needs_spectra
     from hyperprune.hypersearch.strategies import STRATEGIES
 
     names = list(dict.fromkeys(options.strategy or _STRATEGIES))
-    signals = list(dict.fromkeys(options.signal or (_SIGNALS if table.has_spectra else ("loss",))))
+    usable = [name for name in _SIGNALS if table.has_spectra or not needs_spectra(get_signal(name))]
+    signals = list(dict.fromkeys(options.signal or usable))
     for signal in signals:
         get_signal(signal)
     if options.spectrum_dims is not None:

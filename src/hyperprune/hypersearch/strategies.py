@@ -21,7 +21,9 @@ _LEARN_NOTHING = ("grid", "random")  # of the proposers
 
 @dataclass(frozen=True, kw_only=True)
 class LSH(Strategy):
-    """LS-based hyperpruning: halve the candidates by the signal, insert new ones, repeat, train the last two.
+    """The LSH paper's search: halve the candidates by a signal, insert new ones, repeat, train the last two.
+
+    With `signal="spectrum"` it is LS-based hyperpruning; the default is the same by training losses.
 
     Each round keeps the better half (rounded up) of its n entrants and inserts ⌊n/4⌋ proposed from the
     outcome; new candidates are trained from scratch to the others' epoch. With the grid proposer nothing

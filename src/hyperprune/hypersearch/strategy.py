@@ -101,7 +101,8 @@ class Strategy(ABC):
         candidates: how many to begin with, at least 2.
         final_epochs: a finalist's epochs in all, selection included.
         proposer: a name of `proposers.PROPOSERS`: "grid", "random", "tpe", "atpe".
-        signal: what ranks candidates, a name of `signals.SIGNALS`: "spectrum", "loss", "blend", …
+        signal: what ranks candidates, a name of `signals.SIGNALS`: "training_losses", "loss", "spectrum" (the
+            LSH paper's), … The default is what did best in docs/evidence.md, which the paper's did not.
         spectrum_dims: dimensions of the signal's PCA space; None is the signal's own, 2.
         spectrum_state: of which state spectra are measured: "hidden", as in the paper, or "full" (an LSTM's
             hidden and cell state).
@@ -111,7 +112,7 @@ class Strategy(ABC):
     candidates: int = 24
     final_epochs: int = 100
     proposer: str = "tpe"
-    signal: str = "spectrum"
+    signal: str = "training_losses"
     spectrum_dims: int | None = None
     spectrum_state: str = "hidden"
     name: ClassVar[str]

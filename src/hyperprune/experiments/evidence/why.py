@@ -124,7 +124,8 @@ def _ceiling_text(world: World) -> str:
     if correlations:
         parts.append(
             f"Rank correlation of the final metric between seeds: {np.mean(correlations):+.2f} (the mean "
-            f"over {len(correlations)} pairs of seeds): how far a finished run tells the next seed's order."
+            f"over {len(correlations)} {'pair' if len(correlations) == 1 else 'pairs'} of seeds): how far a "
+            "finished run tells the next seed's order."
         )
     twins = twin_differences(world)
     if twins:
