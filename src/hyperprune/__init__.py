@@ -1,4 +1,4 @@
-"""hyperprune: find the best way to prune a recurrent network, and see why in its Lyapunov spectrum.
+"""hyperprune: find the best way to prune a recurrent network, with the Lyapunov spectrum of every candidate.
 
 Names are imported when they are first used, so that `import hyperprune` and the command line's help do
 not wait for torch.

@@ -50,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
     parser = argparse.ArgumentParser(
         prog="hyperprune",
-        description="Find the best way to prune a recurrent network, and see why in its Lyapunov spectrum.",
+        description=(
+            "Find the best way to prune a recurrent network, with the Lyapunov spectrum of every candidate."
+        ),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

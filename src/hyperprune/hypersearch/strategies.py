@@ -1,4 +1,4 @@
-"""How candidates are sifted: LS-based hyperpruning, successive halving, Hyperband, training everything.
+"""How candidates are sifted: the LSH paper's search, successive halving, Hyperband, training everything.
 
 References:
 - LSH: the paper on hyperpruning, §3.

@@ -302,8 +302,8 @@ _COMMON_WORDS = (
         "One exponent per dimension of the network's hidden state: the average rate, in nats per time "
         "step, at which a tiny difference in that direction grows (positive) or fades (negative) while "
         "the network reads its input. It says how far and how evenly the network carries information "
-        "through time. −∞ means that a direction is forgotten within one step, as when a unit has lost "
-        "all its recurrent weights.",
+        "through time. −∞ means that a direction is forgotten within one step, as when nothing listens "
+        "to a unit any more.",
     ),
     (
         "LS space",

@@ -11,6 +11,7 @@ import numpy as np
 
 from hyperprune.errors import InputError
 from hyperprune.experiments.evidence import across, searching
+from hyperprune.experiments.evidence.bootstrap import ENOUGH_SEEDS
 from hyperprune.experiments.evidence.correlation import Measured, estimate, value
 from hyperprune.experiments.evidence.paper import Ratio
 from hyperprune.experiments.evidence.searching import Outcome
@@ -179,7 +180,7 @@ def regret(found: Sequence[Outcome], world: World, path: Path) -> None:
         figure.suptitle(
             f"{world.title}: what a search loses against what it spends "
             f"(training all {full.point.strategy.candidates}: {full.epochs:.0f} epochs; line: 1 %"
-            f"{'; shaded: 95 % intervals' if len(full.regret) > 1 else ''})",
+            f"{'; shaded: 95 % intervals' if len(full.regret) >= ENOUGH_SEEDS else ''})",
             fontsize=11,
         )
 

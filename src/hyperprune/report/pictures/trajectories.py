@@ -76,13 +76,14 @@ def draw(run: RunRecord) -> style.Drawing | None:
         figure.legend(loc="outside lower left", ncols=2)
     reading = (
         "Each line follows one network's spectrum from epoch to epoch: candidates that end near the dense "
-        "model's path behave like it, and those far from it at the time of a round were dropped."
+        "model's path behave like it"
     )
-    if run.strategy.get("signal") not in (None, "spectrum"):
-        reading = (
-            reading.rsplit(", and", 1)[0]
-            + f" (in this run the {run.strategy['signal']} decided, not this distance)."
-        )
+    signal = str(run.strategy.get("signal", "")).replace("_", " ")
+    if run.rounds and signal == "spectrum":
+        reading += ", and those far from it at the time of a round were dropped"
+    elif run.rounds and signal:
+        reading += f" (candidates were ranked by {signal}, not by this distance)"
+    reading += "."
     return style.Drawing(figure=figure, title="Paths through LS space", reading=reading)
 
 
