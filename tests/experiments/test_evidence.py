@@ -40,6 +40,7 @@ from hyperprune.experiments.evidence.worlds import (
     joined,
     load_worlds,
     of_seeds,
+    restricted,
     shared,
     without_never_averaging,
 )
@@ -668,6 +669,9 @@ def test_kinds_are_of_the_seeds_that_have_them(folder, kinds):
     )
     assert without is not None
     assert set(kinds.starts) - set(without.starts) == {"static"}  # the controls are another seed's
+    # With too few networks of a sort nothing is compared, and nothing breaks.
+    moving = restricted(world.methods, lambda item: item.method != "static")
+    assert across.measure_kinds(replace(world, methods=moving)) is None
     # A kind that only one seed has is no observation.
     runs = (world.methods.runs[0], replace(world.methods.runs[0], seed=1))
     both = across.measure_kinds(replace(world, methods=replace(world.methods, runs=runs)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -24,7 +24,6 @@ from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, extended, of_seeds, restricted, setting
 from hyperprune.hypersearch.space import Configuration
-from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import EpochRecord
 
 BEGINS_DENSE, EXPLORES, STAYS = "dense", "sparse", "sparse, and stays"
@@ -84,7 +83,10 @@ def kind_of_pruning(configuration: Configuration) -> str:
 
 
 def measure_kinds(world: World) -> Kinds | None:
-    """All kinds of pruning in a world, of the seeds with other methods; None where no seed has any."""
+    """All kinds of pruning in a world, of the seeds with other methods.
+
+    None where no seed has any, or one has fewer than two networks whose masks change, or whose masks stay.
+    """
     own = of_seeds(world, world.methods)
     if own is None or world.methods is None:
         return None
@@ -92,7 +94,8 @@ def measure_kinds(world: World) -> Kinds | None:
     if world.controls is not None:
         everything = extended(everything, world.controls)
     # A threshold that meets its target at once is the global magnitude's twin, not a kind of its own.
-    table = _only(everything.table, lambda item: not setting(item, "threshold_at_once"))
+    table = restricted(everything.table, lambda item: not setting(item, "threshold_at_once"))
+    assert table is not None  # a table of candidates is never of such twins alone
     common = set.intersection(*(set(map(kind_of_pruning, run.configurations)) for run in table.runs))
     kinds = [kind for kind in map(kind_of_pruning, table.runs[0].configurations) if kind in common]
     members = {
@@ -106,29 +109,28 @@ def measure_kinds(world: World) -> Kinds | None:
     }
     starts = {kind: _start(own) for kind, own in members.items()}
 
-    def measured(*wanted: str) -> Measured:
+    def measured(*wanted: str) -> Measured | None:
         """Of the kinds that begin so; some signals look at all others too."""
-        own = _only(table, lambda item: starts.get(kind_of_pruning(item)) in wanted)
+        own = restricted(table, lambda item: starts.get(kind_of_pruning(item)) in wanted)
+        if own is None:
+            return None
         found = measure(replace(everything, table=own), (*SIGNALS, *_UNTRAINED))
         names = [np.array([kind_of_pruning(item) for item in run.configurations]) for run in own.runs]
         return replace(found, groups=names, units=names)
 
-    candidates = measured(EXPLORES, STAYS)
+    every, sparse = measured(BEGINS_DENSE, EXPLORES, STAYS), measured(EXPLORES, STAYS)
+    exploring, staying = measured(EXPLORES), measured(STAYS)
+    if every is None or sparse is None or exploring is None or staying is None:
+        return None
     return Kinds(
         starts=starts,
-        every=_as_kinds(measured(BEGINS_DENSE, EXPLORES, STAYS)),
-        sparse=_as_kinds(candidates),
-        exploring=_as_kinds(measured(EXPLORES)),
-        staying=_as_kinds(measured(STAYS)),
-        candidates=candidates,
+        every=_as_kinds(every),
+        sparse=_as_kinds(sparse),
+        exploring=_as_kinds(exploring),
+        staying=_as_kinds(staying),
+        candidates=sparse,
         counts={kind: len(own) for kind, own in members.items()},
     )
-
-
-def _only(table: CandidateTable, keep: Callable[[Configuration], bool]) -> CandidateTable:
-    found = restricted(table, keep)
-    assert found is not None
-    return found
 
 
 def _start(members: Sequence[Sequence[EpochRecord]]) -> str:

@@ -74,8 +74,7 @@ def _use_it(found: Measured, epoch: int) -> str:
 
 def _with_seeds(found: Measured, name: str, epoch: int) -> str:
     """The correlation with its p, and each seed's where there are several."""
-    text = with_p(found, name, epoch)
-    own = estimate(found, name, epoch)
+    text, own = with_p(found, name, epoch), estimate(found, name, epoch)
     return text if len(own.each) < 2 else f"{text} [{seeds_text(own)}]"
 
 
