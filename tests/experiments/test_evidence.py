@@ -15,6 +15,7 @@ from hyperprune.experiments.evidence import (
     across,
     bootstrap,
     correlation,
+    other_worlds,
     paper,
     pictures,
     prediction,
@@ -705,11 +706,50 @@ def test_the_answer_names_what_is_shown_among_kinds(kinds, tmp_path):
     assert (tmp_path / "kinds.png").stat().st_size > 10_000
 
 
-def test_each_sparsity_is_searched_by_spectrum_by_loss_and_by_chance(folder, tmp_path, monkeypatch):
+def test_other_worlds_stand_beside_the_first(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "DRAWS", 100)
+    monkeypatch.setattr(searching, "SCHEDULES", ((1, 1), (2, 5)))  # the second is longer than the training
+    monkeypatch.setattr(other_worlds, "SCHEDULES", searching.SCHEDULES)
+    worlds = load_worlds(folder)
+    measured = [measure(world, ("spectrum", "loss", "none")) for world in worlds]
+    ends = [row.split(" | ") for row in other_worlds.ends_table(measured).splitlines()[2:]]
+    assert [row[0] for row in ends] == ["| made-up, sparsity 0.67", "| made-up, sparsity 0.9"]
+    # Qualities are 0.1, 0.2, ... 2.4 in every seed, the final metric is 100 + 10 q, the dense model's 100.
+    assert [row[1:6] for row in ends] == [[seeds, "100", "101", "112.5", "124"] for seeds in ("2", "1")]
+    means = [float(part.rsplit(" ", 1)[1]) for part in ends[1][6].split(", ")]
+    assert means == sorted(means)
+    assert len(means) == 4
+    assert np.mean(means) == pytest.approx(112.5, abs=0.05)  # the table's rounding
+    outcomes_ = {
+        world.title: searching.search_outcomes(world, repeats=4, cache=tmp_path, workers=1, family=GRID)
+        for world in worlds
+    }
+    assert {item.point.family for found in outcomes_.values() for item in found} == {GRID}
+    table = other_worlds.signals_table(measured, outcomes_, ("spectrum", "loss", "none"), 3)
+    rows = [row.split(" | ") for row in table.splitlines()[2:]]
+    assert [row[1] for row in rows] == [ENTRIES[name].label for name in ("spectrum", "loss", "none")] * 2
+    assert rows[0][-1] == "0.0 / – |"
+    assert rows[0][3] == rows[3][3] == "1.00 (1.00 to 1.00)"
+    assert [row[5] for row in rows[::3]] == ["1.00 / 1.00", "1.00"]  # of each seed
+    pictures.worlds(measured, tmp_path / "worlds.png")
+    assert (tmp_path / "worlds.png").stat().st_size > 10_000
+
+
+def test_the_answer_tells_what_other_worlds_say(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "DRAWS", 100)
+    first, other = (measure(world) for world in load_worlds(folder))
+    points = [Point(family=FULL, signal=None, strategy=hp.Full(candidates=24, final_epochs=FINAL))]
+    outcomes_ = outcomes(first.world.table, points, repeats=2, cache=tmp_path)
+    text = summary.answer(first, None, outcomes_, 3, [other])
+    assert "**And in the other worlds?** made-up, sparsity 0.9 (1 seed): Yes. Rank correlation" in text
+    assert "other worlds" not in summary.answer(first, None, outcomes_, 3)
+
+
+def test_each_sparsity_is_searched_by_spectrum_by_the_losses_and_by_chance(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "RATIO_SCHEDULE", (1, 1))
     found = paper.ratios(load_worlds(folder), repeats=4, cache=tmp_path, workers=1)
     assert [item.sparsity for item in found] == [0.67, 0.9]
-    searches = {"LSH by spectrum", "LSH by loss", "LSH by chance"}
+    searches = {"LSH by spectrum", "LSH by loss", "LSH by training losses", "LSH by chance"}
     for item in found:
         assert item.ranges.keys() == searches
         assert all(item.metrics[name] >= item.metrics["best candidate"] for name in searches)
@@ -730,7 +770,7 @@ def test_the_whole_page_is_made_from_the_tables(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "RATIO_SCHEDULE", (1, 1))
     page = tmp_path / "docs" / "evidence.md"
     written = build(folder, page, repeats=4, cache=tmp_path / "cache", say=silent)
-    assert len(written) == 7
+    assert len(written) == 8
     assert all(path.stat().st_size > 500 for path in written)
     text = page.read_text()
     assert "made-up, sparsity 0.67" in text

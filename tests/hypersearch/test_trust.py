@@ -13,11 +13,11 @@ from hyperprune.report.reliance import reliance, verdict
 FINAL = 3
 
 
-def _epochs(values, spectrum=None):
+def _epochs(values, spectrum=None, train=None):
     return tuple(
         EpochRecord(
             epoch=epoch,
-            train_loss=None,
+            train_loss=train if epoch else None,
             valid_loss=value,
             metric=value,
             seconds=0.0,
@@ -39,7 +39,11 @@ def _run(metrics, *, lower_is_better=True, outcome: Outcome = "finalist", audite
             outcome=outcome,
             eliminated_in=1 if outcome == "eliminated" else None,
             metric=metric,
-            epochs=_epochs([9.0, more.get("losses", metrics)[number], 0.0, metric], more.get("spectrum")),
+            epochs=_epochs(
+                [9.0, more.get("losses", metrics)[number], 0.0, metric],
+                more.get("spectrum"),
+                more["train"][number] if "train" in more else None,
+            ),
         )
         for number, metric in enumerate(metrics)
     )
@@ -55,7 +59,7 @@ def _run(metrics, *, lower_is_better=True, outcome: Outcome = "finalist", audite
             key="dense",
             label="dense",
             configuration={},
-            epochs=_epochs([9.0, 1.0, 1.0, 1.0], more.get("spectrum")),
+            epochs=_epochs([9.0, 1.0, 1.0, 1.0], more.get("spectrum"), 1.0 if "train" in more else None),
         ),
         candidates=rows,
         rounds=(RoundRecord(number=1, epoch=1, signals={}, kept=(), inserted=()),),
@@ -155,22 +159,24 @@ def test_where_the_sparsity_is_searched_the_weighed_metric_and_signal_are_compar
 
 def test_the_signal_is_computed_again_at_the_rounds_epoch_and_compared_with_the_others():
     losses = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
-    run = _run([1, 2, 3, 4, 5, 6.0], losses=losses[::-1], spectrum=np.zeros(2), signal="blend")
+    run = _run([1, 2, 3, 4, 5, 6.0], losses=losses[::-1], train=losses, spectrum=np.zeros(2), signal="blend")
     found = trust(run)
     assert found is not None
     assert [(item.signal, item.epoch) for item in found.judged] == [
         ("blend", 1),
+        ("training_losses", 1),
         ("spectrum", 1),
         ("loss", 1),
     ]
     rhos = [item.correlation.rho for item in found.judged]
     assert rhos[0] == pytest.approx(-1)
-    assert math.isnan(rhos[1])  # all spectra are equal
-    assert rhos[2] == pytest.approx(-1)
+    assert rhos[1] == pytest.approx(1)
+    assert math.isnan(rhos[2])  # all spectra are equal
+    assert rhos[3] == pytest.approx(-1)
     assert found.num_finalists == 6
 
 
-def test_a_run_without_spectra_or_with_an_unknown_signal_is_judged_by_what_is_there():
+def test_a_run_without_spectra_and_training_losses_or_with_an_unknown_signal_is_judged_by_what_is_there():
     found = trust(_run([1, 2, 3.0], signal="a_users_own"))
     assert found is not None
     assert {item.signal for item in found.judged} == {"loss"}

@@ -16,10 +16,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from hyperprune.hypersearch.ranks import spearman, spearman_interval
-from hyperprune.hypersearch.signals import SIGNALS, measure, needs_spectra
+from hyperprune.hypersearch.signals import SIGNALS, Signal, TrainingLosses, measure, needs_spectra
 from hyperprune.records import CandidateRecord, RunRecord, weighed
 
 USEFUL = 0.5  # a correlation below this would not have been worth eliminating by
+COMPARED = ("training_losses", "spectrum", "loss")  # judged beside the run's own signal
 _MOST_EPOCHS = 8
 Verdict = Literal["helped", "misled", "did not help", "too few"]
 
@@ -114,20 +115,20 @@ def trained_to_the_end(record: RunRecord) -> list[CandidateRecord]:
 def trust(record: RunRecord) -> Trust | None:
     """How far the run's signal, and others beside it, told the final metric; None without any to judge.
 
-    Judged are the run's own signal, "spectrum" and "loss", at the epoch of each round, or, where nobody was
+    Judged are the run's own signal and those of `COMPARED`, at the epoch of each round, or, where nobody was
     eliminated, at a quarter of the final epochs. Signals that rank within a round ("blend", "spectrum_joint")
-    rank within the candidates trained to the end. A signal that is not known here is left out.
+    rank within the candidates trained to the end. A signal that is not known here is left out, and so are
+    those whose spectra or training losses the run did not record.
     """
     rows = trained_to_the_end(record)
     epochs = _epochs(record)
     if not rows or not epochs or len(record.reference.epochs) <= epochs[-1]:
         return None
-    measured = all(item.spectrum is not None for row in (record.reference, *rows) for item in row.epochs)
-    names = dict.fromkeys((record.strategy.get("signal", ""), "spectrum", "loss"))
-    usable = [name for name in names if name in SIGNALS and (measured or not needs_spectra(SIGNALS[name]))]
+    names = dict.fromkeys((record.strategy.get("signal", ""), *COMPARED))
     judged = [
         Judged(name, epoch, rank_correlation(record, _values(record, rows, name, epoch)))
-        for name in usable
+        for name in names
+        if name in SIGNALS and _recorded(SIGNALS[name], [record.reference, *rows])
         for epoch in epochs
     ]
     if not judged:
@@ -138,6 +139,13 @@ def trust(record: RunRecord) -> Trust | None:
         num_audited=sum(row.outcome != "finalist" for row in rows),
         num_failed=sum(row.outcome == "failed" and row.key in record.audited for row in record.candidates),
     )
+
+
+def _recorded(signal: Signal, rows: Sequence[CandidateRecord]) -> bool:
+    """Whether all rows hold what a signal looks at."""
+    if isinstance(signal, TrainingLosses):
+        return all(item.train_loss is not None for row in rows for item in row.epochs[1:])
+    return not needs_spectra(signal) or all(item.spectrum is not None for row in rows for item in row.epochs)
 
 
 def _last_epoch(record: RunRecord) -> int:

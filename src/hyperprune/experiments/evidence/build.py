@@ -12,6 +12,7 @@ from hyperprune.experiments.cells import read_records
 from hyperprune.experiments.evidence import (
     across,
     correlation,
+    other_worlds,
     paper,
     pictures,
     prediction,
@@ -109,7 +110,6 @@ def _parts_of(
     part("sensitivity", lambda: correlation.sensitivity_table(measured, searching.SIGNALS, epoch))
     kinds = across.measure_kinds(main)
     part("across-methods", lambda: _across(kinds, epoch, picture))
-    part("other-worlds", lambda: _other_worlds(worlds, epoch))
     say("replays")
     found = searching.search_outcomes(main, **replays)
     part(
@@ -119,7 +119,9 @@ def _parts_of(
         lambda: searching.needed_table(found),
         lambda: _folded("All schedules", searching.regret_table(found)),
     )
-    part("answer", lambda: summary.answer(measured, kinds, found, epoch))
+    others = [correlation.measure(world, (*summary.MAIN, "none")) for world in worlds[1:]]
+    part("other-worlds", lambda: _other_worlds([measured, *others], replays, epoch, picture))
+    part("answer", lambda: summary.answer(measured, kinds, found, epoch, others))
     part("budgets", lambda: paper.budgets_table(main, **replays))
     part("ratios", lambda: _ratios(worlds, replays, picture))
     part("schedules", lambda: paper.schedules_table(main, **replays))
@@ -197,18 +199,26 @@ def _across(kinds: across.Kinds | None, epoch: int, picture: Picture) -> str:
     return "\n\n".join([shown, *made, across.kinds_table(kinds, epoch)])
 
 
-def _other_worlds(worlds: Sequence[World], epoch: int) -> str:
+def _other_worlds(
+    measured: Sequence[correlation.Measured], replays: dict[str, Any], epoch: int, picture: Picture
+) -> str:
     """The main signals in every world, so that one world's accident shows."""
-    if len(worlds) < 2:
+    if len(measured) < 2:
         return "None recorded yet."
-    names = ("spectrum", "full", "mean_exponent", "loss", "training_losses", "blend", "weights", "chi")
-    rows = []
-    for world in worlds:
-        found = correlation.measure(world, names)
-        for among in ("all", "within"):
-            cells = [correlation.estimate(found, name, epoch, among).text() for name in names]
-            rows.append([f"{world.title}, {among}", *cells])
-    return table(["world", *(correlation.ENTRIES[name].label for name in names)], rows)
+    outcomes = {
+        found.world.title: searching.search_outcomes(found.world, family=searching.GRID, **replays)
+        for found in measured
+    }
+    made = [
+        picture("worlds", lambda path: pictures.worlds(measured, path), "correlation over epochs, by world"),
+        other_worlds.ends_table(measured),
+        other_worlds.signals_table(measured, outcomes, (*summary.MAIN, "none"), epoch),
+    ]
+    for found in measured[1:]:
+        world = found.world
+        own = f"{why.world_table(world)}\n\n{why.kinds_table(world, epoch)}"
+        made.append(_folded(f"{world.title}, seed by seed and by kind of death", own))
+    return "\n\n".join(made)
 
 
 def _ratios(

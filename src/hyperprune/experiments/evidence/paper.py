@@ -38,6 +38,7 @@ from hyperprune.spectra import compared_vector, spectrum_distance
 BUDGETS = (8, 12, 16, 24, 30, 36, 40)
 FIRST_RATE = 0.8
 SCHEDULES = tuple(itertools.product((1, 2, 3), (1, 2, 3, 4)))
+COMPARED = {"spectrum": "spectrum", "loss": "loss", "training_losses": "training losses"}  # the third is ours
 SAMPLE_COUNTS = (1, 2, 5, 10)
 RATIO_CANDIDATES = 20
 RATIO_SCHEDULE = (3, 3)  # first and round epochs
@@ -60,7 +61,7 @@ def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> s
     """Table 2: how the outcome depends on the number of initial candidates."""
     data = shared(world.table)
     points = []
-    for count, signal in itertools.product(BUDGETS, ("spectrum", "loss")):
+    for count, signal in itertools.product(BUDGETS, COMPARED):
         make = partial(LSH, candidates=count, first_epochs=1, round_epochs=1, proposer="tpe", signal=signal)
         lsh = _fitting(make, data)
         if lsh is not None and lsh.created <= data.num_rows:
@@ -70,11 +71,12 @@ def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> s
         return "No budget fits into so few candidates and epochs."
     rows = []
     for count in dict.fromkeys(item.point.strategy.candidates for item in found):
-        own = {item.point.signal: item for item in found if item.point.strategy.candidates == count}
-        created = own["loss"].point.strategy.created
-        cells = [item.mean.percent() for item in (own["spectrum"], own["loss"])]
-        rows.append([str(count), str(created), f"{own['loss'].epochs:.0f}", *cells])
-    regrets = ["spectrum: mean regret, %", "loss: mean regret, %"]
+        own = [item for item in found if item.point.strategy.candidates == count]
+        created = own[0].point.strategy.created
+        rows.append(
+            [str(count), str(created), f"{own[0].epochs:.0f}", *(item.mean.percent() for item in own)]
+        )
+    regrets = [f"{name}: mean regret, %" for name in COMPARED.values()]
     head = ["initial candidates (e0, ei = 1, 1)", "created", "epochs", *regrets]
     return table(head, rows)
 
@@ -115,7 +117,7 @@ def _ratio(world: World, data: CandidateTable, *, repeats: int, cache: Path, wor
         "median candidate": plain.mean(float(np.median(values)) for values in finals),
         "Selfish-RNN": _named(data, death="magnitude", allocation="uniform", redistribution="none"),
     }
-    names = {"spectrum": "LSH by spectrum", "loss": "LSH by loss", "none": "LSH by chance"}
+    names = {signal: f"LSH by {name}" for signal, name in {**COMPARED, "none": "chance"}.items()}
     count = min(RATIO_CANDIDATES, data.num_rows)
     points = []
     for signal in names:
@@ -176,8 +178,7 @@ def schedules_table(world: World, *, repeats: int, cache: Path, workers: int) ->
         if grid is None:
             continue
         points = [
-            Point(family=GRID, signal=signal, strategy=replace(grid, signal=signal))
-            for signal in ("spectrum", "loss")
+            Point(family=GRID, signal=signal, strategy=replace(grid, signal=signal)) for signal in COMPARED
         ]
         found = outcomes(data, points, repeats=repeats, cache=cache, workers=workers)
         rows.append(
@@ -196,8 +197,7 @@ def schedules_table(world: World, *, repeats: int, cache: Path, workers: int) ->
         "ours, with insertion",
         "ours, grid",
         "grid with the finalists",
-        "grid by spectrum: mean regret, %",
-        "grid by loss: mean regret, %",
+        *(f"grid by {name}: mean regret, %" for name in COMPARED.values()),
     ]
     return table(head, rows)
 

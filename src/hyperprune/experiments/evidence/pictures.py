@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,7 @@ _SIGNALS: Mapping[str, tuple[str, str]] = {  # colour and dashes
     "blend": ("#cc79a7", "-."),
     "none": (FAINT, ":"),
 }
+_WORLDS_IN_A_ROW = 3
 _KINDS: Mapping[str, tuple[str, str]] = {  # colour and marker
     "threshold": ("#0072b2", "o"),
     "magnitude": ("#009e73", "s"),
@@ -75,27 +77,8 @@ def correlation(found: Measured, path: Path) -> None:
     titles = {"all": "among all candidates", "within": "within a kind of death (mean of kinds)"}
     with _picture(path, 9.0, 4.3) as figure:
         for axes, (among, title) in zip(_row(figure, 2, sharey=True), titles.items(), strict=True):
-            for name, (color, dashes) in _SIGNALS.items():
-                if name not in found.values or name == "none":
-                    continue
-                cells = [estimate(found, name, epoch, among) for epoch in found.epochs]
-                axes.plot(
-                    found.epochs, [cell.value for cell in cells], dashes, color=color, label=_label(name)
-                )
-                if name in ("spectrum", "loss"):
-                    axes.fill_between(
-                        found.epochs,
-                        [cell.low for cell in cells],
-                        [cell.high for cell in cells],
-                        color=color,
-                        alpha=0.13,
-                        linewidth=0,
-                    )
-            axes.axhline(0, color=FAINT, linewidth=1)
+            _correlations(axes, found, among)
             axes.set_title(title)
-            axes.set_xlabel("epoch at which the signal is asked")
-            axes.set_ylim(-1.02, 1.02)
-            axes.grid(axis="y")
         figure.axes[0].set_ylabel(f"Spearman's ρ with the final {found.world.table.metric}")
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=3)
@@ -104,6 +87,48 @@ def correlation(found: Measured, path: Path) -> None:
             "shaded: 95 % intervals of spectrum and loss",
             fontsize=11,
         )
+
+
+def worlds(measured: Sequence[Measured], path: Path) -> None:
+    """Rank correlation with the final metric over the epochs, a panel for each world."""
+    columns = min(len(measured), _WORLDS_IN_A_ROW)
+    rows = math.ceil(len(measured) / columns)
+    with _picture(path, 1.5 + 3.6 * columns, 1.3 + 3.0 * rows) as figure:
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, found in zip(panels, measured, strict=False):
+            _correlations(axes, found, "all")
+            seeds = len(found.finals)
+            axes.set_title(f"{found.world.title}\n{seeds} {'seed' if seeds == 1 else 'seeds'}")
+        for axes in panels[len(measured) :]:
+            axes.set_visible(False)
+        figure.supylabel("Spearman's ρ with the final metric", fontsize=10)
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(columns, 3))
+        figure.suptitle(
+            "Among all candidates of each world; shaded: 95 % intervals of spectrum and loss", fontsize=11
+        )
+
+
+def _correlations(axes: Axes, found: Measured, among: str) -> None:
+    """A line for each signal, with the interval of spectrum and loss."""
+    for name, (color, dashes) in _SIGNALS.items():
+        if name not in found.values or name == "none":
+            continue
+        cells = [estimate(found, name, epoch, among) for epoch in found.epochs]
+        axes.plot(found.epochs, [cell.value for cell in cells], dashes, color=color, label=_label(name))
+        if name in ("spectrum", "loss"):
+            axes.fill_between(
+                found.epochs,
+                [cell.low for cell in cells],
+                [cell.high for cell in cells],
+                color=color,
+                alpha=0.13,
+                linewidth=0,
+            )
+    axes.axhline(0, color=FAINT, linewidth=1)
+    axes.set_xlabel("epoch at which the signal is asked")
+    axes.set_ylim(-1.02, 1.02)
+    axes.grid(axis="y")
 
 
 def all_signals(found: Measured, path: Path) -> None:
@@ -219,6 +244,7 @@ def ratios(found: Sequence[Ratio], metric: str, path: Path) -> None:
         "Selfish-RNN": ("#cc79a7", "-.", "D"),
         "LSH by spectrum": ("#0072b2", "-", "o"),
         "LSH by loss": ("#d55e00", "-", "s"),
+        "LSH by training losses": ("#009e73", "-", "P"),
         "LSH by chance": (FAINT, "-", "x"),
     }
     with _picture(path, 7.5, 4.4) as figure:

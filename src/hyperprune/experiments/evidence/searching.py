@@ -247,11 +247,13 @@ def _checksum(data: CandidateTable) -> str:
     return digest.hexdigest()[:16]
 
 
-def search_outcomes(world: World, *, repeats: int, cache: Path, workers: int) -> list[Outcome]:
-    """All searches that fit, on the candidates that every seed has."""
+def search_outcomes(
+    world: World, *, repeats: int, cache: Path, workers: int, family: str | None = None
+) -> list[Outcome]:
+    """All searches that fit, or those of one family, on the candidates that every seed has."""
     data = shared(world.table)
     with known_to_the_search():
-        points = points_of(data)
+        points = [point for point in points_of(data) if family in (None, point.family)]
     return outcomes(data, points, repeats=repeats, cache=cache, workers=workers)
 
 

@@ -34,7 +34,13 @@ _WITHOUT_DENSE = ("mean_exponent", "loss", "training_losses", "none")
 """Of the signals shown those that need no dense model."""
 
 
-def answer(found: Measured, kinds: Kinds | None, outcomes: Sequence[Outcome], epoch: int) -> str:
+def answer(
+    found: Measured,
+    kinds: Kinds | None,
+    outcomes: Sequence[Outcome],
+    epoch: int,
+    others: Sequence[Measured] = (),
+) -> str:
     """A table of the main signals, and what follows from it by rule.
 
     Args:
@@ -42,34 +48,56 @@ def answer(found: Measured, kinds: Kinds | None, outcomes: Sequence[Outcome], ep
         kinds: of all methods in it, where others than the space's were recorded.
         outcomes: of the searches replayed in it.
         epoch: of the paper's first elimination.
+        others: the signals of the other worlds.
     """
     runs = found.world.table.runs
     counts = sorted({len(run.candidates) for run in runs})
     opening = (
-        f"In {found.world.title} ({len(runs)} {'seed' if len(runs) == 1 else 'seeds'}, "
-        f"{' or '.join(map(str, counts))} candidates each, {found.world.table.final_epochs} epochs):"
+        f"In {found.world.title} ({_seeds(len(runs))}, {' or '.join(map(str, counts))} candidates each, "
+        f"{found.world.table.final_epochs} epochs):"
     )
     verdicts = [_use_it(found, epoch), _within_kinds(found, epoch), _when(found)]
     verdicts += [] if kinds is None else [_across(kinds, epoch)]
+    verdicts += [_elsewhere(others, epoch)] if others else []
     verdicts += [_buys(found.world, outcomes), _rival(found, epoch)]
     lines = "\n".join(f"- {text}" for text in verdicts)
     return f"{opening}\n\n{lines}\n\n{_table(found, outcomes, epoch)}"
 
 
 def _use_it(found: Measured, epoch: int) -> str:
+    num_kinds = len({kind for kinds in found.groups for kind in kinds})
+    return (
+        f"**Does the spectrum tell more than the loss?** {_spectrum_against_loss(found, epoch)} The "
+        "intervals take candidates for independent; p is how often the same comes about when the "
+        f"{num_kinds} kinds of death exchange their ends."
+    )
+
+
+def _elsewhere(others: Sequence[Measured], epoch: int) -> str:
+    texts = [
+        f"{found.world.title} ({_seeds(len(found.finals))}): {_spectrum_against_loss(found, epoch)}"
+        for found in others
+    ]
+    return f"**And in the other worlds?** {' '.join(texts)}"
+
+
+def _spectrum_against_loss(found: Measured, epoch: int) -> str:
+    """The verdict, and what it stands on."""
     margin = lead(found, "spectrum", "loss", epoch)
     ahead = "spectrum" if margin.value > 0 else "loss"
     is_ahead = (margin.low > 0 or margin.high < 0) and is_shown(found, ahead, epoch)
     verdict = "Not shown" if not is_ahead else "Yes" if ahead == "spectrum" else "No"
     names = [name for name in MAIN if not math.isnan(value(found, name, epoch))]
     texts = ", ".join(f"{ENTRIES[name].label} {_with_seeds(found, name, epoch)}" for name in names)
-    num_kinds = len({kind for kinds in found.groups for kind in kinds})
     return (
-        f"**Does the spectrum tell more than the loss?** {verdict}. Rank correlation with the final metric "
-        f"at epoch {epoch}: {texts}. Shown: {_shown_text(found, names, epoch)}. Lead of the hidden state's "
-        f"spectrum over the loss: {margin.text()}. The intervals take candidates for independent; p is how "
-        f"often the same comes about when the {num_kinds} kinds of death exchange their ends."
+        f"{verdict}. Rank correlation with the final metric at epoch {epoch}: {texts}. Shown: "
+        f"{_shown_text(found, names, epoch)}. Lead of the hidden state's spectrum over the loss: "
+        f"{margin.text()}."
     )
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'' if count == 1 else 's'}"
 
 
 def _with_seeds(found: Measured, name: str, epoch: int) -> str:

@@ -39,7 +39,7 @@ def world_table(world: World) -> str:
         f"The final metric is the best validation {world.table.metric} of the {world.table.final_epochs} "
         "epochs."
     )
-    about = " ".join([final, *_never_averaging(world), _ceiling_text(world)])
+    about = " ".join(text for text in [final, *_never_averaging(world), _ceiling_text(world)] if text)
     return "\n\n".join([table(head, rows), about, _unfinished(world)])
 
 
