@@ -22,7 +22,7 @@ from hyperprune.experiments.recording.probe import (
 )
 from hyperprune.experiments.recording.scales import SCALES, Scale, candidate_cells, dense_cell
 from hyperprune.experiments.recording.study import record
-from hyperprune.experiments.recording.tables import write_tables
+from hyperprune.experiments.recording.tables import missing_seeds, write_tables
 from hyperprune.rng import generator
 from hyperprune.training.candidate import Training
 from hyperprune.training.checkpoint import load_checkpoint
@@ -383,6 +383,39 @@ def test_a_failed_candidate_is_left_out_and_named(recorded, few, tmp_path, monke
     assert table.runs[0].provenance["failed"] == bad["key"]
 
 
+def test_only_what_no_table_holds_is_recorded_again(recorded, few, tmp_path):
+    scale, _, _, (rate, controls) = recorded
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tables / rate.name).write_bytes(rate.read_bytes())
+    records = record(replace(scale, seeds=(0,)), tmp_path / "study", tables=tables, say=silent)
+    assert [entry["group"] for entry in records] == ["dense", "controls", "controls"]
+    (written,) = write_tables(scale, tmp_path / "study", tables)
+    own, other = (hp.load_table(path).runs[0] for path in (written, controls))
+    assert [r.metric for r in own.candidates[1]] == [r.metric for r in other.candidates[1]]
+    assert record(scale, tmp_path / "another", tables=tables, say=silent) == []
+
+
+def test_a_dense_model_that_differs_from_the_tables_is_told_before_candidates_train(recorded, few, tmp_path):
+    scale, folder, _, (rate, _) = recorded
+    table = hp.load_table(rate)
+    run = table.runs[0]
+    first, second, *others = run.reference
+    changed = (first, replace(second, metric=np.nextafter(second.metric, 1.0)), *others)
+    replace(table, runs=(replace(run, reference=changed),)).save(tmp_path / rate.name)
+    with pytest.raises(HyperpruneError, match="tables of one seed must have the same dense model, and that"):
+        record(scale, folder, tables=tmp_path, say=silent)
+
+
+def test_a_clone_that_has_every_table_records_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tables = Path(__file__).parents[2] / "docs" / "records"
+    arguments = ["reproduce", "record", "--missing", "--seeds", "1", "--death-rates", "0.8"]
+    assert main([*arguments, "--tables", str(tables)]) == 0
+    assert capsys.readouterr().out == f"{tables} has every table of this recording: nothing is missing\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_holds_one_recording(recorded):
     scale, folder, _, _ = recorded
     with pytest.raises(InputError, match="a folder holds one recording"):
@@ -399,8 +432,10 @@ def test_a_dense_model_that_fails_ends_the_recording(tmp_path, monkeypatch):
 def test_the_dense_curve_alone_is_a_table_too(tmp_path):
     scale = replace(TINY, death_rates=())
     record(scale, tmp_path / "study", say=silent)
+    assert missing_seeds(scale, tmp_path / "tables") == (0,)
     (path,) = write_tables(scale, tmp_path / "study", tmp_path / "tables")
     assert path.name == "tiny-seed-0-curve.json"
+    assert missing_seeds(scale, tmp_path / "tables") == ()
 
 
 def test_tables_of_a_recording_without_a_complete_group_are_refused(tmp_path):
@@ -415,6 +450,7 @@ def test_tables_of_a_recording_without_a_complete_group_are_refused(tmp_path):
         (["record", "--scale", "huge"], "unknown scale 'huge'"),
         (["record", "--death-rates", "1.5"], "death rates must lie in (0, 1), got 1.5"),
         (["record", "--tables-only"], "tables are made from a recording"),
+        (["record", "--tables-only", "--missing"], "--tables-only"),
         (["calibrate", "--epochs", "0"], "epochs must be at least 1, got 0"),
         (["evidence", "--workers", "0"], "workers must be at least 1, got 0"),
         (["evidence", "--repeats", "0"], "repeats must be at least 1, got 0"),

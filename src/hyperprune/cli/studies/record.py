@@ -22,6 +22,7 @@ def add_parser(tables: Any) -> None:
             "hyperprune reproduce record --data-dir DATA --workers 2",
             "hyperprune reproduce record --seeds 2 --death-rates 0.8     # the same folder takes more later",
             "hyperprune reproduce record --scale sparsities --out runs/record-small  # with its dense model",
+            "hyperprune reproduce record --missing --seeds 3     # adds a seed to the tables of a clone",
             "hyperprune reproduce record --tables-only     # of what is complete, while it goes on",
         ),
     )
@@ -36,6 +37,9 @@ def add_parser(tables: Any) -> None:
         metavar="DIR",
         help="gets the tables (docs/records)",
     )
+    parser.add_argument(
+        "--missing", action="store_true", help="only what --tables lacks, with its dense models"
+    )
     parser.add_argument("--tables-only", action="store_true", help="train nothing, write complete tables")
     parser.set_defaults(run=run)
 
@@ -43,7 +47,7 @@ def add_parser(tables: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from hyperprune.experiments.recording.scales import SCALES
     from hyperprune.experiments.recording.study import record
-    from hyperprune.experiments.recording.tables import write_tables
+    from hyperprune.experiments.recording.tables import missing_seeds, write_tables
 
     scale = common.scale_of(SCALES, options)
     scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
@@ -53,8 +57,17 @@ def run(options: argparse.Namespace) -> int:
         of_tables = ("scale", "seeds", "death_rates", "out", "tables")
         common.refuse_training_options(options, "tables_only", "--tables-only", of_tables)
     shared.check_folder(options.tables, "--tables")
+    if options.missing and not missing_seeds(scale, options.tables):
+        print(f"{options.tables} has every table of this recording: nothing is missing")
+        return 0
     if not options.tables_only:
-        record(scale, data_dir=options.data_dir, device=options.device or "cpu", **common.running(options))
+        record(
+            scale,
+            data_dir=options.data_dir,
+            device=options.device or "cpu",
+            tables=options.tables if options.missing else None,
+            **common.running(options),
+        )
     for path in write_tables(scale, common.folder_of(options), options.tables):
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 from hyperprune.errors import HyperpruneError, InputError
 from hyperprune.experiments.cells import RECORDS, Record, commit_of_source, read_records, run_cells
-from hyperprune.experiments.recording.cell import train_cell
+from hyperprune.experiments.recording.cell import cell_folder, read_cell, train_cell
 from hyperprune.experiments.recording.scales import Scale, candidate_cells, dense_cell
+from hyperprune.experiments.recording.tables import missing_cells, missing_seeds
 from hyperprune.files import write_atomically
+from hyperprune.hypersearch.table import load_table
 from hyperprune.tasks.registry import load_task
 
 _SCALE_FILE = "scale.json"
@@ -25,6 +27,7 @@ def record(
     workers: int = 1,
     data_dir: Path | None = None,
     device: str = "cpu",
+    tables: Path | None = None,
     command: str = "",
     say: Callable[[str], None] = print,
 ) -> list[Record]:
@@ -40,13 +43,17 @@ def record(
         workers: cells trained at a time, with one thread each.
         data_dir: where corpora are looked for first.
         device: "cpu" or "cuda".
+        tables: where it is given, candidates whose table stands in this folder are left out, and seeds of
+            which nothing is missing; a dense model that is trained again must be the tables' one.
         command: recorded with each record.
         say: gets a line per finished cell.
 
     Raises:
         InputError: the folder holds a recording of another scale, or the task cannot be made.
-        HyperpruneError: a dense model failed.
+        HyperpruneError: a dense model failed, or is another than that of the tables.
     """
+    if tables is not None:
+        scale = replace(scale, seeds=missing_seeds(scale, tables))
     task = load_task(scale.task, settings=scale.settings, data_dir=data_dir)
     _claim(folder, {"scale": _lasting(scale), "task": task.identity(), "device": device})
     work = partial(train_cell, scale, data_dir, folder, device, commit_of_source())
@@ -57,7 +64,11 @@ def record(
             dense = [dense_cell(item) for item in scale.seeds[number : number + workers]]
             records = run_cells(work, {cell.key: cell for cell in dense}, folder, **settings)
         _refuse_failed_dense(records, seed, folder)
-        cells = candidate_cells(scale, seed)
+        if tables is None:
+            cells = candidate_cells(scale, seed)
+        else:
+            _refuse_other_dense(scale, seed, folder, tables)
+            cells = missing_cells(scale, seed, tables)
         records = run_cells(work, {cell.key: cell for cell in cells}, folder, **settings)
     return records
 
@@ -69,6 +80,18 @@ def _refuse_failed_dense(records: Sequence[Record], seed: int, folder: Path) -> 
             f"the dense model must train to the end, and {entry['key']} failed: {entry['failure']}; "
             f"mend the task, and record into another folder than {folder}"
         )
+
+
+def _refuse_other_dense(scale: Scale, seed: int, folder: Path, tables: Path) -> None:
+    """Tables of one seed must have the same dense model, bit for bit, to be read as one."""
+    trained = [entry.metric for entry in read_cell(cell_folder(folder, dense_cell(seed))).epochs]
+    for path in sorted(tables.glob(f"{scale.name}-sparsity-*-seed-{seed}.npz")):
+        if [entry.metric for entry in load_table(path).runs[0].reference] != trained:
+            raise HyperpruneError(
+                f"tables of one seed must have the same dense model, and that of {folder} differs from that "
+                f"of {path}: this machine computes otherwise, or the task has changed; record all of the "
+                "seed here, without --missing and with other --tables"
+            )
 
 
 def _lasting(scale: Scale) -> Record:

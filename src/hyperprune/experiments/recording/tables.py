@@ -19,13 +19,39 @@ import hyperprune
 from hyperprune.errors import InputError
 from hyperprune.experiments.cells import RECORDS, Record, read_records
 from hyperprune.experiments.recording.cell import CellData, cell_folder, configuration_of, read_cell
-from hyperprune.experiments.recording.scales import Scale, candidate_cells, dense_cell
+from hyperprune.experiments.recording.scales import Cell, Scale, candidate_cells, dense_cell
 from hyperprune.files import write_atomically
 from hyperprune.hypersearch.table import CandidateTable, RecordedRun
 from hyperprune.records import EpochRecord
 
 SAMPLED_EPOCHS = (0, 1, 3, 6, 12)  # and the last one: epochs whose spectra are kept sample by sample
 _PART_SECONDS = {"probe_seconds", "spectrum_full_seconds"}
+
+
+def missing_cells(scale: Scale, seed: int, destination: Path) -> list[Cell]:
+    """The candidates of a seed whose table does not stand in a folder yet."""
+    return [
+        cell for cell in candidate_cells(scale, seed) if not (destination / table_name(scale, cell)).exists()
+    ]
+
+
+def missing_seeds(scale: Scale, destination: Path) -> tuple[int, ...]:
+    """The seeds of which a table, or the curve of a dense model recorded alone, does not stand there yet."""
+    return tuple(
+        seed
+        for seed in scale.seeds
+        if missing_cells(scale, seed, destination)
+        or not (candidate_cells(scale, seed) or (destination / _curve_name(scale, seed)).exists())
+    )
+
+
+def table_name(scale: Scale, cell: Cell) -> str:
+    """Of the file that holds a candidate's table."""
+    return f"{scale.name}-sparsity-{cell.sparsity:g}-{cell.group}-seed-{cell.seed}.npz"
+
+
+def _curve_name(scale: Scale, seed: int) -> str:
+    return f"{scale.name}-seed-{seed}-curve.json"
 
 
 def write_tables(scale: Scale, folder: Path, destination: Path) -> list[Path]:
@@ -53,14 +79,14 @@ def write_tables(scale: Scale, folder: Path, destination: Path) -> list[Path]:
         dense = read_cell(cell_folder(folder, reference))
         cells_of_seed = candidate_cells(scale, seed)
         if not cells_of_seed:
-            path = destination / f"{scale.name}-seed-{seed}-curve.json"
+            path = destination / _curve_name(scale, seed)
             write_atomically(path, json.dumps(records[reference.key], indent=1).encode())
             written.append(path)
             continue
-        groups: dict[tuple[float, str], list[str]] = {}
+        groups: dict[str, list[str]] = {}
         for cell in cells_of_seed:
-            groups.setdefault((cell.sparsity, cell.group), []).append(cell.key)
-        for (sparsity, group), keys in groups.items():
+            groups.setdefault(table_name(scale, cell), []).append(cell.key)
+        for name, keys in groups.items():
             if not all(key in records for key in keys):
                 continue
             cells = [read_cell(folder / "cells" / key) for key in keys if not records[key]["failure"]]
@@ -68,7 +94,7 @@ def write_tables(scale: Scale, folder: Path, destination: Path) -> list[Path]:
                 continue
             failed = [key for key in keys if records[key]["failure"]]
             table = _table(dense, cells, records=[records[key] for key in keys], failed=failed)
-            path = destination / f"{scale.name}-sparsity-{sparsity:g}-{group}-seed-{seed}.npz"
+            path = destination / name
             table.save(path, compact=True)
             written.append(path)
     if not written:
