@@ -98,6 +98,7 @@ def test_wrong_input_exits_with_2_says_what_to_do_and_writes_nothing(
         ("[search]\ncandidates = 'five'", "[search] candidates must be a whole number, got 'five'"),
         ("[[space.branch]]\nmethod = 'dynamic_sparse'\ndeath = ['magic']", "magic"),
         ("[model]\npreset = 'gigantic'", "unknown preset in [model] 'gigantic'"),
+        ("[model]\npreset = ['mini']", "unknown preset in [model]"),
         ("[training]\nlearning_rate = -1", "learning_rate must be above 0, got -1"),
         ("[text]\nbatch_size = 0", "batch_size must be at least 1, got 0"),
         ("sparsity = [0.5]", "sparsity must be a number or left out, got [0.5]"),

@@ -256,6 +256,21 @@ def test_local_files_are_used_as_they_are_and_described_as_what_they_are(
     assert info.checksums == {"train": "published", "valid": "differs", "test": "unknown"}
 
 
+def test_an_unpacked_file_is_not_held_against_the_sum_of_the_packed_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = {"train": ("train.gz", "train")}
+    made = Dataset(
+        kind="images", folder="small", files=files, downloads=(), sha256={"train": sum_of(b"packed")}
+    )
+    monkeypatch.setattr(store, "DATASETS", {"small": made})
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "train").write_bytes(b"unpacked")
+    assert store.describe("small", tmp_path).checksums == {"train": "unknown"}
+    (tmp_path / "small" / "train.gz").write_bytes(b"something else")
+    assert store.describe("small", tmp_path).checksums == {"train": "differs"}
+
+
 def test_the_list_holds_every_corpus_with_what_is_known_of_it(tmp_path: Path) -> None:
     put(tmp_path / "given" / "wikitext2")
     rows = {row.name: row for row in store.list_datasets(tmp_path / "given")}

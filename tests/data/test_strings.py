@@ -14,6 +14,8 @@ def test_a_file_with_the_published_columns_is_read_in_order(tmp_path):
     assert data == LabelledStrings(("BTXSE", "Bq,~ 9"), (True, False))
     path.write_text("valid,extra,string\n1,x,A\n")
     assert load_strings(path).strings == ("A",)
+    path.write_text("string,valid\nA,1\n", encoding="utf-8-sig")  # as spreadsheets write it
+    assert load_strings(path).strings == ("A",)
 
 
 @pytest.mark.parametrize(

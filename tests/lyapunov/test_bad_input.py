@@ -94,6 +94,18 @@ def test_what_is_neither_module_nor_callable():
         lyapunov_spectrum("lstm", X)
 
 
+class Normalised(nn.GRU):
+    """Does more than its base class's weights say."""
+
+    def forward(self, *arguments):
+        return super().forward(*arguments)
+
+
+def test_a_subclass_that_runs_otherwise_than_its_base_class():
+    with pytest.raises(InputError, match="a GRU is measured by its weights, and Normalised has a forward of"):
+        lyapunov_spectrum(Normalised(4, 6), X)
+
+
 def test_a_module_of_unknown_kind_is_a_callable():
     with pytest.raises(InputError, match="a callable needs a state"):
         lyapunov_spectrum(nn.Linear(4, 3), X)
@@ -125,6 +137,18 @@ def in_place_copy(x_t, h):
 def test_step_functions_that_break_the_contract(function, message):
     with pytest.raises(InputError, match=message):
         lyapunov_spectrum(function, X, STATE)
+
+
+def test_a_step_function_that_computes_in_another_type():
+    weight = torch.eye(3)
+
+    def step(x, h):
+        return torch.tanh(h @ weight)
+
+    with pytest.raises(
+        InputError, match=r"in the type of its inputs, torch.float64, and failed with: .*dtype"
+    ):
+        lyapunov_spectrum(step, X, torch.zeros(2, 3), dtype=torch.float64)
 
 
 def test_a_step_function_that_changes_its_state_only_later():

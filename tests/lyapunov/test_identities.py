@@ -111,3 +111,41 @@ def test_the_checked_log_determinants_agree(seed, hidden):
     spectrum = lyapunov_spectrum(module, inputs)
     assert spectrum.logdet_residual is not None
     assert spectrum.logdet_residual < 1e-8  # as above: eps times the condition number
+
+
+class Dropping(nn.Module):
+    """A cell that drops half of its units while it is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.drop = nn.GRUCell(3, 5), nn.Dropout(0.5)
+
+    def forward(self, x, h):
+        return self.drop(self.cell(x, h))
+
+
+def test_a_callable_module_is_measured_as_in_evaluation_and_left_as_it_was():
+    torch.manual_seed(0)
+    module = Dropping()
+    inputs, state = torch.randn(20, 2, 3), torch.zeros(2, 5)
+    before = torch.get_rng_state()
+    training = lyapunov_spectrum(module, inputs, state)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert module.training
+    np.testing.assert_array_equal(
+        training.exponents, lyapunov_spectrum(module.eval(), inputs, state).exponents
+    )
+
+
+def test_what_is_measured_starts_from_orthonormal_directions_whatever_the_warm_up_left():
+    torch.manual_seed(0)
+    module = nn.LSTM(5, 100).double().requires_grad_(False)
+    for weight in module.parameters():
+        weight.mul_(6)
+    inputs = torch.randn(11, 1, 5, dtype=torch.float64)
+    fast, careful = (
+        LyapunovIteration(module, batch_size=1, fast=fast).warm_up(inputs[:10]).advance(inputs[10:])
+        for fast in (True, False)
+    )
+    # Without it 3e-4 off. Skew frames cost no digits but those of the spread of |r|, 1e10 here, times eps.
+    np.testing.assert_allclose(fast.spectrum().exponents, careful.spectrum().exponents, rtol=0, atol=2e-5)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from hyperprune.lyapunov import lyapunov_spectrum
+from hyperprune.models.cells import RHN
 
 
 def network(layers: int = 2, hidden: int = 8) -> nn.LSTM:
@@ -48,6 +49,23 @@ def test_without_warm_up_it_is_what_the_published_code_computes(layers):
     np.testing.assert_allclose(spectrum.exponents, published(module, inputs, 0), rtol=0, atol=1e-10)
     assert (spectrum.jacobian, spectrum.unit) == ("hidden", "bits per step")
     np.testing.assert_array_equal(spectrum.exponents, np.concatenate(spectrum.by_layer))
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_step_of_several_factors_is_transposed_as_a_whole(depth):
+    torch.manual_seed(0)
+    module = RHN(3, 8, depth=depth).double().requires_grad_(False)
+    inputs = torch.randn(15, 1, 3, dtype=torch.float64)
+    frame, state, logs = np.eye(8), torch.zeros(1, 8, dtype=torch.float64), np.zeros(8)
+    for x in inputs:
+        jacobian = torch.autograd.functional.jacobian(
+            lambda s, x=x: module(x[None], s[None])[1].reshape(-1), state[0]
+        )
+        _, state = module(x[None], state)
+        frame, r = np.linalg.qr(jacobian.numpy().T @ frame)  # type: ignore[union-attr]
+        logs += np.log2(np.abs(np.diag(r)))
+    spectrum = lyapunov_spectrum(module, inputs, convention="lsh")
+    np.testing.assert_allclose(spectrum.exponents, logs / 15, rtol=0, atol=1e-10)  # as above
 
 
 def test_with_a_short_warm_up_the_tokens_are_replayed():

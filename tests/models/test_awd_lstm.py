@@ -1,5 +1,6 @@
 """The AWD-LSTM with a mixture of softmaxes."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -219,7 +220,16 @@ def test_weights_come_from_the_given_generator_alone():
         ({"weight_drop": 1.0}, r"weight_drop must lie in \[0, 1\), got 1.0"),
         ({"dropout_latent": -0.1}, r"dropout_latent must lie in \[0, 1\), got -0.1"),
         ({"change_penalty": -1.0}, "change_penalty must be 0 or more, got -1.0"),
-        ({"init_range": 0.0}, "init_range must be positive, got 0.0"),
+        ({"init_range": 0.0}, "init_range must be positive and finite, got 0.0"),
+        ({"init_range": math.inf}, "init_range must be positive and finite, got inf"),
+        (
+            {"num_layers": 1, "hidden_size": 99},
+            "a single layer has last_hidden_size units, got hidden_size 99",
+        ),
+        (
+            {"num_layers": 1, "hidden_size": 5, "last_hidden_size": 5, "dropout_hidden": 0.5},
+            "dropout_hidden acts between layers, and there is one, got 0.5",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(change, message):

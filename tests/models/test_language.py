@@ -1,4 +1,5 @@
 import copy
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -245,7 +246,8 @@ def test_detaching_cuts_the_graph_of_every_part_of_a_state() -> None:
     [
         ("lstm", {"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
         ("lstm", {"dropout_input": 1.0}, r"dropout_input must lie in \[0, 1\), got 1.0"),
-        ("lstm", {"init_range": 0.0}, "init_range must be positive, got 0.0"),
+        ("lstm", {"init_range": 0.0}, "init_range must be positive and finite, got 0.0"),
+        ("lstm", {"init_range": math.inf}, "init_range must be positive and finite, got inf"),
         ("lstm", {"tied": True}, "embedding_size 6 and hidden_size 5"),
         ("lstm", {"depth": 3}, "depth must be 1 for an LSTM, got 3"),
         ("lstm", {"coupled": False}, "only an RHN has coupled gates"),

@@ -90,6 +90,21 @@ def test_records_are_compared_by_layer_first_layer_first():
     assert spectrum_distance([one], [other.concatenated], embedding="none") == 4.0
 
 
+def test_records_of_different_conventions_or_jacobians_are_not_compared():
+    def record(**kind):
+        return LyapunovSpectrum(
+            log_growth=(np.array([[[-1.0, -2.0]]]),),
+            block_steps=np.array([1]),
+            state_sizes=(2,),
+            num_exponents=2,
+            **kind,
+        )
+
+    for kind in ({"convention": "lsh"}, {"jacobian": "hidden"}):
+        with pytest.raises(InputError, match="of one convention and one Jacobian, got forward/"):
+            spectrum_distance([record()], [record(**kind)])
+
+
 def test_pictures_share_one_space_with_fixed_signs():
     networks = [random_spectra(epochs, 10, seed) for seed, epochs in enumerate((5, 3, 4))]
     paths = pca_trajectories(networks)

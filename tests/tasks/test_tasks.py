@@ -4,6 +4,7 @@ import math
 import pickle
 import sys
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -234,9 +235,45 @@ def test_attributes_that_appear_with_use_keep_a_worker_from_nothing(tmp_path):
     assert isinstance(_in_another_process(task), TinyTask)
 
 
+class Remembering(TinyTask):
+    """Keeps what it has computed once."""
+
+    @cached_property
+    def computed(self):
+        return 3.0
+
+
+def test_what_a_task_has_computed_from_itself_does_not_change_its_identity():
+    task = Remembering()
+    before = task.identity()
+    assert task.computed == 3.0
+    assert task.identity() == before
+    task.scale = 2.0  # pyright: ignore[reportAttributeAccessIssue]
+    assert task.identity() != before
+
+
+def test_paths_in_settings_mean_the_same_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "strings").mkdir()
+    for name in ("train", "test"):
+        lines = "\n".join(f"BTXSE{'A' * number},{number % 2}" for number in range(30))
+        (tmp_path / "strings" / f"{name}_data.csv").write_text(f"string,valid\n{lines}\n")
+    monkeypatch.chdir(tmp_path)
+    task = load_task("reber", settings={"strings": {"folder": "strings", "valid_strings": 10}})
+    monkeypatch.chdir(tmp_path.parent)
+    assert task.source is not None
+    again = load_task(**task.source)
+    assert again.identity() == task.identity()
+    assert as_found(task) is task
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home = load_task("reber", settings={"strings": {"folder": "~/strings", "valid_strings": 10}})
+    assert home.identity() == task.identity()
+
+
 def test_settings_of_built_in_tasks_are_refused_for_ones_own(tmp_path):
     path = tmp_path / "own.py"
     path.write_text("import tiny_task\ntask = tiny_task.TinyTask()")
+    with pytest.raises(InputError, match="unknown table of settings 'trainng'; did you mean 'training'"):
+        load_task(f"{path}:task", settings={"trainng": {"patience": 9}})
     with pytest.raises(InputError, match=r"\[model\] is for built-in tasks"):
         load_task(f"{path}:task", settings={"model": {"preset": "mini"}})
     assert load_task(f"{path}:task", settings={"training": {"patience": 9}}).recipe.patience == 9

@@ -39,7 +39,8 @@ class DatasetInfo:
         path: the folder (for embedded data: the file) that serves it, or None if it must be fetched.
         num_bytes: of the files found, else of the download.
         source: where it comes from.
-        checksums: by part "published", "differs" or "unknown"; empty unless asked for by `describe`.
+        checksums: by part "published", "differs" or "unknown" (no sum is established, or only of the packed
+            file and this one is not); empty unless asked for by `describe`.
     """
 
     name: str
@@ -153,7 +154,8 @@ def describe(name: str, data_dir: str | os.PathLike[str] | None = None) -> Datas
     checksums = {}
     for split, file in (files or {}).items():
         expected = dataset.sha256.get(split)
-        if expected is None:
+        is_unpacked = dataset.files[split][0].endswith(".gz") and file.suffix != ".gz"
+        if expected is None or is_unpacked:
             checksums[split] = "unknown"
         else:
             checksums[split] = "published" if expected == sha256_of(file) else "differs"

@@ -91,7 +91,7 @@ def load_strings(path: str | Path) -> LabelledStrings:
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a mark at its start
             return _read(path, csv.reader(file, strict=True))
     except OSError as error:
         raise InputError(f"strings must be a readable CSV file, got {path}: {error.strerror}") from error

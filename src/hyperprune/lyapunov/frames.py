@@ -13,6 +13,7 @@ S state, K directions.
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -130,7 +131,9 @@ class Chain:
         num_steps, _, num_factors = coefficients.shape[:3]
         total, per_slot = num_steps * num_factors, plan.steps_per_slot * num_factors
         longest = 1 if plan.steps_per_slot == 1 else per_slot
-        parts = [(factor, part) for step in coefficients for factor, part in enumerate(step.unbind(1))]
+        factors = range(num_factors)  # of J = F_d … F_1; its transpose applies F_dᵀ first
+        order = reversed(factors) if plan.transposed else factors
+        parts = [(factor, step[:, factor]) for step, factor in itertools.product(coefficients, tuple(order))]
         # The first chain of a layer stands for all; it needs a whole frame for a determinant.
         checks_logdet = self.samples.start == 0 and self._num_directions == self._layer.state_size
         diagonals: list[Tensor] = []
@@ -172,6 +175,12 @@ class Chain:
     def remainder(self) -> Float64[np.ndarray, "B K"]:
         """`ln |R_kk|` of the frames themselves: what the growth so far lacks for the frames' being skew."""
         return qr.log_triangle(self._frame.frame_KS).reshape(self._batch, -1).cpu().numpy()
+
+    @torch.no_grad()
+    def straighten(self) -> None:
+        """Make the frames orthonormal, so that a growth measured from here on is that of orthonormal ones."""
+        if self._fast:
+            self._frame.orthonormalise(fast=False)
 
     def _factorise(self, parts: Sequence[_Part], transposed: bool) -> Float[Tensor, "B K"]:
         """Make the next frames, in `_next`; returns the diagonals of R after the given factors."""

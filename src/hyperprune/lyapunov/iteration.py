@@ -293,6 +293,8 @@ class LyapunovIteration:
 
     def _follow(self, new: list[Tensor], crew: Crew) -> list[Future[Growth]]:
         """Begin to push all chains through the whole intervals that are there; the rest waits."""
+        if self._warmup_steps and not self._measured_steps:
+            crew.run(chain.straighten for layer in self._chains for chain in layer)
         first_step = self._warmup_steps + self._measured_steps
         steps = new
         if self._waiting is not None:

@@ -2,8 +2,8 @@
 
 What an exponent needs is the product of the triangular factors of all steps. If a step leaves
 `Z = F R` with a frame F that is only nearly orthonormal, the next step starts from the same F, so
-`J_T … J_1 F_0 = F_T R_T … R_1` stays exact: the lack of orthogonality never adds up over time, and one
-triangular factor of the last frame removes what is left of it. That allows the cheapest
+`J_T … J_1 F_0 = F_T R_T … R_1` stays exact: the lack of orthogonality never adds up over time. An
+orthonormal F_0 and one triangular factor of the last frame remove what is left. That allows the cheapest
 orthonormalisation there is on today's hardware, one made of matrix products, as long as the frame stays
 well conditioned; a frame that does not is made again by Householder reflections.
 

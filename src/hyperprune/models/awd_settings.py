@@ -61,11 +61,23 @@ class AWDSettings:
         for setting in fields(self):
             if setting.name.startswith(("dropout_", "weight_drop")):
                 check_rate(setting.name, getattr(self, setting.name))
+        if self.num_layers == 1 and self.hidden_size != self.last_hidden_size:
+            raise InputError(
+                f"a single layer has last_hidden_size units, got hidden_size {self.hidden_size} beside "
+                f"{self.last_hidden_size}; give both the same"
+            )
+        if self.num_layers == 1 and self.dropout_hidden:
+            raise InputError(
+                f"dropout_hidden acts between layers, and there is one, got {self.dropout_hidden}; set it "
+                "to 0"
+            )
         for name in ("activation_penalty", "change_penalty"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}; 0 turns it off")
-        if not self.init_range > 0:
-            raise InputError(f"init_range must be positive, got {self.init_range}; 0.1 is a usual choice")
+        if not 0 < self.init_range < float("inf"):
+            raise InputError(
+                f"init_range must be positive and finite, got {self.init_range}; 0.1 is a usual choice"
+            )
 
     @property
     def layer_sizes(self) -> list[int]:

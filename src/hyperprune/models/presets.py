@@ -80,8 +80,10 @@ class ModelSettings:
         for setting in fields(self):
             if setting.name.startswith("dropout_"):
                 check_rate(setting.name, getattr(self, setting.name))
-        if not self.init_range > 0:
-            raise InputError(f"init_range must be positive, got {self.init_range}; 0.1 is a usual choice")
+        if not 0 < self.init_range < float("inf"):
+            raise InputError(
+                f"init_range must be positive and finite, got {self.init_range}; 0.1 is a usual choice"
+            )
         check_start(self.recurrent_init, self.recurrent_init_range, name="recurrent_init_range")
         if self.num_sampled is not None and self.num_sampled < 1:
             raise InputError(

@@ -8,7 +8,7 @@ them, count as `FLOOR` on both sides; the PCA is exact and centred, not whitened
 Axes: E epochs, C compared exponents, D dimensions of the space, P points.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -78,7 +78,8 @@ def spectrum_distance(
         Nats per step, ≥ 0.
 
     Raises:
-        InputError: lists of different length, spectra of different size, unknown embedding, dims < 1.
+        InputError: lists of different length, spectra of different size, convention or Jacobian, unknown
+            embedding, dims < 1.
         NumericsError: an exponent is NaN or +inf.
     """
     if embedding not in ("pca", "none"):
@@ -119,6 +120,7 @@ def _trajectories(
 ) -> list[Float64[np.ndarray, "_ _"]]:
     if len(trajectories) == 0 or any(len(trajectory) == 0 for trajectory in trajectories):
         raise InputError("a trajectory must hold at least one spectrum, got none; measure epoch 0 first")
+    _refuse_different_kinds(spectrum for trajectory in trajectories for spectrum in trajectory)
     vectors = [[compared_vector(spectrum) for spectrum in trajectory] for trajectory in trajectories]
     sizes = {len(vector_C) for trajectory in vectors for vector_C in trajectory}
     if len(sizes) > 1:
@@ -131,6 +133,18 @@ def _trajectories(
         points_PC = _pca(points_PC, dims)
     ends = np.cumsum([len(trajectory) for trajectory in vectors])[:-1]
     return np.split(points_PC, ends)
+
+
+def _refuse_different_kinds(spectra: Iterable[Spectrum]) -> None:
+    """Records must be of one convention (its unit with it) and of one Jacobian; arrays do not tell."""
+    records = (spectrum for spectrum in spectra if isinstance(spectrum, LyapunovSpectrum))
+    kinds = sorted({(record.convention, record.jacobian) for record in records})
+    if len(kinds) > 1:
+        found = " and ".join(f"{convention}/{jacobian}" for convention, jacobian in kinds)
+        raise InputError(
+            f"compared spectra must be of one convention and one Jacobian, got {found}; measure all with the "
+            "same `convention` and `jacobian`"
+        )
 
 
 def _pca(points_PC: Float64[np.ndarray, "P C"], dims: int) -> Float64[np.ndarray, "P {dims}"]:

@@ -58,7 +58,7 @@ class LanguageRow:
     def make(self, settings: Settings, data_dir: Path | None) -> LanguageTask:
         chosen = dict(settings.get("model", {}))
         preset = chosen.pop("preset", self.model)
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise unknown_name("preset in [model]", preset, PRESETS)
         changes = self.changes if preset == self.model else {}
         return LanguageTask(

@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -190,8 +191,10 @@ class Task(ABC):
         """All that decides this task's results, as JSON; a run goes on only under the same identity.
 
         The default takes the class and its bases with the checksums of their source files, the recipe, and
-        the task's own attributes: numbers, texts and containers of them by value, others by their type.
-        Override it where such an attribute, or a file that the task reads, decides the results.
+        the task's own attributes: numbers, texts and containers of them by value, others by their type, and
+        none that a `cached_property` computes. What else a task keeps from its work (a dictionary that fills)
+        would change it. Override it there, and where such an attribute, or a file that the task reads,
+        decides the results.
         """
         own = [kind for kind in type(self).__mro__ if not kind.__module__.startswith(("hyperprune.", "abc"))]
         return {
@@ -203,10 +206,20 @@ class Task(ABC):
             "recipe": asdict(self.recipe),
             "attributes": {
                 name: as_json(value)
-                for name, value in sorted(vars(self).items())
-                if name not in ("name", "recipe", "source", "search_defaults")
+                for name, value in sorted(own_attributes(self).items())
+                if name not in ("name", "recipe")
             },
         }
+
+
+def own_attributes(task: Task) -> dict[str, Any]:
+    """The attributes that make a task what it is, not those that are computed from the others."""
+    return {
+        name: value
+        for name, value in vars(task).items()
+        if name not in ("source", "search_defaults")
+        and not isinstance(getattr(type(task), name, None), cached_property)
+    }
 
 
 def _source_checksum(kind: type) -> str:

@@ -157,7 +157,8 @@ class ImageTask(Task):
         return [RecurrentRun(*run) for run in model.recurrent_runs(inputs[: first + 3 * columns], first)]
 
     def baseline(self) -> tuple[str, float]:
-        return "share of the largest class", self.images.largest_class_share()
+        num_train, num_valid = self._num_images("train"), self._num_images("valid")
+        return "share of the largest class", self.images.largest_class_share(num_train, num_valid)
 
     def identity(self) -> dict[str, Any]:
         return {

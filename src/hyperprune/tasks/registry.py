@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hyperprune.data.sources import DATASETS
 from hyperprune.errors import InputError, unknown_name
 from hyperprune.tasks.built_in import BUILT_IN, ImageRow, LanguageRow, Row, Settings, replaced
-from hyperprune.tasks.contract import Task, as_json
+from hyperprune.tasks.contract import Task, as_json, own_attributes
 from hyperprune.tasks.own_file import file_of, from_file, module_of
 from hyperprune.tasks.tables import DEFAULT_TASK, SETTING_TABLES
+
+_PATHS = (("strings", "folder"), ("model", "file"))  # settings that name a file or folder
 
 
 def load_task(
@@ -36,13 +38,15 @@ def load_task(
     Raises:
         InputError: no such task, or a setting that does not exist.
     """
-    settings = settings or {}
-    folder = None if data_dir is None else Path(data_dir)
+    settings = _from_anywhere(settings or {})
+    folder = None if data_dir is None else _absolute_path(data_dir)
     path, separator, attribute = name.rpartition(":")
     if separator and path.endswith(".py"):
         task = copy.copy(from_file(Path(path), attribute))  # the file's own object stays as it is
-        for table in SETTING_TABLES:
-            if table != "training" and settings.get(table):
+        for table, values in settings.items():
+            if table not in SETTING_TABLES:
+                raise unknown_name("table of settings", table, ("training",))
+            if table != "training" and values:
                 raise InputError(f"[{table}] is for built-in tasks, and {name} is your own; set it there")
         if settings.get("training"):
             task.recipe = replaced(task.recipe, settings["training"], "[training]")
@@ -59,8 +63,8 @@ def load_task(
         )
     task.source = {
         "name": _absolute(name),
-        "settings": {table: dict(values) for table, values in settings.items()},
-        "data_dir": None if data_dir is None else str(Path(data_dir).absolute()),
+        "settings": settings,
+        "data_dir": None if folder is None else str(folder),
     }
     return task
 
@@ -86,10 +90,23 @@ def _made(name: str, row: Row, settings: Settings, data_dir: Path | None) -> Tas
     return task
 
 
+def _from_anywhere(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The settings with the paths in them made absolute, so that they mean the same from any folder."""
+    found = {table: dict(values) for table, values in settings.items()}
+    for table, key in _PATHS:
+        if isinstance(path := found.get(table, {}).get(key), str):
+            found[table][key] = str(_absolute_path(path))
+    return found
+
+
+def _absolute_path(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
 def _absolute(name: str) -> str:
     """A task's name with the path in it made absolute, so that it means the same from any folder."""
     if name.startswith("text:"):
-        return f"text:{Path(name.removeprefix('text:')).expanduser().absolute()}"
+        return f"text:{_absolute_path(name.removeprefix('text:'))}"
     path, separator, attribute = name.rpartition(":")
     return f"{Path(path).absolute()}:{attribute}" if separator else name
 
@@ -117,13 +134,7 @@ def as_found(task: Task) -> Task:
 
 def _settings_of(task: Task) -> dict[str, Any]:
     """The task's own attributes as JSON, but for those that are computed from the others."""
-    kept = {
-        name: value
-        for name, value in vars(task).items()
-        if name not in ("source", "search_defaults")
-        and not isinstance(getattr(type(task), name, None), cached_property)
-    }
-    return as_json(kept)
+    return as_json(own_attributes(task))
 
 
 def maker_of(task: Task) -> Callable[[], Task]:

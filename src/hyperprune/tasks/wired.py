@@ -137,4 +137,5 @@ class WiredReberTask(ReberTask):
         )
 
     def identity(self) -> dict[str, Any]:
-        return {**super().identity(), "model": asdict(self.wiring), "graph": self.graph.to_json()}
+        model = {**asdict(self.wiring), "file": None}  # its graph counts, wherever the file lies
+        return {**super().identity(), "model": model, "graph": self.graph.to_json()}

@@ -73,6 +73,11 @@ class AutodiffLayer(Layer):
         except RuntimeError as error:  # torch itself refuses to change what it differentiates by
             if "in-place operation" in str(error):
                 raise _in_place_error() from error
+            if "dtype" in str(error):
+                raise InputError(
+                    f"the step function must compute in the type of its inputs, {x_BI.dtype}, and failed "
+                    f"with: {error}; convert its weights, pass another dtype, or pass the module itself"
+                ) from error
             raise
         parts = tuple(new) if isinstance(new, tuple | list) else (new,)
         got = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts]

@@ -57,6 +57,7 @@ def stack_of(
     """
     for kind, open_module in _TABLE.items():
         if isinstance(module, kind):
+            _refuse_own_forward(module, kind)
             return open_module(module, state, batch, hidden_only, _Weights(module, dtype, device))
     if callable(module):
         return _open_callable(module, state, batch, hidden_only, dtype, device)
@@ -64,6 +65,15 @@ def stack_of(
         "module must be nn.RNN, nn.LSTM, nn.GRU, a recurrent module of hyperprune.models or a callable "
         f"(x_t, state) -> new state, got {type(module).__name__}; pass the recurrent layer itself"
     )
+
+
+def _refuse_own_forward(module: nn.Module, kind: type[nn.Module]) -> None:
+    """A forward of its own may compute something else than the weights of its base class say."""
+    if getattr(module.forward, "__func__", None) is not kind.forward:
+        raise InputError(
+            f"a {kind.__name__} is measured by its weights, and {type(module).__name__} has a forward of its "
+            "own, which may do more; pass its step as a callable (x_t, state) -> new state"
+        )
 
 
 class _Weights:
@@ -283,8 +293,8 @@ def _open_callable(
         )
     if isinstance(function, nn.Module):
         _require_device(function, device)
-        if any(parameter.dtype != dtype for parameter in function.parameters()):
-            function = copy.deepcopy(function).to(dtype)
+        if function.training or any(parameter.dtype != dtype for parameter in function.parameters()):
+            function = copy.deepcopy(function).to(dtype).eval()  # no dropout, as in evaluation
     for part in parts:
         _require_same_device(part, device)
     carry = tuple(part.detach().to(dtype).clone() for part in parts)
