@@ -279,7 +279,9 @@ def test_a_file_that_holds_no_masks_is_refused(tmp_path):
     array = io.BytesIO()
     np.save(array, np.ones(3, dtype=bool))
     path = tmp_path / "masks.npz"
-    for content in (b"nothing", b"", whole.read_bytes()[:60], array.getvalue()):
+    damaged = bytearray(whole.read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF  # inside the packed array
+    for content in (b"nothing", b"", whole.read_bytes()[:60], array.getvalue(), bytes(damaged)):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"masks must be a readable \.npz file"):
             at_init.load_masks(path)

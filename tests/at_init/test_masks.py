@@ -205,6 +205,8 @@ def test_saved_masks_come_back(tmp_path):
     masks = hp.prune_at_init(net("gru"), criterion="magnitude", sparsity=0.5)
     at_init.save_masks(tmp_path / "masks.npz", masks)
     loaded = at_init.load_masks(tmp_path / "masks.npz")
+    at_init.save_masks(tmp_path / "masks", masks)
+    assert at_init.load_masks(tmp_path / "masks").keys() == masks.keys()
     assert list(loaded) == list(masks)
     assert all(torch.equal(loaded[name], masks[name]) for name in masks)
 

@@ -1,6 +1,7 @@
 """`record` and `replay` as a user meets them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_record_trains_all_to_the_end_and_again_from_its_run_without_training(ta
         assert main(["replay", name, "--repeats", "5", "--proposer", "random", "--json"]) == 0
         replayed.append(_last_line(capsys)["results"])
     assert replayed[0] == replayed[1]
+
+
+def test_a_table_with_the_full_states_spectra_is_replayed_as_it_was_recorded(table, tmp_path, capsys):
+    full = load_table(table)
+    path = tmp_path / "full.npz"
+    replace(full, identity={**full.identity, "spectrum_state": "full"}).save(path)
+    assert main(["replay", str(path), "--repeats", "3", "--strategy", "lsh", "--proposer", "random"]) == 0
+    assert "left out" not in capsys.readouterr().out
 
 
 def test_replay_shows_each_strategy_with_each_signal_and_draws_them(table, tmp_path, monkeypatch, capsys):

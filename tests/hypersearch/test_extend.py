@@ -107,9 +107,30 @@ def test_more_candidates_are_told_of_all_before_and_sifted_among_themselves(tmp_
     assert len({str(row.configuration) for row in after.candidates}) == len(after.candidates)
 
 
+def test_signals_of_brackets_that_ended_at_other_epochs_do_not_compete(tmp_path, monkeypatch):
+    told = {}
+
+    def listening(space, count, history, known, seed):
+        told[count] = history
+        return PROPOSERS["random"](space, count, history, known, seed)
+
+    monkeypatch.setitem(PROPOSERS, "listening", listening)
+    lsh = hp.LSH(candidates=8, first_epochs=1, round_epochs=1, final_epochs=5, proposer="listening")
+    first = hp.search(TinyTask(), lsh, folder=tmp_path, seed=3).record
+    hp.extend(tmp_path, candidates=4, task=TinyTask())
+    hp.extend(tmp_path, candidates=4, task=TinyTask())
+    # The first bracket's finalists were last ranked in epoch 4, the second's in epoch 2.
+    ends = {str(row.configuration) for row in first.candidates if row.outcome == "finalist"}
+    seen_at = {str(seen.configuration.to_json()): seen.dropped_at for seen in told[4]}
+    assert {seen_at[text] for text in ends} == {4}
+    assert list(seen_at.values()).count(None) == 2
+
+
 def test_a_run_with_further_candidates_can_be_audited_whole_and_makes_a_table(tmp_path):
     hp.search(TinyTask(), LSH, folder=tmp_path, seed=3)
     hp.extend(tmp_path, candidates=4, task=TinyTask())
+    some = hp.search(TinyTask(), LSH, folder=tmp_path, seed=3, audit=4).record
+    assert len(some.audited) == 4  # more than the first bracket alone eliminates
     record = hp.search(TinyTask(), LSH, folder=tmp_path, seed=3, audit=None).record
     assert len(record.audited) == sum(row.outcome == "eliminated" for row in record.candidates) > 3
     assert record_table([tmp_path]).num_rows == len(record.candidates)

@@ -9,11 +9,12 @@ import pytest
 
 import hyperprune as hp
 from hyperprune.errors import InputError
+from hyperprune.hypersearch import table_of_runs
 from hyperprune.hypersearch.executor import InProcess
 from hyperprune.hypersearch.live_arena import LiveArena
 from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.replay import RowSpace, replay_once
-from hyperprune.hypersearch.run_folder import RunFolder
+from hyperprune.hypersearch.run_folder import RunFolder, read_state
 from hyperprune.hypersearch.space import Configuration, Space
 from hyperprune.hypersearch.spaces import get_space
 from hyperprune.hypersearch.strategies import Random
@@ -212,6 +213,13 @@ def test_the_row_nearest_to_an_answer_is_the_one_with_its_names_and_then_its_dea
     assert left.grid() == [rows[3]]
 
 
+@pytest.mark.parametrize("rates", [(0.1, 1 / 3, 0.9), (1 / 3, 0.5, 0.7), (1e-20, 0.5, 0.7)])
+def test_rows_may_have_numbers_of_any_precision(rates):
+    rows = [Configuration.of("rigl", death_rate=rate) for rate in rates]
+    for row in rows:
+        assert RowSpace.over(rows).nearest(row) == row
+
+
 def _records(values):
     return tuple(
         EpochRecord(
@@ -408,10 +416,23 @@ def test_a_run_that_eliminated_or_has_not_ended_or_is_another_makes_no_table(rec
         record_table([folder, tmp_path / "short"])
     with pytest.raises(InputError, match=r"different seeds, got \[5, 5\]"):
         record_table([folder, folder])
+    hp.train(TinyTask(), Configuration.of("static"), epochs=1, folder=tmp_path / "alone")
+    with pytest.raises(InputError, match=r"made from searches, and .*alone holds a single training"):
+        record_table([tmp_path / "alone"])
     journal = tmp_path / "short" / "journal.jsonl"
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
     with pytest.raises(InputError, match=r"made from finished runs, and .*short is not"):
         record_table([tmp_path / "short"])
+
+
+def test_a_run_whose_candidates_change_the_network_makes_no_table(recorded, monkeypatch):
+    state = read_state(recorded[1])
+    wider = Configuration.of("static", **{"model.hidden_size": 9})
+    key, first = next(iter(state.candidates.items()))
+    state.candidates[key] = replace(first, configuration=wider.to_json())
+    monkeypatch.setattr(table_of_runs, "read_state", lambda _: state)
+    with pytest.raises(InputError, match="a table is of one network, and the candidates of"):
+        record_table([recorded[1]])
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,16 @@ import os
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 import hyperprune as hp
 from hyperprune.errors import HyperpruneError, InputError, NumericsError, WorkerError
+from hyperprune.hypersearch import preparation
 from hyperprune.hypersearch.run_folder import read_run
 from hyperprune.hypersearch.strategy import planned_epochs
+from hyperprune.tasks.contract import Evaluation
 from hyperprune.training.checkpoint import load_checkpoint, save_checkpoint
 from tiny_task import TinyTask
 
@@ -462,3 +465,41 @@ def test_a_task_that_breaks_its_contract_is_refused_before_a_folder_is_made(tmp_
     with pytest.raises(InputError, match=message):
         hp.search(kind(), SHORT, folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_defaults_of_a_task_that_no_strategy_knows_are_refused(tmp_path):
+    task = TinyTask()
+    task.search_defaults = {"candidate": 3}
+    with pytest.raises(InputError, match=r"unknown key in Task\.search_defaults 'candidate'; did you mean"):
+        hp.search(task, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_proposer_that_is_not_installed_is_told_before_a_folder_is_made(tmp_path, monkeypatch):
+    def missing():
+        raise InputError("the proposer 'atpe' needs hyperopt")
+
+    monkeypatch.setattr(preparation, "require_hyperopt", missing)
+    with pytest.raises(InputError, match="the proposer 'atpe' needs hyperopt"):
+        hp.search(TinyTask(), replace(SHORT, proposer="atpe"), folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["rigl", "dense"])
+def test_a_sparsity_beside_a_configuration_that_has_its_own_is_refused(tmp_path, name):
+    own = hp.Configuration.of(name, **({} if name == "dense" else {"sparsity": 0.5}))
+    with pytest.raises(InputError, match=r"is of sparsity 0(\.5)?, got sparsity 0.9 beside it; leave it out"):
+        hp.train(TinyTask(), own, sparsity=0.9, epochs=1, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class Arrays(TinyTask):
+    """Gives its metric as numpy does."""
+
+    def evaluate(self, model, batches):
+        return Evaluation(*(np.float32(value) for value in super().evaluate(model, batches)))
+
+
+def test_a_metric_of_numpys_is_a_number_too(tmp_path):
+    record = hp.train(Arrays(), hp.Configuration.of("static"), epochs=1, folder=tmp_path).record
+    assert type(record.candidates[0].metric) is float

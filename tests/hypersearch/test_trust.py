@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hyperprune.hypersearch.ranks import mean_ranks, spearman_interval
+from hyperprune.hypersearch.signals import SIGNALS
 from hyperprune.hypersearch.trust import RankCorrelation, rank_correlation, trust
 from hyperprune.records import CandidateRecord, EpochRecord, Outcome, RoundRecord, RunRecord
 from hyperprune.report.reliance import reliance, verdict
@@ -181,6 +182,17 @@ def test_a_run_without_spectra_and_training_losses_or_with_an_unknown_signal_is_
     assert found is not None
     assert {item.signal for item in found.judged} == {"loss"}
     assert trust(_run([])) is None
+
+
+def test_a_signal_that_fails_on_the_candidates_trained_to_the_end_is_left_out(monkeypatch):
+    def fails(reference, candidates):
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(SIGNALS, "fails", fails)
+    found = trust(_run([1, 2, 3.0], signal="fails", spectrum=np.zeros(2)))
+    assert found is not None
+    assert "fails" not in {item.signal for item in found.judged}
+    assert found.first.signal == "spectrum"
 
 
 def _sentence(losses, **more):

@@ -12,6 +12,7 @@ from hyperprune.errors import InputError
 from hyperprune.sparsity import methods
 from hyperprune.sparsity.counts import num_live_at
 from hyperprune.sparsity.schedules import cubic_sparsity, geometric_rounds
+from hyperprune.sparsity.training import SparseTraining
 from sparsity.tiny_runs import STEPS_PER_EPOCH, Run, tiny
 
 TOTAL = 20
@@ -140,6 +141,27 @@ def test_rewinding_to_a_step_after_the_first_pruning_is_refused() -> None:
     by_epoch = Run(methods.lottery_ticket(num_rounds=2, rewind_step=12, update_every="epoch"))
     with pytest.raises(InputError, match=r"got 12 and a pruning at step 10; lower rewind_step"):
         by_epoch.run(10)
+
+
+def test_rewinding_to_a_step_after_the_pruning_that_the_end_forces_is_refused() -> None:
+    # The cadence alone would prune at step 20 only; the end, at step 12 of 20, prunes whatever the cadence.
+    late = methods.lottery_ticket(update_every=100, num_rounds=1, end=0.6, rewind_step=15)
+    with pytest.raises(InputError, match="rewind_step must come before the first pruning, got 15 and a"):
+        Run(late)
+    Run(methods.lottery_ticket(update_every=100, num_rounds=1, end=0.6, rewind_step=12)).run(13)
+
+
+def test_no_tensor_loses_all_its_weights_on_the_way_if_it_keeps_one_in_the_end() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(32, 96, bias=False), torch.nn.Linear(96, 1, bias=False))
+    method = methods.gmp(update_every=1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    settings = {"sparsity": 0.98, "total_steps": 400, "generator": torch.Generator()}
+    sparse = SparseTraining(model, optimizer, method, **settings)
+    for _ in range(400):
+        sparse.step()
+        assert all(bool(mask.any()) for mask in sparse.masks.values())
+    assert sparse.at_sparsity
 
 
 @pytest.mark.parametrize("rewind_step", [8, 10])

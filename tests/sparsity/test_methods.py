@@ -115,6 +115,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"first_step": 5, "last_step": 4}, "last_step must be a whole number of at least 5"),
     ({"regrow_killed": "False"}, "regrow_killed must be True or False, got 'False'"),
     ({"gradient_batches": 2}, "gradient_batches needs growth=\"gradient\", got growth='random'; remove"),
+    (
+        {"growth": "gradient", "update_every": 3, "gradient_batches": 4},
+        "gradient_batches must be at most the steps between updates, 3, got 4",
+    ),
+    (
+        {"decay": "constant", "final_death_rate": 0.1},
+        'final_death_rate needs decay="linear" or "cosine", got',
+    ),
+    ({"decay": "constant", "decay_end": 0.5}, 'decay_end needs decay="linear" or "cosine", got decay="const'),
+    (
+        {"death": "threshold", "threshold_at_once": True, "threshold_start": 0.5},
+        "threshold_start needs a threshold that moves, got threshold_at_once; remove threshold_start",
+    ),
     ({"threshold_at_once": True}, "threshold_at_once needs death=\"threshold\", got death='magnitude'"),
     ({"death": "threshold", "threshold_start": 0.0}, r"threshold_start must lie in \(0, inf\)"),
 ]
@@ -144,6 +157,17 @@ def test_a_name_or_a_class_in_place_of_a_method_is_refused_with_what_to_write(
 ) -> None:
     with pytest.raises(InputError, match=message):
         check_method(method)
+
+
+def test_densities_may_come_from_an_iterator() -> None:
+    assert methods.static(densities=zip(["a*"], [0.5], strict=True)).densities == (("a*", 0.5),)
+
+
+def test_dense_refuses_what_would_share_out_the_rest() -> None:
+    with pytest.raises(InputError, match=r"method dense removes nothing, got keep_dense \('a',\) and"):
+        methods.dense(keep_dense="a")
+    with pytest.raises(InputError, match=r"method dense removes nothing, .* and allocation 'er'"):
+        methods.dense(allocation="er")
 
 
 def test_dense_refuses_densities() -> None:

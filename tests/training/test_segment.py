@@ -1,6 +1,7 @@
 """One candidate, epoch by epoch: what is measured when, and that nothing else is touched."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hyperprune as hp
+from hyperprune.at_init.runs import evaluation
 from hyperprune.errors import InputError
 from hyperprune.records import EpochRecord
 from hyperprune.rng import generator
 from hyperprune.training.candidate import Training, epoch_of_best
 from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from hyperprune.training.isolation import isolated
 from hyperprune.training.nested import detached, map_tensors
 from hyperprune.training.segment import advance, model_after
 from tiny_task import TinyTask
@@ -89,6 +92,20 @@ def test_the_global_generator_and_the_thread_count_are_left_as_they_were(tmp_pat
     assert torch.get_num_threads() == 2
     torch.set_num_threads(threads)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_generators_of_gpus_that_are_not_used_are_not_seeded(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a GPU's generator was seeded")
+
+    for name in ("manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, refuse)
+    with isolated(device="cpu", threads=1, seed=0):
+        one = torch.rand(3)
+    with isolated(device="cpu", threads=1, seed=0):
+        assert torch.equal(torch.rand(3), one)
+    with evaluation(torch.nn.Linear(2, 2), 7):
+        assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(7)))
 
 
 def test_the_spectrum_belongs_to_the_evaluated_weights_before_the_topology_update(tmp_path):
@@ -177,6 +194,18 @@ def test_a_method_whose_update_is_refused_fails_the_candidate_with_what_it_reach
     assert "update after epoch 1 failed: rewind" in str(result.failure)
     assert len(result.epochs) == 2
     assert advance(TinyTask(), _training(method=method), tmp_path, 4).failure == result.failure
+
+
+@pytest.mark.parametrize(("method", "epochs"), [("gmp", 3), ("iterative_magnitude", 3), ("narang", 1)])
+def test_a_last_pruning_that_nobody_would_judge_is_refused(tmp_path, method, epochs):
+    late = _training(method=hp.methods.get(method, update_every="epoch"), total_epochs=epochs)
+    with pytest.raises(
+        InputError, match=f"must come before the last of {epochs} epochs, .* lower end, train"
+    ):
+        advance(TinyTask(), late, tmp_path, epochs)
+    early = replace(late, total_epochs=4)  # the last pruning follows epoch 3
+    result = advance(TinyTask(), early, tmp_path, 4)
+    assert [record.at_sparsity for record in result.epochs] == [False, False, False, False, True]
 
 
 def test_a_method_whose_step_is_refused_fails_the_candidate_with_what_it_reached(tmp_path, monkeypatch):

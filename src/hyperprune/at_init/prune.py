@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from hyperprune.at_init.criteria import get
 from hyperprune.at_init.criterion import Criterion, LossFunction, Problem, recurrent_matrices
 from hyperprune.at_init.runs import Runs, evaluation, recurrent_modules
 from hyperprune.errors import InputError
+from hyperprune.files import write_atomically
 from hyperprune.sparsity.counts import apportion
 from hyperprune.sparsity.method import check_choice, check_flag
 from hyperprune.sparsity.parameters import select_parameters, unwrapped
@@ -134,6 +137,8 @@ def scores(
 def _criterion(criterion: str | Criterion) -> Criterion:
     if isinstance(criterion, Criterion):
         return criterion
+    if not isinstance(criterion, str):
+        raise InputError(f'criterion must be a name or a Criterion, got {criterion!r}; try "jacobian"')
     return get(criterion)
 
 
@@ -160,8 +165,14 @@ def _problem(
     """What is to be scored, and the tensors that the criterion cannot score."""
     if isinstance(batches, Tensor):
         raise InputError("batches must be an iterable of batches, got a tensor; pass [batch] for one")
+    if not isinstance(batches, Iterable):
+        raise InputError(f"batches must be an iterable of batches, got {batches!r}; leave it out for none")
     if generator is None:
         generator = rng.generator(0, "at_init")
+    if not isinstance(generator, torch.Generator):
+        raise InputError(
+            f"generator must be a torch.Generator, got {generator!r}; use torch.Generator().manual_seed(0)"
+        )
     if generator.device.type != "cpu":
         raise InputError(f"generator must be a CPU generator, got one on {generator.device}")
     model = unwrapped(model)
@@ -224,8 +235,10 @@ def _recurrent_parameters(problem: Problem) -> set[int]:
 
 
 def save_masks(path: Any, masks: Mapping[str, Tensor]) -> None:
-    """Write masks to an .npz file, one array of booleans under each parameter's name."""
-    np.savez_compressed(path, **{name: mask.cpu().numpy() for name, mask in masks.items()})  # pyright: ignore[reportArgumentType]
+    """Write masks to an .npz file of exactly that name, one array of booleans under each parameter's name."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: mask.cpu().numpy() for name, mask in masks.items()})  # pyright: ignore[reportArgumentType]
+    write_atomically(Path(path), buffer.getvalue())
 
 
 def load_masks(path: Any) -> dict[str, Tensor]:
@@ -237,7 +250,10 @@ def load_masks(path: Any) -> dict[str, Tensor]:
     try:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             masks = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, BadZipFile) as error:
+    except (
+        *(OSError, EOFError, ValueError, TypeError, AttributeError),
+        *(NotImplementedError, BadZipFile, zlib.error),
+    ) as error:
         raise InputError(f"masks must be a readable .npz file, {path} is not: {error}") from error
     if not all(mask.dtype == torch.bool for mask in masks.values()):
         raise InputError(f"{path} must hold arrays of booleans; write it with save_masks")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from hyperprune import rng
 from hyperprune.at_init.recurrence import RECURRENT_MODULES
 from hyperprune.errors import InputError
 
@@ -100,7 +101,7 @@ def evaluation(model: nn.Module, seed: int) -> Iterator[None]:
         torch.enable_grad(),
         torch.backends.cudnn.flags(enabled=False),
     ):
-        torch.manual_seed(seed)
+        rng.seed_global(seed, devices)
         model.eval()
         try:
             yield

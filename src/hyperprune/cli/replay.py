@@ -123,6 +123,7 @@ def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Stra
         "first_epochs": 1,
         "round_epochs": 1,
         "final_epochs": table.final_epochs,
+        "spectrum_state": table.identity.get("spectrum_state", "hidden"),
     }
     unused = set(chosen)
     strategies, refusal = list["Strategy"](), None

@@ -74,7 +74,7 @@ def _watts_strogatz(
         f"neighbours must be a whole number from 2 to {num_nodes - 1} for {num_nodes} nodes, got "
         f"{neighbours}; an odd one counts as the even one below",
     )
-    _check_share("rewiring", rewiring)
+    _check_share("rewiring", rewiring, "0 leaves a ring, 1 makes it random")
     return _connected(
         "watts_strogatz",
         lambda: nx.watts_strogatz_graph(num_nodes, neighbours, rewiring, seed=source),
@@ -87,7 +87,8 @@ def _erdos_renyi(
 ) -> networkx.Graph:
     import networkx as nx
 
-    _check_share("probability", probability)
+    _check_share("probability", probability, "2 ln(n) / n connects nearly all graphs of n nodes")
+    _check(isinstance(connected, bool), f"connected must be True or False, got {connected!r}; pass a bool")
     if not connected:
         return nx.gnp_random_graph(num_nodes, probability, seed=source)
     return _connected(
@@ -103,7 +104,11 @@ def _kleinberg(
     import networkx as nx
 
     _check(
-        dimensions in (1, 2, 3) and isinstance(shortcuts, int) and shortcuts >= 0 and exponent >= 0,
+        dimensions in (1, 2, 3)
+        and isinstance(shortcuts, int)
+        and shortcuts >= 0
+        and isinstance(exponent, int | float)
+        and exponent >= 0,
         f"dimensions must be 1, 2 or 3, shortcuts a whole number and exponent 0 or more, got {dimensions}, "
         f"{shortcuts} and {exponent}; Kleinberg's own are 2, 1 and 2",
     )
@@ -144,8 +149,9 @@ def _check(holds: bool, message: str) -> None:
         raise InputError(message)
 
 
-def _check_share(name: str, value: float) -> None:
-    _check(0 <= value <= 1, f"{name} must lie in [0, 1], got {value}")
+def _check_share(name: str, value: object, remedy: str) -> None:
+    is_share = isinstance(value, int | float) and 0 <= value <= 1
+    _check(is_share, f"{name} must be a number in [0, 1], got {value!r}; {remedy}")
 
 
 def _stack(num_nodes: int, source: random.Random, *, layers: int) -> networkx.Graph:

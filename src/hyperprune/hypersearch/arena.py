@@ -105,13 +105,21 @@ class StateArena(ABC):
         survivors = [self._seen(key, None) for key in kept]
         if which == "survivors":
             return survivors
-        ranked = [item for item in self.state.candidates.values() if item.signals and item.key not in kept]
         epochs = {entry.number: entry.epoch for entry in self.state.rounds}
+        # One that failed in an audit was eliminated all the same: an audit changes no proposal.
+        ranked = {
+            item.key: (epochs[max(item.signals)], item.eliminated_in is not None)
+            for item in self.state.candidates.values()
+            if item.signals
+            and item.key not in kept
+            and (item.eliminated_in is not None or item.outcome != "failed")
+        }
+        # Finalists of other brackets compete only if their signal is of this round's epoch.
+        finalists = [epoch for epoch, is_eliminated in ranked.values() if not is_eliminated]
+        current = max(finalists, default=0) if last is None else last.epoch
         others = [
-            self._seen(item.key, None if item.eliminated_in is None else epochs[item.eliminated_in])
-            for item in ranked
-            # One that failed in an audit was eliminated all the same: an audit changes no proposal.
-            if item.eliminated_in is not None or item.outcome != "failed"
+            self._seen(key, epoch if is_eliminated or epoch != current else None)
+            for key, (epoch, is_eliminated) in ranked.items()
         ]
         return survivors + others
 

@@ -43,7 +43,7 @@ def atpe(
     Raises:
         InputError: hyperopt, lightgbm or scikit-learn is missing, or the space has too little left.
     """
-    optimizer = _optimizer()
+    optimizer = require_hyperopt()
     told = [(seen, place) for seen in history if (place := space.coordinates(seen.configuration)) is not None]
     if not told:
         return uniform(space, count, history, known, seed)
@@ -161,7 +161,8 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _optimizer() -> Any:
+def require_hyperopt() -> Any:
+    """The optimizer behind the proposer; an InputError where it is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -17,8 +17,10 @@ from hyperprune.hypersearch.strategy import EveryCandidateFailed, Strategy
 from hyperprune.rng import derive_seed
 
 
-def check_audit(strategy: Strategy, count: int | None) -> None:
+def check_audit(strategy: Strategy, count: int | None, before: RunState | None = None) -> None:
     """Whether the strategy will eliminate as many candidates as are to be audited; None is all of them.
+
+    `before` is the run as it was left, which an extension may have given more.
 
     Raises:
         InputError: it will not, or the count is negative.
@@ -26,7 +28,8 @@ def check_audit(strategy: Strategy, count: int | None) -> None:
     if count is None:
         return
     check_whole("audit", count, 0, example="0 audits nobody")
-    eliminated = num_eliminated(strategy)
+    so_far = [] if before is None else before.candidates.values()
+    eliminated = max(num_eliminated(strategy), sum(item.eliminated_in is not None for item in so_far))
     if count > eliminated:
         raise InputError(
             f"audit must be at most the number of eliminated candidates, {eliminated} with the strategy "

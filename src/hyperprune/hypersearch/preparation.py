@@ -16,6 +16,7 @@ import torch
 
 import hyperprune
 from hyperprune.errors import InputError, check_whole
+from hyperprune.hypersearch.atpe import require_hyperopt
 from hyperprune.hypersearch.audit import check_audit
 from hyperprune.hypersearch.dimensions import plain
 from hyperprune.hypersearch.executor import Execution, check_execution
@@ -69,7 +70,10 @@ def prepare(
     """
     sparsity = _sparsity(task, sparsity, space)
     check_resources(task, sparsity, execution, threads, device)
-    check_audit(strategy, audit)
+    before = None if overwrite else found_state(folder)
+    check_audit(strategy, audit, before)
+    if strategy.proposer == "atpe":
+        require_hyperopt()
     check_space(strategy, space)
     base = reference_training(strategy, device=build_device(device))
     ranks_by_spectra = strategy.uses_signal and needs_spectra(get_signal(strategy.signal))
@@ -80,7 +84,6 @@ def prepare(
     header = {**header, "sparsity_weight": space.sparsity_weight}
     given = None
     if reference is not None:
-        before = None if overwrite else found_state(folder)
         given = _given(reference, folder, before, header, needs_spectra=measures_spectra)
     return Prepared(header=header, space=space, measures_spectra=measures_spectra, reference=given)
 

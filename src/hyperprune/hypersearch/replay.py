@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from hyperprune.hypersearch.table import CandidateTable
 from hyperprune.records import RunRecord
 from hyperprune.rng import derive_seed
 
-_DIGITS = 15  # of the ranges that rows span: a row's own numbers are kept as they are
+_DIGITS = 15  # after the point, at least, of the ranges that rows span: a row's own numbers stay as they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,11 +228,19 @@ def _spanned(rows: Sequence[Configuration]) -> Branch:
         values = list(dict.fromkeys(item[name] for item in settings))
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         if numbers and len(values) > 1:
-            dimensions[name] = Range(min(values), max(values), digits=_DIGITS)
+            digits = max(_DIGITS, *map(_decimals, values))
+            dimensions[name] = Range(min(values), max(values), digits=digits)
         else:
             dimensions[name] = Choice(tuple(values))
     ordered = sorted(dimensions.items(), key=lambda pair: (isinstance(pair[1], Range), pair[0]))
     return Branch(method=rows[0].method, settings=tuple(ordered))
+
+
+def _decimals(value: float) -> int:
+    """How many digits after the point a number has as it prints."""
+    exponent = Decimal(repr(value)).as_tuple().exponent
+    assert isinstance(exponent, int)
+    return max(0, -exponent)
 
 
 class _Rows:

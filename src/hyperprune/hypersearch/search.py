@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hyperprune.errors import check_whole
+from hyperprune.errors import InputError, check_whole
 from hyperprune.hypersearch.audit import audit as run_audit
 from hyperprune.hypersearch.dimensions import plain
 from hyperprune.hypersearch.executor import Execution, Executor, make_executor
@@ -25,7 +25,7 @@ from hyperprune.hypersearch.run_folder import RunFolder
 from hyperprune.hypersearch.run_state import Event
 from hyperprune.hypersearch.space import Configuration, Space
 from hyperprune.hypersearch.spaces import get_space
-from hyperprune.hypersearch.strategies import LSH
+from hyperprune.hypersearch.strategies import default_strategy
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import CandidateRecord, RunRecord, epoch_rows
 from hyperprune.tasks.contract import Task
@@ -144,7 +144,7 @@ def search(
         HyperpruneError: every candidate failed.
     """
     task = as_found(task)
-    strategy = strategy if strategy is not None else LSH(**dict[str, Any](task.search_defaults))
+    strategy = strategy if strategy is not None else default_strategy(task)
     observer = observer or SilentObserver()
     execution = Execution(
         executor=executor, workers=workers, ray_address=ray_address, gpus_per_candidate=gpus_per_candidate
@@ -200,16 +200,22 @@ def train(
     """Train one pruned model to the end: a run folder with a single candidate and no dense reference.
 
     Arguments and errors are those of `search`; `configuration` names the method, `epochs` the length. The
-    sparsity of the dense model is 0 if it is left out.
+    sparsity is 0 of the dense model, and the configuration's where that has one: another is an error.
     """
     check_whole("epochs", epochs, 1, example="a few show whether it learns")
     task, observer = as_found(task), observer or SilentObserver()
-    sparsity = configuration.pruned_to(task.sparsity) if sparsity is None else sparsity
+    pruned = configuration.pruned_to(task.sparsity if sparsity is None else sparsity)
+    if sparsity is not None and sparsity != pruned:
+        raise InputError(
+            f"{configuration.label} is of sparsity {pruned:g}, got sparsity {sparsity:g} beside it; leave it "
+            "out"
+        )
+    sparsity = pruned
     execution = Execution(workers=1)
     check_resources(task, sparsity, execution, threads, device)
     training = Training(
         method=configuration.build(),
-        sparsity=configuration.pruned_to(sparsity),
+        sparsity=sparsity,
         total_epochs=epochs,
         seed=0,
         name=configuration.text,

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 from hyperprune.errors import InputError, unknown_name
 from hyperprune.hypersearch.strategy import NUM_FINALISTS, Arena, EveryCandidateFailed, Strategy
+from hyperprune.settings import from_mapping
+from hyperprune.tasks.contract import Task
 
 HISTORIES = ("survivors", "all")
 _LEARN_NOTHING = ("grid", "random")  # of the proposers
@@ -218,6 +220,15 @@ class Random(Full):
 
     proposer: str = field(init=False, default="random")
     name = "random"
+
+
+def default_strategy(task: Task) -> LSH:
+    """`LSH` with the settings that the task brings.
+
+    Raises:
+        InputError: one of them is none of LSH's, or breaks a rule.
+    """
+    return from_mapping(LSH, task.search_defaults, "Task.search_defaults")
 
 
 STRATEGIES: dict[str, type[Strategy]] = {

@@ -87,6 +87,17 @@ def check_recordable(strategy: Strategy, space: Space, folder: Path | None) -> N
 
 
 def _check_run(folder: str | Path, state: RunState, first: RunState) -> None:
+    if state.header["strategy"]["name"] == "train":
+        raise InputError(
+            f"a table is made from searches, and {folder} holds a single training; search with --strategy "
+            "full"
+        )
+    configurations = (Configuration.from_json(item.configuration) for item in state.candidates.values())
+    if any(configuration.model for configuration in configurations):
+        raise InputError(
+            f"a table is of one network, and the candidates of {folder} change it; record a search whose "
+            "space leaves model out of its branches"
+        )
     if not state.finished:
         raise InputError(f"a table is made from finished runs, and {folder} is not; run its command again")
     if state.header["sparsity"] is None:

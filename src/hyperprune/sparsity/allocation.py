@@ -78,10 +78,14 @@ class Allocation:
                 'budget="free" to apply the sparsity to the other tensors alone'
             )
         weight = ALLOCATIONS[self.rule]
+        budget = min(budget, sum(rooms[i] for i in open_))
+        # A share of the final counts that keeps a weight may round to none on the way.
+        least = [min(1, rooms[i]) for i in open_] if final_sparsity is not None else None
         shares = apportion(
-            min(budget, sum(rooms[i] for i in open_)),
+            budget,
             [weight(tuple(tensors[i].parameter.shape)) for i in open_],
             [rooms[i] for i in open_],
+            least if least is not None and sum(least) <= budget else None,
         )
         counts = {**fixed, **dict(zip(open_, shares, strict=True))}
         for i, tensor in enumerate(tensors):

@@ -5,7 +5,7 @@ Frozen tensors and dense ones keep their weights: an exchange would set some to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -91,23 +91,38 @@ class DynamicSparse(Method):
             "threshold_start", self.threshold_start, 0, float("inf"), low_open=True, example="try 0.001"
         )
         check_number("threshold_tolerance", self.threshold_tolerance, 0, 1, example="try 0.02")
-        self._check_unused()
-        Cadence.parse(self.update_every)
+        self._check_unused(Cadence.parse(self.update_every))
 
-    def _check_unused(self) -> None:
+    def _check_unused(self, cadence: Cadence) -> None:
         """An option that the chosen parts would ignore is an error, not a surprise."""
-        defaults = DynamicSparse.__dataclass_fields__
         if self.death != "threshold":
-            for option in ("threshold_start", "threshold_tolerance", "threshold_at_once"):
-                if getattr(self, option) != defaults[option].default:
-                    raise InputError(
-                        f'{option} needs death="threshold", got death={self.death!r}; remove {option}'
-                    )
+            self._refuse_changed(
+                ("threshold_start", "threshold_tolerance", "threshold_at_once"),
+                f'death="threshold", got death={self.death!r}',
+            )
+        if self.threshold_at_once:
+            self._refuse_changed(
+                ("threshold_start", "threshold_tolerance"), "a threshold that moves, got threshold_at_once"
+            )
+        if self.decay == "constant":
+            self._refuse_changed(
+                ("final_death_rate", "decay_end"), 'decay="linear" or "cosine", got decay="constant"'
+            )
+        if self.growth == "gradient" and not cadence.by_epoch and self.gradient_batches > cadence.every:
+            raise InputError(
+                f"gradient_batches must be at most the steps between updates, {cadence.every}, got "
+                f"{self.gradient_batches}; lower it, or update less often"
+            )
         if self.growth != "gradient" and self.gradient_batches != 1:
             raise InputError(
                 f'gradient_batches needs growth="gradient", got growth={self.growth!r}; '
                 "remove gradient_batches"
             )
+
+    def _refuse_changed(self, options: Sequence[str], need: str) -> None:
+        for option in options:
+            if getattr(self, option) != type(self).__dataclass_fields__[option].default:
+                raise InputError(f"{option} needs {need}; remove {option}")
 
     def build(self, network: SparseNetwork, sparsity: float, clock: Clock) -> Rule:
         return DynamicRule(self, network, sparsity, clock)

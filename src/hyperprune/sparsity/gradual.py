@@ -55,6 +55,13 @@ class GradualMethod(Method):
         """How far the pruning phase is: 0 before it, 1 after it."""
         return min(1.0, max(0.0, (clock.progress - self.begin) / (self.end - self.begin)))
 
+    def last_epoch(self, num_epochs: int) -> int | None:
+        """After which of so many planned epochs the last pruning follows; None if it comes between steps."""
+        if not Cadence.parse(self.update_every).by_epoch:
+            return None
+        clocks = (Clock(total_steps=num_epochs, num_steps=epoch) for epoch in range(1, num_epochs + 1))
+        return next(clock.num_steps for clock in clocks if self.advance(clock) >= 1.0)
+
 
 class GradualRule(Rule):
     """Kills the smallest weights down to a density schedule."""

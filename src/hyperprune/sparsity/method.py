@@ -66,9 +66,8 @@ class Method(ABC):
         check_choice("budget", self.budget, BUDGETS)
         check_choice("gates", self.gates, GATES)
         pairs = self.densities.items() if isinstance(self.densities, Mapping) else self.densities
-        if not isinstance(pairs, Iterable) or any(
-            not isinstance(p, tuple | list) or len(p) != 2 for p in pairs
-        ):
+        pairs = tuple(pairs) if isinstance(pairs, Iterable) else None
+        if pairs is None or any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in pairs):
             raise InputError(
                 f'densities must map patterns to densities, got {self.densities!r}; try {{"decoder*": 0.5}}'
             )

@@ -167,6 +167,11 @@ class Dense(Method):
             raise InputError(
                 f'method dense removes nothing, got densities {dict(self.densities)}; use "static"'
             )
+        if self.keep_dense or self.allocation != type(self).allocation:
+            raise InputError(
+                f"method dense removes nothing, got keep_dense {self.keep_dense} and allocation "
+                f'{self.allocation!r}, which share out what is left; remove them, or use "static"'
+            )
 
     def build(self, network: SparseNetwork, sparsity: float, clock: Clock) -> Rule:
         return _DenseRule(self, network, sparsity)
@@ -293,7 +298,7 @@ Where weights die and grow:
 - A frozen tensor (`requires_grad=False`) keeps weights and mask; methods that begin dense prune it all the
   same.
 - `densities` hold for the whole training without redistribution, at its start with it.
-- The methods of `dynamic_sparse` do nothing after the last planned step, since nothing would train what they
+- The methods of `dynamic_sparse` do nothing at the last planned step, since nothing need train what they
   grow.
 
 ## Settings

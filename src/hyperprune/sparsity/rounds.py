@@ -169,7 +169,9 @@ class _RewindingRule(RoundsRule):
         assert self.cadence is not None
         if self.cadence.by_epoch or self._rewind_step == 0:
             return
-        last = (self._rewind_step - 1) // self.cadence.every * self.cadence.every
+        last = self._rewind_step - 1
+        if self.settings.advance(replace(clock, num_steps=last)) < 1.0:  # else pruned by then, cadence or not
+            last = last // self.cadence.every * self.cadence.every
         if self.target_sparsity(replace(clock, num_steps=last)) > 0.0:
             raise self._too_late(f"by step {last}")
 

@@ -28,9 +28,10 @@ from hyperprune.errors import HyperpruneError, InputError, NumericsError
 from hyperprune.optim import SNTASGD, NonMonotonic
 from hyperprune.records import EpochRecord, Topology
 from hyperprune.rng import generator
+from hyperprune.sparsity.gradual import GradualMethod
 from hyperprune.sparsity.method import Method
 from hyperprune.sparsity.training import SparseTraining
-from hyperprune.tasks.contract import Task
+from hyperprune.tasks.contract import Evaluation, Task
 from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from hyperprune.training.isolation import random_state, restore_random_state
 from hyperprune.training.measure import recurrent_spectra
@@ -114,6 +115,19 @@ def epoch_of_best(folder: Path) -> int:
     return json.loads(load_checkpoint(folder / BEST_WEIGHTS)["described"])["epoch"]
 
 
+def _refuse_unjudged_pruning(training: Training) -> None:
+    """An epoch's network is judged before the pruning at its end, so that the last epoch must have none."""
+    method, epochs = training.method, training.total_epochs
+    if not isinstance(method, GradualMethod) or training.sparsity == 0:
+        return
+    if (last := method.last_epoch(epochs)) is not None and last >= epochs:
+        raise InputError(
+            f"the last pruning must come before the last of {epochs} epochs, so that its network is trained "
+            f"and judged, and {method.name} with end {method.end:g} and update_every {method.update_every!r} "
+            "prunes after it; lower end, train longer, or prune every so many steps"
+        )
+
+
 def _epoch_of(checkpoint: Path) -> int:
     return int(checkpoint.stem.removeprefix("epoch-"))
 
@@ -129,6 +143,7 @@ class Candidate:
         extra: dict[str, Any],
         probe: Probe | None = None,
     ) -> None:
+        _refuse_unjudged_pruning(training)
         task = with_model(task, dict(training.model))
         self.task, self.training, self.folder, self.extra = task, training, folder, extra
         self.probe = probe
@@ -173,7 +188,7 @@ class Candidate:
                 self.failure = f"the training loss became {train_loss} in epoch {epoch}"
                 return None
         with self.evaluating():
-            outcome = self.task.evaluate(self.model, self.batches("valid", epoch))
+            outcome = Evaluation(*map(float, self.task.evaluate(self.model, self.batches("valid", epoch))))
             seconds = time.perf_counter() - started
             if not (math.isfinite(outcome.loss) and math.isfinite(outcome.metric)):
                 self.failure = (

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from hyperprune.errors import InputError
-from hyperprune.rng import derive_seed
+from hyperprune.rng import derive_seed, seed_global
 
 
 @contextmanager
@@ -27,8 +27,9 @@ def isolated(*, device: str, threads: int, seed: int) -> Iterator[None]:
     if kind.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {device!r} needs a CUDA GPU and none is available; use 'cpu'")
     before = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[kind] if kind.type == "cuda" else []):
-        torch.manual_seed(derive_seed(seed, "dropout"))
+    devices = [kind] if kind.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        seed_global(derive_seed(seed, "dropout"), devices)
         torch.set_num_threads(threads)
         try:
             yield

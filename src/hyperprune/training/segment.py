@@ -87,10 +87,10 @@ def model_after(task: Task, training: Training, folder: Path, epoch: int) -> nn.
 
     Args:
         task, training, folder: as `advance` was called with.
-        epoch: that `folder` has a checkpoint of.
+        epoch: the last one trained; its checkpoint goes with the `best.pt` that it left.
 
     Raises:
-        InputError: it has none.
+        InputError: `folder` has no whole checkpoint of it.
     """
     with isolated(device=training.device, threads=training.threads, seed=training.seed):
         candidate = Candidate(task, training, folder, {})

@@ -53,7 +53,7 @@ class Workers(Executor):
                 worker, job = self._busy[pipe]
                 try:
                     kind, content = pipe.recv()
-                except (EOFError, ConnectionResetError):
+                except (EOFError, OSError):  # killed between messages, or in the middle of one
                     del self._busy[pipe]
                     self._bury(worker)
                     if lost := self._after_death(job, worker.exit_text):
