@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from matplotlib.lines import Line2D
 
-from hyperprune.records import CandidateRecord, RunRecord
+from hyperprune.records import CandidateRecord, EpochRecord, RunRecord
 from hyperprune.report import ReportFiles, words, write_report
 from hyperprune.report.markdown import escape
 from hyperprune.report.pictures import PICTURES, metric, style, topology, trajectories
