@@ -11,6 +11,7 @@ import hyperprune as hp
 from hyperprune.cli.main import main
 from hyperprune.errors import HyperpruneError, InputError
 from hyperprune.experiments.cells import read_records
+from hyperprune.experiments.evidence.worlds import load_worlds, unfinished
 from hyperprune.experiments.recording import cell as cells
 from hyperprune.experiments.recording import study as study_module
 from hyperprune.experiments.recording import tables as tables_module
@@ -22,7 +23,7 @@ from hyperprune.experiments.recording.probe import (
 )
 from hyperprune.experiments.recording.scales import SCALES, Scale, candidate_cells, dense_cell
 from hyperprune.experiments.recording.study import record
-from hyperprune.experiments.recording.tables import missing_seeds, write_tables
+from hyperprune.experiments.recording.tables import missing_cells, missing_seeds, write_tables
 from hyperprune.rng import generator
 from hyperprune.training.candidate import Training
 from hyperprune.training.checkpoint import load_checkpoint
@@ -362,7 +363,7 @@ def test_a_table_holds_what_was_recorded_and_searches_replay_on_it(recorded):
     assert (outcome.epochs_spent >= 8).all()
 
 
-def test_a_group_that_is_not_complete_has_no_table_yet(recorded, few, tmp_path, monkeypatch):
+def test_a_group_of_which_nothing_is_recorded_has_no_table_yet(recorded, few, tmp_path, monkeypatch):
     scale, folder, _, _ = recorded
     own = _few(scale, 0)
     others = [replace(cell, seed=1) for cell in own] + [replace(own[0], group="rate-0.5", sparsity=0.9)]
@@ -370,6 +371,31 @@ def test_a_group_that_is_not_complete_has_no_table_yet(recorded, few, tmp_path, 
     more = replace(scale, seeds=(0, 1))
     names = [path.name for path in write_tables(more, folder, tmp_path)]
     assert names == ["tiny-sparsity-0.5-rate-0.8-seed-0.npz", "tiny-sparsity-0.5-controls-seed-0.npz"]
+
+
+def test_a_table_begun_here_is_completed_there(recorded, few, tmp_path, monkeypatch):
+    scale, folder, _, (whole, _) = recorded
+    records = read_records(folder / "records.jsonl")
+    cells_ = [cell.key for cell in _few(scale, 0) if cell.group == "rate-0.8"]
+
+    def keep(kept):
+        some = [entry for entry in records if entry["key"] in ("dense-seed-0", *kept)]
+        monkeypatch.setattr(tables_module, "read_records", lambda _: some)
+
+    keep(cells_[3:5])
+    (path,) = write_tables(scale, folder, tmp_path)
+    assert unfinished(tmp_path) == {whole.name: 4}
+    assert load_worlds(tmp_path) == []
+    assert [cell.key for cell in missing_cells(scale, 0, tmp_path)][:4] == [*cells_[:3], cells_[5]]
+    keep([*cells_[:3], cells_[5]])
+    write_tables(scale, folder, tmp_path)
+    assert unfinished(tmp_path) == {}
+    own, other = hp.load_table(path).runs[0], hp.load_table(whole).runs[0]
+    assert own.configurations == other.configurations
+    assert own.test_metrics == other.test_metrics
+    for mine, theirs in zip(own.candidates, other.candidates, strict=True):
+        assert [r.metric for r in mine] == [r.metric for r in theirs]
+        _assert_same(mine[-1].probes, theirs[-1].probes)
 
 
 def test_a_failed_candidate_is_left_out_and_named(recorded, few, tmp_path, monkeypatch):
@@ -403,7 +429,7 @@ def test_a_dense_model_that_differs_from_the_tables_is_told_before_candidates_tr
     first, second, *others = run.reference
     changed = (first, replace(second, metric=np.nextafter(second.metric, 1.0)), *others)
     replace(table, runs=(replace(run, reference=changed),)).save(tmp_path / rate.name)
-    with pytest.raises(HyperpruneError, match="tables of one seed must have the same dense model, and that"):
+    with pytest.raises(InputError, match="tables of one seed must have the same dense model, and that of"):
         record(scale, folder, tables=tmp_path, say=silent)
 
 
@@ -440,7 +466,7 @@ def test_the_dense_curve_alone_is_a_table_too(tmp_path):
 
 def test_tables_of_a_recording_without_a_complete_group_are_refused(tmp_path):
     (tmp_path / "records.jsonl").write_text('{"key": "elsewhere"}\n')
-    with pytest.raises(InputError, match="has none among its 1 recorded cells"):
+    with pytest.raises(InputError, match="has no such group among its 1 recorded cells"):
         write_tables(TINY, tmp_path, tmp_path / "tables")
 
 

@@ -22,7 +22,7 @@ from hyperprune.experiments.evidence import (
 )
 from hyperprune.experiments.evidence.page import CALIBRATION, METHODS, places_of, template, write_page
 from hyperprune.experiments.evidence.text import table
-from hyperprune.experiments.evidence.worlds import World, load_worlds
+from hyperprune.experiments.evidence.worlds import World, load_worlds, unfinished
 
 EPOCH = 3  # of the paper's first elimination
 Picture = Callable[[str, Callable[[Path], None], str], str]
@@ -67,7 +67,7 @@ def build(
     }
     if worlds:
         replays = {"repeats": repeats, "cache": cache, "workers": workers}
-        parts |= _parts_of(worlds, replays, picture, say)
+        parts |= _parts_of(records, worlds, replays, picture, say)
     missing = {name: "Not recorded yet." for name in places_of(template()) if name not in parts}
     if missing:
         missing["answer"] = (
@@ -79,6 +79,7 @@ def build(
 
 
 def _parts_of(
+    records: Path,
     worlds: Sequence[World],
     replays: dict[str, Any],
     picture: Picture,
@@ -91,9 +92,9 @@ def _parts_of(
 
     def part(name: str, *makers: Callable[[], str]) -> None:
         say(name)
-        parts[name] = "\n\n".join(make() for make in makers)
+        parts[name] = "\n\n".join(text for make in makers if (text := make()))
 
-    part("records", lambda: _records_table(worlds))
+    part("records", lambda: _records_table(worlds), lambda: _unfinished_text(records))
     part("world", lambda: why.world_table(main))
     say("signals")
     measured = correlation.measure(main)
@@ -171,6 +172,11 @@ def _records_table(worlds: Sequence[World]) -> str:
             ]
     head = ["world", "seed", "networks", "epochs", "left out, since their training failed", "baseline"]
     return table([*head, "commit", "date", "processor", "command"], rows)
+
+
+def _unfinished_text(records: Path) -> str:
+    texts = [f"{name} (lacks {count})" for name, count in unfinished(records).items()]
+    return f"Begun, and left out until complete: {', '.join(texts)}." if texts else ""
 
 
 def _calibration(path: Path) -> str:

@@ -12,7 +12,7 @@ from hyperprune.errors import HyperpruneError, InputError
 from hyperprune.experiments.cells import RECORDS, Record, commit_of_source, read_records, run_cells
 from hyperprune.experiments.recording.cell import cell_folder, read_cell, train_cell
 from hyperprune.experiments.recording.scales import Scale, candidate_cells, dense_cell
-from hyperprune.experiments.recording.tables import missing_cells, missing_seeds
+from hyperprune.experiments.recording.tables import check_same_dense, missing_cells, missing_seeds
 from hyperprune.files import write_atomically
 from hyperprune.hypersearch.table import load_table
 from hyperprune.tasks.registry import load_task
@@ -43,14 +43,15 @@ def record(
         workers: cells trained at a time, with one thread each.
         data_dir: where corpora are looked for first.
         device: "cpu" or "cuda".
-        tables: where it is given, candidates whose table stands in this folder are left out, and seeds of
+        tables: where it is given, candidates that a table in this folder holds are left out, and seeds of
             which nothing is missing; a dense model that is trained again must be the tables' one.
         command: recorded with each record.
         say: gets a line per finished cell.
 
     Raises:
-        InputError: the folder holds a recording of another scale, or the task cannot be made.
-        HyperpruneError: a dense model failed, or is another than that of the tables.
+        InputError: the folder holds a recording of another scale, the task cannot be made, or the dense model
+            is another than that of the tables.
+        HyperpruneError: a dense model failed.
     """
     if tables is not None:
         scale = replace(scale, seeds=missing_seeds(scale, tables))
@@ -83,15 +84,10 @@ def _refuse_failed_dense(records: Sequence[Record], seed: int, folder: Path) -> 
 
 
 def _refuse_other_dense(scale: Scale, seed: int, folder: Path, tables: Path) -> None:
-    """Tables of one seed must have the same dense model, bit for bit, to be read as one."""
-    trained = [entry.metric for entry in read_cell(cell_folder(folder, dense_cell(seed))).epochs]
+    """Before candidates are trained whose tables could not be read beside those that stand."""
+    trained = read_cell(cell_folder(folder, dense_cell(seed))).epochs
     for path in sorted(tables.glob(f"{scale.name}-sparsity-*-seed-{seed}.npz")):
-        if [entry.metric for entry in load_table(path).runs[0].reference] != trained:
-            raise HyperpruneError(
-                f"tables of one seed must have the same dense model, and that of {folder} differs from that "
-                f"of {path}: this machine computes otherwise, or the task has changed; record all of the "
-                "seed here, without --missing and with other --tables"
-            )
+        check_same_dense(trained, path, load_table(path))
 
 
 def _lasting(scale: Scale) -> Record:

@@ -1,5 +1,8 @@
 """From finished cells to tables that are committed: one file per sparsity, group of candidates and seed.
 
+A table may be written before all of its cells are there; later ones, of another machine perhaps, join it. One
+seed's cells share a dense model to the last bit, or they are not of one table.
+
 Axes: S exponents.
 """
 
@@ -21,7 +24,7 @@ from hyperprune.experiments.cells import RECORDS, Record, read_records
 from hyperprune.experiments.recording.cell import CellData, cell_folder, configuration_of, read_cell
 from hyperprune.experiments.recording.scales import Cell, Scale, candidate_cells, dense_cell
 from hyperprune.files import write_atomically
-from hyperprune.hypersearch.table import CandidateTable, RecordedRun
+from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table
 from hyperprune.records import EpochRecord
 
 SAMPLED_EPOCHS = (0, 1, 3, 6, 12)  # and the last one: epochs whose spectra are kept sample by sample
@@ -29,10 +32,13 @@ _PART_SECONDS = {"probe_seconds", "spectrum_full_seconds"}
 
 
 def missing_cells(scale: Scale, seed: int, destination: Path) -> list[Cell]:
-    """The candidates of a seed whose table does not stand in a folder yet."""
-    return [
-        cell for cell in candidate_cells(scale, seed) if not (destination / table_name(scale, cell)).exists()
-    ]
+    """The candidates of a seed that no table in a folder holds yet."""
+    missing = []
+    for name, cells in _groups(scale, seed).items():
+        table = _standing(destination / name)
+        there = () if table is None else _held(table)
+        missing += [cell for cell in cells if cell.key not in there]
+    return missing
 
 
 def missing_seeds(scale: Scale, destination: Path) -> tuple[int, ...]:
@@ -50,14 +56,37 @@ def table_name(scale: Scale, cell: Cell) -> str:
     return f"{scale.name}-sparsity-{cell.sparsity:g}-{cell.group}-seed-{cell.seed}.npz"
 
 
+def _groups(scale: Scale, seed: int) -> dict[str, list[Cell]]:
+    """The candidates of a seed by the name of their table's file."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in candidate_cells(scale, seed):
+        groups.setdefault(table_name(scale, cell), []).append(cell)
+    return groups
+
+
+def _standing(path: Path) -> CandidateTable | None:
+    return load_table(path) if path.exists() else None
+
+
+def _held(table: CandidateTable) -> dict[str, int]:
+    """The candidates of a table by their cells' keys; -1 for one that failed and has no row."""
+    run, sparsity, group = table.runs[0], table.identity["sparsity"], table.identity["group"]
+    rows = {
+        Cell(configuration=item, sparsity=sparsity, seed=run.seed, group=group).key: row
+        for row, item in enumerate(run.configurations)
+    }
+    return {key: -1 for key in run.provenance["failed"].split(", ") if key} | rows
+
+
 def _curve_name(scale: Scale, seed: int) -> str:
     return f"{scale.name}-seed-{seed}-curve.json"
 
 
 def write_tables(scale: Scale, folder: Path, destination: Path) -> list[Path]:
-    """Write the table of every group of cells that is complete; their paths.
+    """Write the table of every group of cells of which there are two; their paths.
 
-    It reads `folder` only, so that it may run while the recording goes on.
+    It may run while the recording goes on. A group that is not complete in `folder` takes the cells that it
+    lacks from the table that stands at `destination`, if there is one.
 
     Args:
         scale: that is recorded in `folder`.
@@ -66,7 +95,8 @@ def write_tables(scale: Scale, folder: Path, destination: Path) -> list[Path]:
             dense model alone was recorded.
 
     Raises:
-        InputError: nothing was recorded there, or no group is complete.
+        InputError: nothing was recorded there, or no group has two cells; a table to be completed has
+            another dense model.
     """
     records = {entry["key"]: entry for entry in read_records(folder / RECORDS)}
     if not records:
@@ -83,26 +113,66 @@ def write_tables(scale: Scale, folder: Path, destination: Path) -> list[Path]:
             write_atomically(path, json.dumps(records[reference.key], indent=1).encode())
             written.append(path)
             continue
-        groups: dict[str, list[str]] = {}
-        for cell in cells_of_seed:
-            groups.setdefault(table_name(scale, cell), []).append(cell.key)
-        for name, keys in groups.items():
-            if not all(key in records for key in keys):
+        for name, wanted in _groups(scale, seed).items():
+            keys = [cell.key for cell in wanted]
+            there = [key for key in keys if key in records]
+            cells = [read_cell(folder / "cells" / key) for key in there if not records[key]["failure"]]
+            if not cells:
                 continue
-            cells = [read_cell(folder / "cells" / key) for key in keys if not records[key]["failure"]]
-            if len(cells) < 2:
-                continue
-            failed = [key for key in keys if records[key]["failure"]]
-            table = _table(dense, cells, records=[records[key] for key in keys], failed=failed)
+            failed = [key for key in there if records[key]["failure"]]
+            table = _table(dense, cells, records=[records[key] for key in there], failed=failed)
+            table = replace(table, identity={**table.identity, "cells": len(keys)})
             path = destination / name
+            if len(there) < len(keys) and (before := _standing(path)) is not None:
+                table = _completed(table, before, keys, path)
+            if table.num_rows < 2:
+                continue
             table.save(path, compact=True)
             written.append(path)
     if not written:
         raise InputError(
-            f"a table is made of a complete group of cells, and {folder} has none among its {len(records)} "
-            "recorded cells; record on"
+            f"a table is made of two cells or more of a group, and {folder} has no such group among its "
+            f"{len(records)} recorded cells; record on"
         )
     return written
+
+
+def check_same_dense(reference: Sequence[EpochRecord], path: Path, table: CandidateTable) -> None:
+    """Cells of one seed must have the same dense model, bit for bit, to be read as one.
+
+    Raises:
+        InputError: that of the table at `path` is another.
+    """
+    if [entry.metric for entry in table.runs[0].reference] != [entry.metric for entry in reference]:
+        raise InputError(
+            f"tables of one seed must have the same dense model, and that of {path} differs from the one "
+            "trained here: this machine computes otherwise, or the task has changed; record all of the seed "
+            "here, without --missing and with other --tables"
+        )
+
+
+def _completed(
+    own: CandidateTable, before: CandidateTable, keys: Sequence[str], path: Path
+) -> CandidateTable:
+    """The cells of a recording, and of an earlier table those that it lacks; in the order of `keys`."""
+    check_same_dense(own.runs[0].reference, path, before)
+    rows: dict[str, tuple[RecordedRun, int]] = {}
+    for table in (before, own):
+        rows |= {key: (table.runs[0], row) for key, row in _held(table).items()}
+    chosen = [rows[key] for key in keys if key in rows and rows[key][1] >= 0]
+    failed = ", ".join(key for key in keys if key in rows and rows[key][1] < 0)
+    first, later = before.runs[0].provenance, own.runs[0].provenance
+    provenance = {
+        name: ", ".join(dict.fromkeys([first.get(name, value), value])) for name, value in later.items()
+    }
+    run = replace(
+        own.runs[0],
+        configurations=tuple(run.configurations[row] for run, row in chosen),
+        candidates=tuple(run.candidates[row] for run, row in chosen),
+        provenance={**provenance, "failed": failed},
+        test_metrics=(own.runs[0].test_metrics[0], *(run.test_metrics[row + 1] for run, row in chosen)),
+    )
+    return replace(own, runs=(run,))
 
 
 def _table(
