@@ -83,9 +83,10 @@ def test_a_study_refuses_a_strange_device_and_folder_of_data_before_it_begins(tm
 @pytest.mark.parametrize(
     "command", [["spectrum", "digits"], ["prune-at-init", "digits"], ["replay", "x.npz"]]
 )
-def test_a_picture_needs_a_name_that_says_its_format(command, capsys):
-    assert main([*command, "--picture", "nosuffix"]) == 2
-    assert "--picture must name a picture file, as in kept.png, got nosuffix" in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["nosuffix", "picture.foo"])
+def test_a_picture_needs_a_name_that_says_its_format(command, name, capsys):
+    assert main([*command, "--picture", name]) == 2
+    assert f"--picture must name a picture file, as in kept.png, got {name}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", ["inf", "1e12", "0", "nan"])
@@ -132,6 +133,38 @@ def test_a_damaged_journal_is_told(tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"the journal's last {len(data) - end} bytes are not whole" in out
     assert journal.read_bytes() == bytes(data)
+    journal.write_bytes(b"X" + bytes(data))  # nothing whole is left
+    assert main(["status", str(run)]) == 2
+    assert "has none; give the run's command again, which begins anew and sets" in capsys.readouterr().err
+
+
+def test_what_a_run_keeps_for_itself_is_no_place_for_an_export(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", TASK, "--method", "set_", "--epochs", "1", "--out", str(run)]) == 0
+    before = (run / "journal.jsonl").read_bytes()
+    for option, name in (("--jsonl", "journal.jsonl"), ("--html", "report.md"), ("--optuna", "status.json")):
+        assert main(["report", str(run), option, str(run / name)]) == 2
+        assert f"{option} must not be a file that a run keeps for itself" in capsys.readouterr().err
+    assert main(["record", "--from", str(run), "--out", str(run / "candidates" / "t.npz")]) == 2
+    assert "--out must not be a file that a run keeps for itself" in capsys.readouterr().err
+    assert (run / "journal.jsonl").read_bytes() == before
+    assert main(["report", str(run), "--html", str(run / "report.html")]) == 0
+    assert main(["report", str(run), "--html", str(tmp_path / "new" / "page.html")]) == 0
+    assert (tmp_path / "new" / "page.html").exists()
+
+
+def test_data_that_are_not_there_are_told_as_that_with_several_workers_too(tmp_path, capsys):
+    command = ["search", f"text:{tmp_path / 'nope'}", "--workers", "2", "--out", str(tmp_path / "run")]
+    assert main(command) == 2
+    message = capsys.readouterr().err
+    assert "nope" in message
+    assert "picklable" not in message
+
+
+def test_records_that_are_no_text_are_refused(tmp_path, capsys):
+    (tmp_path / "x").write_bytes(b"\xdc\x00")
+    assert main(["reproduce", "methods", "--from", str(tmp_path / "x")]) == 2
+    assert "records must be lines of JSON, and byte 0 of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

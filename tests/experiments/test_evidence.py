@@ -501,6 +501,9 @@ def test_a_page_without_tables_says_so_and_shows_what_there_is(tmp_path):
     text = page.read_text()
     assert text.count("Not answered yet: no table is recorded.") == 1
     assert "| lr 20 | 120 |" in text
+    with pytest.raises(InputError, match=r"evidence\.md is made from complete tables, and .* has none; name"):
+        build(tmp_path, page, cache=tmp_path, say=silent)  # what a page tells is not wiped
+    assert page.read_text() == text
 
 
 def test_a_verdict_follows_from_the_interval_and_the_kinds(folder, tmp_path, monkeypatch):

@@ -60,6 +60,18 @@ def test_candidates_that_stay_on_the_baseline_are_marked_and_others_are_not(run:
     assert stuck.endswith("*")
     assert not fine.endswith("*")
     assert [row[-1] for row in tell(judged).candidates.rows] == ["", "at baseline", ""]
+    assert "no better than 0.95× that" in text_table(judged)
+    _, value = run.baseline
+    higher = replace(judged, lower_is_better=False, candidates=(_candidate(1.04 * value),))
+    assert "no better than 1.05× that" in text_table(higher)
+
+
+def test_words_are_explained_as_this_run_used_them(run: RunRecord) -> None:
+    used = {**run.strategy, "signal": "spectrum", "spectrum_dims": 3, "spectrum_state": "full"}
+    words_ = dict(tell(replace(run, strategy=used)).definitions)
+    assert "of the network's hidden and cell states" in words_["Lyapunov spectrum (LS)"]
+    assert "of 3 dimensions, those along which the spectra of these two networks differ" in words_["Signal"]
+    assert "of the network's hidden state" in dict(tell(run).definitions)["Lyapunov spectrum (LS)"]
 
 
 def test_a_higher_metric_is_judged_from_the_other_side(run: RunRecord) -> None:

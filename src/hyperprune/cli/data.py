@@ -32,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
         if options.name is None:
             raise InputError("data fetch needs the name of a data set; 'hyperprune data' lists them")
         path = fetch(options.name, data_dir=options.data_dir)
+        if options.data_dir is not None and not path.is_relative_to(options.data_dir.expanduser()):
+            shared.note(f"{options.name} was found elsewhere, and not fetched into {options.data_dir}")
         print(path)
         if options.json:
             print(json.dumps({"name": options.name, "path": str(path)}))

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +26,10 @@ EXECUTOR_OPTIONS = ("workers", "executor", "ray_address", "gpus_per_candidate")
 TASK_HELP = "a built-in task (see 'hyperprune tasks'), text:PATH, or file.py:name"
 
 
+_HELP_WIDTH = 79
+_PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".eps", ".ps")
+
+
 def add_parser(
     commands: Any, name: str, *, about: str, examples: Iterable[str] = ()
 ) -> argparse.ArgumentParser:
@@ -32,7 +37,7 @@ def add_parser(
     return commands.add_parser(
         name,
         help=about.replace("%", "%%"),  # argparse puts values in place of %(…)
-        description=about,
+        description=textwrap.fill(about, _HELP_WIDTH),
         epilog="\n".join(["examples:", *(f"  {example}" for example in examples)]) if examples else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -64,10 +69,13 @@ def check_picture(path: Path | None) -> None:
     """Refuse a name that says no format, to which matplotlib would add one.
 
     Raises:
-        InputError: no suffix, or a folder.
+        InputError: no suffix of a format of pictures, or a folder.
     """
-    if path is not None and (not path.suffix or path.is_dir()):
-        raise InputError(f"--picture must name a picture file, as in kept.png, got {path}")
+    if path is not None and (path.suffix.lower() not in _PICTURES or path.is_dir()):
+        raise InputError(
+            f"--picture must name a picture file, as in kept.png, got {path}; it may end with "
+            f"{', '.join(_PICTURES)}"
+        )
 
 
 def save_picture(figure: Figure, path: Path) -> None:
@@ -87,8 +95,12 @@ def check_file(path: Path, option: str) -> None:
     """Refuse a file that cannot be written, before anything is trained for it.
 
     Raises:
-        InputError: a folder of that name, or a place that takes no files.
+        InputError: a folder of that name, a file that a run keeps for itself, or a place that takes no files.
     """
+    from hyperprune.hypersearch.run_folder import is_own_file
+
+    if is_own_file(path):
+        raise InputError(f"{option} must not be a file that a run keeps for itself, got {path}; rename it")
     if path.is_dir():
         raise InputError(f"{option} must be a file that can be written, and {path} is a folder; add a name")
     _check_takes_files(path.absolute().parent, f"{option} must be a file that can be written")

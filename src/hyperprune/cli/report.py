@@ -38,6 +38,11 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune.report import summary_json, write_epochs, write_report, write_study
 
     record = read_run(options.run_folder)
+    page = options.run_folder / "report.html"
+    for option in ("html", "jsonl", "optuna"):
+        path = getattr(options, option)
+        if path is not None and not (option == "html" and path.resolve() == page.resolve()):
+            shared.check_file(path, f"--{option}")
     try:
         files = write_report(record, options.run_folder)
     except OSError as error:
@@ -50,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
             raise InputError("a page needs matplotlib and jinja2; pip install 'hyperprune[report]'")
         try:
             if options.html.resolve() != files.html.resolve():
+                options.html.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(files.html, options.html)
         except OSError as error:
             raise InputError(

@@ -169,12 +169,18 @@ def read_records(path: Path) -> list[Record]:
     """The records of a study, in the order in which they were made; none if the file does not exist.
 
     Raises:
-        InputError: a line is no JSON object.
+        InputError: the file is no text, or a line no JSON object.
     """
     if not path.exists():
         return []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"records must be lines of JSON, and byte {error.start} of {path} is no text; name another file"
+        ) from error
     records = list[Record]()
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             records.append(_record(line, f"{path}, line {number},"))
     return records

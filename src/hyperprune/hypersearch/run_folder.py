@@ -41,6 +41,12 @@ _WRITTEN_HERE = (  # the journal last: while it is there, the folder is known as
 )
 
 
+def is_own_file(path: Path) -> bool:
+    """Whether a run keeps this file, or something of this name, for itself; nobody else may write it."""
+    places = (path.absolute(), *path.absolute().parents)
+    return any(place.name in _WRITTEN_HERE and (place.parent / _JOURNAL).exists() for place in places)
+
+
 def read_run(folder: Path) -> RunRecord:
     """The records of the run in `folder`, finished or not. Takes no lock and changes nothing.
 
@@ -53,6 +59,12 @@ def read_run(folder: Path) -> RunRecord:
 def read_state(folder: Path) -> RunState:
     """As `read_run`, as events left it."""
     state = found_state(folder)
+    journal = folder / _JOURNAL
+    if state is None and journal.exists() and journal.stat().st_size:
+        raise InputError(
+            f"a run folder must hold a {_JOURNAL} with at least one whole event, and that of {folder} has "
+            "none; give the run's command again, which begins anew and sets aside what is there"
+        )
     if state is None:
         raise InputError(
             f"a run folder must hold {_JOURNAL} with at least one event, and {folder} does not; "

@@ -104,5 +104,8 @@ def at_baseline(candidate: CandidateRecord, run: RunRecord) -> bool:
 
 
 def saving(run: RunRecord) -> float | None:
-    """How many times fewer epochs the search spent than training every candidate to the end would have."""
-    return run.epochs_full / run.epochs_spent if run.epochs_spent else None
+    """How many times fewer epochs a search spent than training every candidate to the end would have.
+
+    None before it has finished.
+    """
+    return run.epochs_full / run.epochs_spent if run.finished and run.epochs_spent else None

@@ -61,7 +61,7 @@ def tell(run: RunRecord) -> Story:
         rounds=_rounds(run) if run.is_search else None,
         trust=reliance(run),
         making=_making(run),
-        definitions=_definitions(run) if run.is_search else _COMMON_WORDS,
+        definitions=_definitions(run) if run.is_search else _common_words(run),
     )
 
 
@@ -292,34 +292,40 @@ _SIGNALS = {
 }
 
 
-_COMMON_WORDS = (
-    (
-        "Sparsity",
-        "The share of the prunable weights that is zero and stays out of the computation.",
-    ),
-    (
-        "Lyapunov spectrum (LS)",
-        "One exponent per dimension of the network's hidden state: the average rate, in nats per time "
-        "step, at which a tiny difference in that direction grows (positive) or fades (negative) while "
-        "the network reads its input. It says how far and how evenly the network carries information "
-        "through time. −∞ means that a direction is forgotten within one step, as when nothing listens "
-        "to a unit any more.",
-    ),
-    (
-        "LS space",
-        "A plane in which each network at each epoch is one point: the two directions along which the "
-        "spectra in this run differ most (principal components). Near points are networks with similar "
-        f"spectra. Exponents below {FLOOR:g}, −∞ included, count as {FLOOR:g}.",
-    ),
-)
+def _common_words(run: RunRecord) -> tuple[tuple[str, str], ...]:
+    states = {"full": "hidden and cell states"}
+    state = states.get(run.strategy.get("spectrum_state", ""), "hidden state")
+    return (
+        (
+            "Sparsity",
+            "The share of the prunable weights that is zero and stays out of the computation.",
+        ),
+        (
+            "Lyapunov spectrum (LS)",
+            f"One exponent per dimension of the network's {state}: the average rate, in nats per time "
+            "step, at which a tiny difference in that direction grows (positive) or fades (negative) while "
+            "the network reads its input. It says how far and how evenly the network carries information "
+            "through time. −∞ means that a direction is forgotten within one step, as when nothing listens "
+            "to a unit any more.",
+        ),
+        (
+            "LS space",
+            "A plane in which each network at each epoch is one point: the two directions along which the "
+            "spectra in this run differ most (principal components). Near points are networks with similar "
+            f"spectra. Exponents below {FLOOR:g}, −∞ included, count as {FLOOR:g}.",
+        ),
+    )
 
 
 def _definitions(run: RunRecord) -> tuple[tuple[str, str], ...]:
     signal = str(run.strategy.get("signal", ""))
     measure = _SIGNALS.get(signal, "the number by which candidates were ranked at the round's epoch")
+    if signal == "spectrum":
+        dims = run.strategy.get("spectrum_dims") or 2
+        measure += f": of {dims} dimensions, those along which the spectra of these two networks differ most"
     kind = f" In this run ({signal}): " if signal else " In this run: "
     return (
-        *_COMMON_WORDS,
+        *_common_words(run),
         ("Signal", f"What candidates are ranked by in a round; smaller is better.{kind}{measure}."),
         (
             "Epochs spent",

@@ -44,7 +44,8 @@ def text_table(run: RunRecord, width: int = 80) -> str:
         name, value = run.baseline
         note = f"{name}: {words.number(value)}"
         if any(row[-1].endswith("*") for row in rows):
-            note += f"; * has hardly learned: no better than {facts.AT_BASELINE:g}× that"
+            limit = facts.AT_BASELINE if run.lower_is_better else 1 / facts.AT_BASELINE
+            note += f"; * has hardly learned: no better than {limit:.2f}× that"
         lines.append(words.clip(note, width))
     if run.is_search:
         spent, full = f"{run.epochs_spent:,}", f"{run.epochs_full:,}"

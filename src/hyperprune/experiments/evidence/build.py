@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hyperprune.errors import InputError
 from hyperprune.experiments import calibration
 from hyperprune.experiments.cells import read_records
 from hyperprune.experiments.evidence import (
@@ -49,9 +50,14 @@ def build(
         say: gets a line per part.
 
     Raises:
-        InputError: no such folder, or a page without a place for a part.
+        InputError: no such folder, a page that would lose what it tells, or one without a place for a part.
     """
     worlds = load_worlds(records)
+    if not worlds and page.exists():
+        raise InputError(
+            f"{page} is made from complete tables, and {records} has none; name their folder with --records, "
+            "or another --page"
+        )
     drawn: list[Path] = []
 
     def picture(name: str, draw: Callable[[Path], None], about: str) -> str:

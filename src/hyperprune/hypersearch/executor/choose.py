@@ -102,6 +102,8 @@ def check_execution(task: Task, execution: Execution, device: str) -> None:
     if execution.executor == "ray" or len(_places(execution, device)) > 1:
         try:
             pickle.dumps(maker_of(task))
+        except InputError:  # of the task's own, whose data are not there perhaps
+            raise
         except Exception as error:
             raise InputError(
                 f"with several workers a task must be picklable, and {task.name!r} is not ({error}); define "
