@@ -64,7 +64,7 @@ def test_the_criteria_are_listed(capsys):
         ([TASK, "--batches", "0"], "batches must be at least 1"),
         ([TASK, "--batches", "2", "--criterion", "synflow"], "--batches is for criteria that look at data"),
         ([TASK, "--save", "masks.txt"], "--save must name an .npz file"),
-        ([TASK, "--picture", "kept.nothing", "--sparsity", "0.5"], "--picture must be a picture file"),
+        ([TASK, "--picture", "kept.nothing", "--sparsity", "0.5"], "--picture must name a picture"),
     ],
 )
 def test_wrong_arguments_exit_with_2(arguments, message, capsys):

@@ -178,7 +178,7 @@ def test_atpe_takes_the_eliminated_for_worse_than_every_survivor_the_early_ones_
 def test_without_hyperopt_the_error_names_the_remedy(monkeypatch):
     import sys
 
-    atpe._optimizer.cache_clear()
+    atpe.require_hyperopt.cache_clear()
     monkeypatch.setitem(sys.modules, "hyperopt.atpe", None)
     with pytest.raises(InputError, match=r"'atpe' needs hyperopt, lightgbm and scikit-learn.*\[atpe\]"):
         PROPOSERS["atpe"](PAPER, 1, [], [], 0)

@@ -97,8 +97,8 @@ def test_what_is_neither_module_nor_callable():
 class Normalised(nn.GRU):
     """Does more than its base class's weights say."""
 
-    def forward(self, *arguments):
-        return super().forward(*arguments)
+    def forward(self, input, hx=None):
+        return super().forward(input, hx)
 
 
 def test_a_subclass_that_runs_otherwise_than_its_base_class():

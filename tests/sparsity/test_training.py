@@ -211,9 +211,9 @@ def test_gradients_are_averaged_over_the_asked_batches_right_before_the_update_o
 def test_candidates_choose_what_the_whole_gradients_choose(
     rate: float, final_rate: float, sparsity: float, coarse: bool, **parts: Any
 ) -> None:
-    method = DynamicSparse(
-        growth="gradient", death_rate=rate, final_death_rate=final_rate, update_every=2, **parts
-    )
+    if parts["decay"] != "constant":
+        parts["final_death_rate"] = final_rate
+    method = DynamicSparse(growth="gradient", death_rate=rate, update_every=2, **parts)
     thrifty, whole = Run(method, sparsity=sparsity, clip=None), Run(method, sparsity=sparsity, clip=None)
     whole.sparse._rule.most_grown = lambda clock: None
     for step in range(6):

@@ -65,9 +65,9 @@ def test_accuracy_is_the_share_named_right_and_the_loss_is_the_mean_over_images(
 
 def test_the_baseline_is_what_naming_one_class_reaches():
     task = load_task("digits", settings={"images": {"valid_images": 12}})
+    assert isinstance(task, ImageTask)
     name, value = task.baseline()
     assert name == "share of the largest class"
-    assert isinstance(task, ImageTask)
     most_frequent = torch.bincount(task.images.labels["train"]).argmax()
 
     class OneClass(torch.nn.Module):
