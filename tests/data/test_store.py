@@ -260,9 +260,10 @@ def test_an_unpacked_file_is_not_held_against_the_sum_of_the_packed_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     files = {"train": ("train.gz", "train")}
-    made = Dataset(
-        kind="images", folder="small", files=files, downloads=(), sha256={"train": sum_of(b"packed")}
-    )
+    packed = sum_of(b"packed")
+    part = Download(urls=("https://nowhere.invalid",), sha256=packed, num_bytes=6, targets="train.gz")
+    sums = {"train": packed}
+    made = Dataset(kind="images", folder="small", files=files, downloads=(part,), sha256=sums)
     monkeypatch.setattr(store, "DATASETS", {"small": made})
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "train").write_bytes(b"unpacked")
