@@ -387,15 +387,42 @@ def test_a_table_begun_here_is_completed_there(recorded, few, tmp_path, monkeypa
     assert unfinished(tmp_path) == {whole.name: 4}
     assert load_worlds(tmp_path) == []
     assert [cell.key for cell in missing_cells(scale, 0, tmp_path)][:4] == [*cells_[:3], cells_[5]]
-    keep([*cells_[:3], cells_[5]])
+    keep([cells_[0]])  # a single one joins too
     write_tables(scale, folder, tmp_path)
+    assert unfinished(tmp_path) == {whole.name: 3}
+    keep([*cells_[1:3], cells_[5]])
+    for _ in range(2):
+        write_tables(scale, folder, tmp_path)
     assert unfinished(tmp_path) == {}
     own, other = hp.load_table(path).runs[0], hp.load_table(whole).runs[0]
     assert own.configurations == other.configurations
     assert own.test_metrics == other.test_metrics
+    assert own.provenance == other.provenance
     for mine, theirs in zip(own.candidates, other.candidates, strict=True):
         assert [r.metric for r in mine] == [r.metric for r in theirs]
         _assert_same(mine[-1].probes, theirs[-1].probes)
+
+
+def test_a_table_loses_no_row_to_another_recording_and_a_failed_cell_is_not_missing(
+    recorded, few, tmp_path, monkeypatch
+):
+    scale, folder, _, (whole, _) = recorded
+    records = read_records(folder / "records.jsonl")
+    write_tables(scale, folder, tmp_path)
+    cells_ = [cell for cell in _few(scale, 0) if cell.group == "rate-0.8"]
+    monkeypatch.setattr(tables_module, "candidate_cells", lambda scale, seed: cells_[:2])
+    failed = [{**entry, "failure": "failed here"} for entry in records if entry["key"] == cells_[0].key]
+    others = [entry for entry in records if entry["key"] in ("dense-seed-0", cells_[1].key)]
+    monkeypatch.setattr(tables_module, "read_records", lambda _: [*others, *failed])
+    write_tables(scale, folder, tmp_path)
+    assert hp.load_table(tmp_path / whole.name).num_rows == 6
+    (tmp_path / whole.name).unlink()
+    monkeypatch.setattr(tables_module, "candidate_cells", lambda scale, seed: cells_[:3])
+    third = next(entry for entry in records if entry["key"] == cells_[2].key)
+    monkeypatch.setattr(tables_module, "read_records", lambda _: [*others, *failed, third])
+    write_tables(scale, folder, tmp_path)
+    assert missing_cells(scale, 0, tmp_path) == []
+    assert unfinished(tmp_path) == {}
 
 
 def test_a_failed_candidate_is_left_out_and_named(recorded, few, tmp_path, monkeypatch):

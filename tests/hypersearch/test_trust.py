@@ -184,15 +184,16 @@ def test_a_run_without_spectra_and_training_losses_or_with_an_unknown_signal_is_
     assert trust(_run([])) is None
 
 
-def test_a_signal_that_fails_on_the_candidates_trained_to_the_end_is_left_out(monkeypatch):
+def test_a_signal_of_ones_own_that_fails_on_the_candidates_trained_to_the_end_tells_nobody(monkeypatch):
     def fails(reference, candidates):
         raise ZeroDivisionError
 
     monkeypatch.setitem(SIGNALS, "fails", fails)
-    found = trust(_run([1, 2, 3.0], signal="fails", spectrum=np.zeros(2)))
+    run = _run([1, 2, 3.0], signal="fails", spectrum=np.zeros(2))
+    found = trust(run)
     assert found is not None
-    assert "fails" not in {item.signal for item in found.judged}
-    assert found.first.signal == "spectrum"
+    assert (found.first.signal, found.first.correlation.n) == ("fails", 0)
+    assert "Too few candidates to tell whether the signal 'fails' at epoch 1" in str(verdict(run))
 
 
 def _sentence(losses, **more):

@@ -67,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
         write_epochs(record, options.jsonl)
         print(options.jsonl)
     if options.optuna is not None:
+        options.optuna.parent.mkdir(parents=True, exist_ok=True)
         write_study(record, options.optuna, name=options.run_folder.resolve().name)
         print(options.optuna)
     if options.json:

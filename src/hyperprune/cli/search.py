@@ -186,7 +186,7 @@ def job_of(options: argparse.Namespace, config: Mapping[str, Any], *, ending: st
     Raises:
         InputError: a value breaks a rule.
     """
-    from hyperprune.hypersearch.strategies import default_strategy
+    from hyperprune.hypersearch.strategies import check_search_defaults
 
     if options.plan and options.overwrite:
         raise InputError("--plan writes nothing, and --overwrite deletes an earlier run; leave one out")
@@ -196,7 +196,7 @@ def job_of(options: argparse.Namespace, config: Mapping[str, Any], *, ending: st
     name, out = checked.pop("task"), checked.pop("out")
     del checked["epochs"]  # the strategy's own
     task = shared.load_task(name, config, options.data_dir)
-    default_strategy(task)  # wrong defaults of a task are told, whichever strategy is chosen
+    check_search_defaults(task)
     return Job(
         task=task,
         strategy=_strategy(task.search_defaults, config.get("search", {}), options),

@@ -72,7 +72,7 @@ def prepare(
     check_resources(task, sparsity, execution, threads, device)
     before = None if overwrite else found_state(folder)
     check_audit(strategy, audit, before)
-    if strategy.proposer == "atpe":
+    if strategy.proposer == "atpe" and not (before is not None and before.finished):
         require_hyperopt()
     check_space(strategy, space)
     base = reference_training(strategy, device=build_device(device))

@@ -43,8 +43,9 @@ _WRITTEN_HERE = (  # the journal last: while it is there, the folder is known as
 
 def is_own_file(path: Path) -> bool:
     """Whether a run keeps this file, or something of this name, for itself; nobody else may write it."""
-    places = (path.absolute(), *path.absolute().parents)
-    return any(place.name in _WRITTEN_HERE and (place.parent / _JOURNAL).exists() for place in places)
+    names = (LOCK, *_WRITTEN_HERE)
+    places = (path.resolve(), *path.resolve().parents)
+    return any(place.name in names and (place.parent / _JOURNAL).exists() for place in places)
 
 
 def read_run(folder: Path) -> RunRecord:

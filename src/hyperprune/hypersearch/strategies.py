@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from hyperprune.errors import InputError, unknown_name
 from hyperprune.hypersearch.strategy import NUM_FINALISTS, Arena, EveryCandidateFailed, Strategy
@@ -220,6 +220,18 @@ class Random(Full):
 
     proposer: str = field(init=False, default="random")
     name = "random"
+
+
+def check_search_defaults(task: Task) -> None:
+    """Refuse a task whose `search_defaults` hold what is no setting of LSH's.
+
+    Raises:
+        InputError: one is none.
+    """
+    known = [setting.name for setting in fields(LSH) if setting.init]
+    for key in task.search_defaults:
+        if key not in known:
+            raise unknown_name("key in Task.search_defaults", key, known)
 
 
 def default_strategy(task: Task) -> LSH:

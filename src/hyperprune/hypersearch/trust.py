@@ -118,8 +118,8 @@ def trust(record: RunRecord) -> Trust | None:
     Judged are the run's own signal and those of `COMPARED`, at the epoch of each round, or, where nobody was
     eliminated, at a quarter of the final epochs. Signals that rank within a round ("blend", "spectrum_joint")
     rank within the candidates trained to the end. A signal that is not known here is left out, and so are
-    those whose spectra or training losses the run did not record, and one that cannot tell these candidates
-    (a user's own that needs more of them).
+    those whose spectra or training losses the run did not record. The run's own tells nobody where it fails
+    on these candidates, who were never a round.
     """
     rows = trained_to_the_end(record)
     epochs = _epochs(record)
@@ -127,11 +127,10 @@ def trust(record: RunRecord) -> Trust | None:
         return None
     names = dict.fromkeys((record.strategy.get("signal", ""), *COMPARED))
     judged = [
-        Judged(name, epoch, rank_correlation(record, values))
+        Judged(name, epoch, rank_correlation(record, _values(record, rows, name, epoch)))
         for name in names
         if name in SIGNALS and _recorded(SIGNALS[name], [record.reference, *rows])
         for epoch in epochs
-        if (values := _values(record, rows, name, epoch)) is not None
     ]
     if not judged:
         return None
@@ -176,20 +175,17 @@ def _epochs(record: RunRecord) -> list[int]:
     return [epochs[place] for place in places]
 
 
-def _values(
-    record: RunRecord, rows: Sequence[CandidateRecord], name: str, epoch: int
-) -> dict[str, float] | None:
-    """The signal of every row at an epoch, weighed as the search weighs it; None if it fails on them.
-
-    These rows were never a round, and a finished search must not end in the failure of a function that
-    ranked its rounds well.
-    """
-    dims = record.strategy.get("spectrum_dims") if name == record.strategy.get("signal") else None
+def _values(record: RunRecord, rows: Sequence[CandidateRecord], name: str, epoch: int) -> dict[str, float]:
+    """The signal of every row at an epoch, weighed as the search weighs it; none where one's own fails."""
+    is_own = name == record.strategy.get("signal")
+    dims = record.strategy.get("spectrum_dims") if is_own else None
     reference = record.reference.epochs[: epoch + 1]
     try:
         values = measure(name, reference, {row.key: row.epochs[: epoch + 1] for row in rows}, dims=dims)
     except Exception:
-        return None
+        if is_own:  # it ranked the search's rounds, and must not keep a finished search from its result
+            return {}
+        raise
     return {
         row.key: weighed(
             values[row.key], sparsity=row.configuration.get("sparsity"), weight=record.sparsity_weight

@@ -106,7 +106,8 @@ class DynamicSparse(Method):
             )
         if self.decay == "constant":
             self._refuse_changed(
-                ("final_death_rate", "decay_end"), 'decay="linear" or "cosine", got decay="constant"'
+                ("final_death_rate", "decay_end"),
+                'decay="linear" or "cosine", got decay="constant" (in a space: a branch of its own)',
             )
         if self.growth == "gradient" and not cadence.by_epoch and self.gradient_batches > cadence.every:
             raise InputError(

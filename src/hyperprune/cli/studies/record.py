@@ -22,8 +22,8 @@ def add_parser(tables: Any) -> None:
             "hyperprune reproduce record --data-dir DATA --workers 2",
             "hyperprune reproduce record --seeds 2 --death-rates 0.8     # the same folder takes more later",
             "hyperprune reproduce record --scale sparsities --out runs/record-small  # with its dense model",
-            "hyperprune reproduce record --missing --seeds 3     # adds a seed to the tables of a clone",
-            "hyperprune reproduce record --tables-only     # of what is complete, while it goes on",
+            "hyperprune reproduce record --missing --seeds 3 --death-rates 0.8     # a seed more, in a clone",
+            "hyperprune reproduce record --tables-only     # of what is there, while it goes on",
         ),
     )
     parser.add_argument(
@@ -40,7 +40,9 @@ def add_parser(tables: Any) -> None:
     parser.add_argument(
         "--missing", action="store_true", help="only what --tables lacks, with its dense models"
     )
-    parser.add_argument("--tables-only", action="store_true", help="train nothing, write complete tables")
+    parser.add_argument(
+        "--tables-only", action="store_true", help="train nothing, write tables of what is there"
+    )
     parser.set_defaults(run=run)
 
 

@@ -169,7 +169,7 @@ def _records_table(worlds: Sequence[World]) -> str:
                     str(world.table.final_epochs),
                     run.provenance.get("failed", ""),
                     baseline,
-                    run.provenance.get("commit", "")[:12],
+                    ", ".join(commit[:12] for commit in run.provenance.get("commit", "").split(", ")),
                     run.provenance.get("date", ""),
                     run.provenance.get("processor", ""),
                     f"`{run.provenance.get('command', '')}`",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,7 @@ def correlation(found: Measured, path: Path) -> None:
     titles = {"all": "among all candidates", "within": "within a kind of death (mean of kinds)"}
     with _picture(path, 9.0, 4.3) as figure:
         for axes, (among, title) in zip(_row(figure, 2, sharey=True), titles.items(), strict=True):
-            _correlations(axes, found, among)
+            _correlations(axes, found, among, found.values)
             axes.set_title(title)
         figure.axes[0].set_ylabel(f"Spearman's ρ with the final {found.world.table.metric}")
         handles, names = figure.axes[0].get_legend_handles_labels()
@@ -91,12 +91,13 @@ def correlation(found: Measured, path: Path) -> None:
 
 def worlds(measured: Sequence[Measured], path: Path) -> None:
     """Rank correlation with the final metric over the epochs, a panel for each world."""
+    names = set.intersection(*(set(found.values) for found in measured))
     columns = min(len(measured), _WORLDS_IN_A_ROW)
     rows = math.ceil(len(measured) / columns)
     with _picture(path, 1.5 + 3.6 * columns, 1.3 + 3.0 * rows) as figure:
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, found in zip(panels, measured, strict=False):
-            _correlations(axes, found, "all")
+            _correlations(axes, found, "all", names)
             seeds = len(found.finals)
             axes.set_title(f"{found.world.title}\n{seeds} {'seed' if seeds == 1 else 'seeds'}")
         for axes in panels[len(measured) :]:
@@ -109,10 +110,10 @@ def worlds(measured: Sequence[Measured], path: Path) -> None:
         )
 
 
-def _correlations(axes: Axes, found: Measured, among: str) -> None:
+def _correlations(axes: Axes, found: Measured, among: str, names: Collection[str]) -> None:
     """A line for each signal, with the interval of spectrum and loss."""
     for name, (color, dashes) in _SIGNALS.items():
-        if name not in found.values or name == "none":
+        if name not in names or name == "none":
             continue
         cells = [estimate(found, name, epoch, among) for epoch in found.epochs]
         axes.plot(found.epochs, [cell.value for cell in cells], dashes, color=color, label=_label(name))

@@ -9,12 +9,14 @@ Axes: S exponents.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from hyperprune.experiments.cells import RECORDS, Record, read_records
 from hyperprune.experiments.recording.cell import CellData, cell_folder, configuration_of, read_cell
 from hyperprune.experiments.recording.scales import Cell, Scale, candidate_cells, dense_cell
 from hyperprune.files import write_atomically
+from hyperprune.hypersearch.space import Configuration
 from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table
 from hyperprune.records import EpochRecord
 
@@ -68,14 +71,29 @@ def _standing(path: Path) -> CandidateTable | None:
     return load_table(path) if path.exists() else None
 
 
-def _held(table: CandidateTable) -> dict[str, int]:
-    """The candidates of a table by their cells' keys; -1 for one that failed and has no row."""
+class _Row(NamedTuple):
+    """A candidate of a table."""
+
+    configuration: Configuration
+    epochs: tuple[EpochRecord, ...]
+    test: float
+
+
+_Rows = dict[str, _Row | None]  # by the cells' keys; None of one that failed
+
+
+def _held(table: CandidateTable) -> _Rows:
     run, sparsity, group = table.runs[0], table.identity["sparsity"], table.identity["group"]
-    rows = {
-        Cell(configuration=item, sparsity=sparsity, seed=run.seed, group=group).key: row
-        for row, item in enumerate(run.configurations)
-    }
-    return {key: -1 for key in run.provenance["failed"].split(", ") if key} | rows
+    rows: _Rows = dict.fromkeys(_listed(run.provenance.get("failed", "")))
+    tests = run.test_metrics[1:] or (math.nan,) * len(run.configurations)
+    for row in map(_Row, run.configurations, run.candidates, tests):
+        cell = Cell(configuration=row.configuration, sparsity=sparsity, seed=run.seed, group=group)
+        rows[cell.key] = row
+    return rows
+
+
+def _listed(text: str) -> list[str]:
+    return [item for item in text.split(", ") if item]
 
 
 def _curve_name(scale: Scale, seed: int) -> str:
@@ -114,19 +132,24 @@ def write_tables(scale: Scale, folder: Path, destination: Path) -> list[Path]:
             written.append(path)
             continue
         for name, wanted in _groups(scale, seed).items():
-            keys = [cell.key for cell in wanted]
-            there = [key for key in keys if key in records]
-            cells = [read_cell(folder / "cells" / key) for key in there if not records[key]["failure"]]
-            if not cells:
+            there = {cell.key: records[cell.key] for cell in wanted if cell.key in records}
+            if not there:
                 continue
-            failed = [key for key in there if records[key]["failure"]]
-            table = _table(dense, cells, records=[records[key] for key in there], failed=failed)
-            table = replace(table, identity={**table.identity, "cells": len(keys)})
+            rows: _Rows = {
+                key: None if record["failure"] else _row(read_cell(folder / "cells" / key))
+                for key, record in there.items()
+            }
+            provenance = _provenance(list(there.values()), dense)
             path = destination / name
-            if len(there) < len(keys) and (before := _standing(path)) is not None:
-                table = _completed(table, before, keys, path)
-            if table.num_rows < 2:
+            before = _standing(path)
+            if before is not None and (len(there) < len(wanted) or _same_dense(dense.epochs, before)):
+                check_same_dense(dense.epochs, path, before)
+                rows, provenance = _together(before, rows, provenance)
+            order = [*(cell.key for cell in wanted if cell.key in rows), *rows]
+            if sum(row is not None for row in rows.values()) < 2:
                 continue
+            lacking = sum(cell.key not in rows for cell in wanted)
+            table = _table(dense, {key: rows[key] for key in order}, provenance, wanted[0], lacking)
             table.save(path, compact=True)
             written.append(path)
     if not written:
@@ -143,7 +166,7 @@ def check_same_dense(reference: Sequence[EpochRecord], path: Path, table: Candid
     Raises:
         InputError: that of the table at `path` is another.
     """
-    if [entry.metric for entry in table.runs[0].reference] != [entry.metric for entry in reference]:
+    if not _same_dense(reference, table):
         raise InputError(
             f"tables of one seed must have the same dense model, and that of {path} differs from the one "
             "trained here: this machine computes otherwise, or the task has changed; record all of the seed "
@@ -151,56 +174,57 @@ def check_same_dense(reference: Sequence[EpochRecord], path: Path, table: Candid
         )
 
 
-def _completed(
-    own: CandidateTable, before: CandidateTable, keys: Sequence[str], path: Path
-) -> CandidateTable:
-    """The cells of a recording, and of an earlier table those that it lacks; in the order of `keys`."""
-    check_same_dense(own.runs[0].reference, path, before)
-    rows: dict[str, tuple[RecordedRun, int]] = {}
-    for table in (before, own):
-        rows |= {key: (table.runs[0], row) for key, row in _held(table).items()}
-    chosen = [rows[key] for key in keys if key in rows and rows[key][1] >= 0]
-    failed = ", ".join(key for key in keys if key in rows and rows[key][1] < 0)
-    first, later = before.runs[0].provenance, own.runs[0].provenance
-    provenance = {
-        name: ", ".join(dict.fromkeys([first.get(name, value), value])) for name, value in later.items()
-    }
-    run = replace(
-        own.runs[0],
-        configurations=tuple(run.configurations[row] for run, row in chosen),
-        candidates=tuple(run.candidates[row] for run, row in chosen),
-        provenance={**provenance, "failed": failed},
-        test_metrics=(own.runs[0].test_metrics[0], *(run.test_metrics[row + 1] for run, row in chosen)),
-    )
-    return replace(own, runs=(run,))
+def _same_dense(reference: Sequence[EpochRecord], table: CandidateTable) -> bool:
+    return [entry.metric for entry in table.runs[0].reference] == [entry.metric for entry in reference]
+
+
+def _row(cell: CellData) -> _Row:
+    return _Row(configuration_of(cell.record), _kept(cell.epochs), cell.record["test"])
+
+
+def _together(
+    before: CandidateTable, rows: _Rows, provenance: dict[str, str]
+) -> tuple[_Rows, dict[str, str]]:
+    """Rows of a recording and of an earlier table, none of which is lost; the newer of two goes first."""
+    held = _held(before)
+    joined = held | {key: row for key, row in rows.items() if row is not None or key not in held}
+    if all(joined[key] is rows.get(key) for key in joined):
+        return rows, provenance  # nothing of the earlier table is left
+    first = before.runs[0].provenance
+    names = {name: [*_listed(first.get(name, "")), *_listed(provenance.get(name, ""))] for name in first}
+    return joined, {**provenance, **{name: _every(values) for name, values in names.items()}}
 
 
 def _table(
-    dense: CellData, cells: Sequence[CellData], *, records: Sequence[Record], failed: Sequence[str]
+    dense: CellData, rows: _Rows, provenance: Mapping[str, str], cell: Cell, lacking: int
 ) -> CandidateTable:
-    first = cells[0].record
+    """The table of some rows, in their order; `cell` is one of its group, `lacking` how many are to come."""
+    found = [row for row in rows.values() if row is not None]
+    failed = ", ".join(key for key, row in rows.items() if row is None)
+    about = dense.record
     run = RecordedRun(
-        seed=first["seed"],
-        configurations=tuple(configuration_of(cell.record) for cell in cells),
+        seed=cell.seed,
+        configurations=tuple(row.configuration for row in found),
         reference=_kept(dense.epochs),
-        candidates=tuple(_kept(cell.epochs) for cell in cells),
-        provenance=_provenance(records, cells[0], failed),
-        test_metrics=tuple(cell.record["test"] for cell in (dense, *cells)),
+        candidates=tuple(row.epochs for row in found),
+        provenance={**provenance, "failed": failed},
+        test_metrics=(about["test"], *(row.test for row in found)),
     )
     return CandidateTable(
-        task=first["task"],
-        metric=first["metric"],
-        lower_is_better=first["lower_is_better"],
-        final_epochs=first["epochs"],
+        task=about["task"],
+        metric=about["metric"],
+        lower_is_better=about["lower_is_better"],
+        final_epochs=about["epochs"],
         identity={
-            "name": first["table"],
-            "task": first["task"],
-            "sparsity": first["sparsity"],
-            "group": first["group"],
+            "name": about["table"],
+            "task": about["task"],
+            "sparsity": cell.sparsity,
+            "group": cell.group,
+            "cells": len(rows) + lacking,
             "threads": 1,
-            "device": first["device"],
+            "device": about["device"],
             "version": hyperprune.__version__,
-            "baseline": first["baseline"],
+            "baseline": about["baseline"],
         },
         runs=(run,),
         provenance={
@@ -212,21 +236,21 @@ def _table(
     )
 
 
-def _provenance(records: Sequence[Record], cell: CellData, failed: Sequence[str]) -> Mapping[str, str]:
+def _provenance(records: Sequence[Record], dense: CellData) -> dict[str, str]:
     """Command, commit, machine, dates and versions; several where the recording was taken up elsewhere."""
-
-    def every(*values: str) -> str:
-        return ", ".join(dict.fromkeys(values))
-
     origins = [record["provenance"] for record in records]
     return {
-        **{name: every(*(origin[name] for origin in origins)) for name in origins[0]},
+        **{name: _every([origin[name] for origin in origins]) for name in origins[0]},
         "processor": _processor(),
-        "commit": every(*(record["commit"] for record in records)),
-        "tensors": ", ".join(cell.tensors),
-        "matrices": ", ".join(cell.matrices),
-        "failed": ", ".join(failed),
+        "commit": _every([record["commit"] for record in records]),
+        "tensors": ", ".join(dense.tensors),
+        "matrices": ", ".join(dense.matrices),
     }
+
+
+def _every(values: Iterable[str]) -> str:
+    """Each different one once."""
+    return ", ".join(dict.fromkeys(values))
 
 
 def _processor() -> str:

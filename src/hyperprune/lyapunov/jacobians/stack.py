@@ -8,6 +8,7 @@ Axes: L layers, B batch, F features.
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -293,13 +294,26 @@ def _open_callable(
         )
     if isinstance(function, nn.Module):
         _require_device(function, device)
-        if function.training or any(parameter.dtype != dtype for parameter in function.parameters()):
-            function = copy.deepcopy(function).to(dtype).eval()  # no dropout, as in evaluation
+        if any(parameter.dtype != dtype for parameter in function.parameters()):
+            function = copy.deepcopy(function).to(dtype)
+        function = partial(_in_evaluation, function)
     for part in parts:
         _require_same_device(part, device)
     carry = tuple(part.detach().to(dtype).clone() for part in parts)
     layer = AutodiffLayer(function, carry[0] if isinstance(state, Tensor) else carry, hidden_only=hidden_only)
     return Stack([layer], [carry], None)
+
+
+def _in_evaluation(module: nn.Module, x: Tensor, state: Any) -> Any:
+    """One step without dropout; every part of the module is in its mode again afterwards."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        return module(x, state)
+    finally:
+        for part in training:
+            part.training = True
 
 
 _TABLE: dict[type, Callable[..., Stack]] = {
