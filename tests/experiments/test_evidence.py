@@ -533,6 +533,26 @@ def test_a_verdict_follows_from_the_interval_and_the_kinds(folder, tmp_path, mon
     assert estimate(of_kinds, "spectrum", 3).low > 0
     assert correlation.p_value(of_kinds, "spectrum", 3) > 0.1
     assert "than the loss?** Not shown" in summary.answer(of_kinds, None, outcomes_, 3)
+    # Two signals that mislead: the one that misleads less is ahead, and tells nothing.
+    spectrum = found.values["spectrum"]
+    noise = np.random.default_rng(0).normal(0, 4, size=spectrum[0].shape)
+    both = {"spectrum": [-item + noise for item in spectrum], "loss": [-item for item in spectrum]}
+    misled = replace(found, values={**found.values, **both})
+    assert correlation.lead(misled, "spectrum", "loss", 3).low > 0
+    assert is_shown(misled, "spectrum", 3)
+    assert "than the loss?** Not shown" in summary.answer(misled, None, outcomes_, 3)
+
+
+def test_chance_is_the_better_one_of_two(folder, tmp_path):
+    world = load_worlds(folder)[0]
+    by_chance = searching.chance(world)
+    # Finals are 101, 102, ... 124 in both seeds: all pairs, written out.
+    pairs = [min(one, other) / 101 for one in range(24) for other in range(one)]
+    assert by_chance.mean == pytest.approx(np.mean(pairs))
+    assert by_chance.draws.mean() == pytest.approx(np.mean(pairs), rel=0.02)
+    assert by_chance.draws.std() == pytest.approx(np.std(pairs) / np.sqrt(2), rel=0.03)
+    share = np.mean([(one + other) / 2 <= 5 / 101 + 1e-9 for one in pairs for other in pairs])
+    assert by_chance.as_good(5 / 101) == pytest.approx(share, abs=0.015)
 
 
 def test_searches_draw_from_the_candidates_that_all_seeds_have():
@@ -549,7 +569,8 @@ def test_what_the_answer_might_hang_on_is_changed_one_at_a_time(folder):
     first, *others = world.table.runs
     never = tuple(replace(record, averaging=False) for record in first.candidates[0])
     tested = tuple(float(number) for number in range(25))
-    runs = [replace(first, candidates=(never, *first.candidates[1:]), test_metrics=tested)]
+    late = tuple(replace(record, averaging=record.epoch > 6) for record in first.candidates[1])
+    runs = [replace(first, candidates=(never, late, *first.candidates[2:]), test_metrics=tested)]
     runs += [replace(run, test_metrics=tested) for run in others]
     changed = replace(world, table=replace(world.table, runs=tuple(runs)))
     found = measure(changed, ["spectrum_raw"])
@@ -560,12 +581,19 @@ def test_what_the_answer_might_hang_on_is_changed_one_at_a_time(folder):
         "without those that never averaged",
         "end by test perplexity",
         "controls counted as candidates (seed 0)",
+        "of those that averaged, given when they began",
     ]
+    assert row[5].strip("| ") == "–"  # in the second seed all began together
     assert float(row[1].split()[0]) > 0.99
     assert abs(float(row[3].split()[0])) < 0.9  # another end
     fewer = without_never_averaging(changed)
     assert fewer is not None
     assert [len(run.candidates) for run in fewer.table.runs] == [23, 24]
+    starts = correlation.averaging_starts(fewer)
+    assert starts is not None
+    assert starts[0].tolist() == [7.0] + [5.0] * 22
+    assert starts[1].tolist() == [5.0] * 24
+    assert correlation.averaging_starts(changed) is None
     assert without_never_averaging(world) is None
     assert world.controls is not None
     counted = extended(world, world.controls)
@@ -573,6 +601,20 @@ def test_what_the_answer_might_hang_on_is_changed_one_at_a_time(folder):
     controlled = of_seeds(counted, world.controls)
     assert controlled is not None
     assert [len(run.candidates) for run in controlled.table.runs] == [26]
+
+
+def test_a_partial_rank_correlation_is_that_of_what_the_third_column_leaves(monkeypatch):
+    one, two, fixed = np.random.default_rng(0).normal(size=(3, 20))
+    two, fixed = two + one, fixed + one
+
+    def left(values):
+        ranks = scipy.stats.rankdata(values)
+        return ranks - np.poly1d(np.polyfit(scipy.stats.rankdata(fixed), ranks, 1))(
+            scipy.stats.rankdata(fixed)
+        )
+
+    assert correlation._partial(one, two, fixed) == pytest.approx(np.corrcoef(left(one), left(two))[0, 1])
+    assert np.isnan(correlation._partial(one, two, 2 * one))
 
 
 DENSE_AT_FIRST = ("gmp", "narang", "iterative_magnitude", "lottery_ticket")
@@ -701,7 +743,7 @@ def test_what_the_first_two_picks_lose(kinds):
 def test_the_answer_names_what_is_shown_among_kinds(kinds, tmp_path):
     text = summary._across(kinds, 3)
     assert "Of the 16 kinds of pruning recorded here that begin sparse (seed 0)" in text
-    assert "Shown: hidden spectrum, pairwise PCA (the paper's), full-state" in text
+    assert "Shown, in the only seed: hidden spectrum, pairwise PCA (the paper's), full-state" in text
     assert across.signals_table(kinds, 3).splitlines()[0].count("begin sparse (16)") == 4
     rows = across.kinds_table(kinds, 3).splitlines()[2:]
     assert len(rows) == 20
@@ -744,12 +786,13 @@ def test_the_answer_tells_what_other_worlds_say(folder, tmp_path, monkeypatch):
     points = [Point(family=FULL, signal=None, strategy=hp.Full(candidates=24, final_epochs=FINAL))]
     outcomes_ = outcomes(first.world.table, points, repeats=2, cache=tmp_path)
     text = summary.answer(first, None, outcomes_, 3, [other])
-    assert "**And in the other worlds?** made-up, sparsity 0.9 (1 seed): Yes. Rank correlation" in text
+    assert "**And in the other worlds?** made-up, sparsity 0.9 (1 seed): Yes, in its only seed. Rank " in text
+    assert "Shown, in the only seed: hidden spectrum" in text
     assert "other worlds" not in summary.answer(first, None, outcomes_, 3)
 
 
 def test_each_sparsity_is_searched_by_spectrum_by_the_losses_and_by_chance(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(paper, "RATIO_SCHEDULE", (1, 1))
+    monkeypatch.setattr(paper, "DEFAULT_SCHEDULE", (1, 1))
     found = paper.ratios(load_worlds(folder), repeats=4, cache=tmp_path, workers=1)
     assert [item.sparsity for item in found] == [0.67, 0.9]
     searches = {"LSH by spectrum", "LSH by loss", "LSH by training losses", "LSH by chance"}
@@ -770,7 +813,7 @@ def test_the_whole_page_is_made_from_the_tables(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(searching, "HALVING_EPOCHS", (1,))
     monkeypatch.setattr(paper, "SCHEDULES", ((1, 1),))
     monkeypatch.setattr(paper, "BUDGETS", (8,))
-    monkeypatch.setattr(paper, "RATIO_SCHEDULE", (1, 1))
+    monkeypatch.setattr(paper, "DEFAULT_SCHEDULE", (1, 1))
     page = tmp_path / "docs" / "evidence.md"
     written = build(folder, page, repeats=4, cache=tmp_path / "cache", say=silent)
     assert len(written) == 8

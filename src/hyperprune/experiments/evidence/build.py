@@ -68,7 +68,7 @@ def build(
 
     parts = {
         "calibration": _calibration(records / CALIBRATION),
-        "methods": paper.methods_table(records / METHODS),
+        "methods": f"{paper.methods_table(records / METHODS)}\n\n{paper.published_table()}",
         "curve": _curves(records),
     }
     if worlds:
@@ -124,12 +124,12 @@ def _parts_of(
         lambda: picture("regret", lambda path: pictures.regret(found, main, path), "regret over epochs"),
         lambda: searching.replayed_on(main, replays["repeats"]),
         lambda: searching.needed_table(found),
-        lambda: _folded("All schedules", searching.regret_table(found)),
+        lambda: _folded("All schedules", searching.regret_table(found, searching.chance(main))),
     )
     others = [correlation.measure(world, (*summary.MAIN, "none")) for world in worlds[1:]]
     part("other-worlds", lambda: _other_worlds([measured, *others], replays, epoch, picture))
     part("answer", lambda: summary.answer(measured, kinds, found, epoch, others))
-    part("budgets", lambda: paper.budgets_table(main, **replays))
+    part("budgets", lambda: paper.budgets_table(main, **replays), paper.published_budgets_table)
     part("ratios", lambda: _ratios(worlds, replays, picture))
     part("schedules", lambda: paper.schedules_table(main, **replays))
     part("samples", lambda: paper.samples_table(main, epoch))
@@ -193,10 +193,11 @@ def _calibration(path: Path) -> str:
 
 
 def _learning_text(measured: correlation.Measured) -> str:
-    shares = correlation.share_learning(measured)
-    name = "the baseline" if measured.world.baseline is None else f"the {measured.world.baseline[0]}"
+    shares, baseline = correlation.share_learning(measured), measured.world.baseline
+    if shares is None or baseline is None:
+        return ""
     cells = ", ".join(f"{100 * share:.0f} %" for share in shares)
-    return f"Candidates better than {name} at epochs 0 to {measured.epochs[-1]}: {cells}."
+    return f"Candidates better than the {baseline[0]} at epochs 0 to {measured.epochs[-1]}: {cells}."
 
 
 def _across(kinds: across.Kinds | None, epoch: int, picture: Picture) -> str:

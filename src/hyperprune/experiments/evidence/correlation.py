@@ -18,12 +18,14 @@ from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import (
     World,
     extended,
+    first_averaging,
     grid_point,
     kind_of,
     of_seeds,
     with_last_spectra,
     without_never_averaging,
 )
+from hyperprune.hypersearch.ranks import spearman
 
 LAST_EPOCH = 12
 _TOLD_EPOCHS = (1, 3, 6, 12)
@@ -99,7 +101,7 @@ def estimate(found: Measured, name: str, epoch: int, among: str = "all") -> Esti
         name: of the signal.
         epoch: at which it is asked.
         among: "all" candidates; "within" kinds of death (the mean over kinds); "between" the kinds' means;
-            all "without threshold" death; those that are "learning": better than the baseline by then.
+            all "without threshold" death; those that are "learning": better than the baseline then.
     """
     samples, statistic = _samples(found, name, epoch, among), _statistic(among)
     return (bootstrap.by_chance if name == "none" else bootstrap.estimate)(samples, statistic)
@@ -163,8 +165,10 @@ def _learning(found: Measured, number: int, epoch: int) -> np.ndarray:
     return metrics_R < baseline[1] if found.world.table.lower_is_better else metrics_R > baseline[1]
 
 
-def share_learning(found: Measured) -> np.ndarray:
-    """(E,) share of the candidates that are better than the baseline by each epoch."""
+def share_learning(found: Measured) -> np.ndarray | None:
+    """(E,) share of the candidates that are better than the baseline at each epoch; None without one."""
+    if found.world.baseline is None:
+        return None
     return np.array(
         [
             np.mean([_learning(found, number, epoch).mean() for number in range(len(found.finals))])
@@ -187,10 +191,10 @@ def decisive_table(found: Measured, epoch: int) -> str:
                 own["all"].text(),
                 seeds_text(own["all"]),
                 p_text(p_value(found, name, epoch)),
-                own["within"].text(),
+                told(own["within"]),
                 "–" if math.isnan(between) else f"{between:.2f}",
-                own["without threshold"].text(),
-                own["learning"].text(),
+                told(own["without threshold"]),
+                told(own["learning"]),
                 "–" if name in ("loss", "none") else lead(found, name, "loss", epoch).text(),
             ]
         )
@@ -205,10 +209,16 @@ def seeds_text(own: Estimate) -> str:
     return " / ".join("–" if math.isnan(item) else f"{item:.2f}" for item in own.each)
 
 
+def told(own: Estimate, *, also: str = "") -> str:
+    """A correlation with its interval and, where there are several, each seed's in square brackets."""
+    text = own.text(also=also)
+    return text if len(own.each) < 2 or math.isnan(own.value) else f"{text} [{seeds_text(own)}]"
+
+
 def with_p(found: Measured, name: str, epoch: int, among: str = "all") -> str:
-    """The correlation with its interval and, but for chance itself, its p."""
+    """The correlation with its interval, its p (chance itself has none) and each seed's."""
     p = p_value(found, name, epoch, among)
-    return estimate(found, name, epoch, among).text(also="" if math.isnan(p) else p_relation(p))
+    return told(estimate(found, name, epoch, among), also="" if math.isnan(p) else p_relation(p))
 
 
 def p_text(p: float) -> str:
@@ -230,9 +240,10 @@ def sensitivity_table(found: Measured, names: Sequence[str], epoch: int) -> str:
     """The main signals once more, with something changed that the answer might hang on."""
     world = found.world
     changed = {"as above": found}
-    averaged = without_never_averaging(world)
-    if averaged is not None:
-        changed["without those that never averaged"] = measure(averaged, names)
+    without = without_never_averaging(world)
+    averaged = measure(world if without is None else without, names)
+    if without is not None:
+        changed["without those that never averaged"] = averaged
     if all(run.test_metrics for run in world.table.runs):
         finals = [world.test_finals(run) for run in world.table.runs]
         changed[f"end by test {world.table.metric}"] = replace(found, finals=finals)
@@ -242,8 +253,42 @@ def sensitivity_table(found: Measured, names: Sequence[str], epoch: int) -> str:
         seeds = [run.seed for run in counted.world.table.runs]
         some = "" if len(seeds) == len(world.table.runs) else f" (seed {', '.join(map(str, seeds))})"
         changed[f"controls counted as candidates{some}"] = counted
+    head = [f"ρ at epoch {epoch}", *changed]
     rows = [
         [ENTRIES[name].label, *(estimate(item, name, epoch).text() for item in changed.values())]
         for name in names
     ]
-    return table([f"ρ at epoch {epoch}", *changed], rows)
+    starts = averaging_starts(averaged.world)
+    if starts is not None:
+        head.append("of those that averaged, given when they began")
+        for row, name in zip(rows, names, strict=True):
+            row.append(_given(averaged, name, epoch, starts))
+    return table(head, rows)
+
+
+def averaging_starts(world: World) -> list[np.ndarray] | None:
+    """(R,) per seed, from which epoch on each candidate is evaluated with averages; None if one never is."""
+    firsts = [[first_averaging(records) for records in run.candidates] for run in world.table.runs]
+    if any(first is None for own in firsts for first in own):
+        return None
+    return [np.array(own, dtype=float) for own in firsts]
+
+
+def _given(found: Measured, name: str, epoch: int, others: Sequence[np.ndarray]) -> str:
+    """The partial rank correlation with the final metric, another column (one per seed) held fixed."""
+    own = np.array(
+        [
+            _partial(found.values[name][number][epoch], found.finals[number], other_R)
+            for number, other_R in enumerate(others)
+        ]
+    )
+    if name == "none" or np.isnan(own).any():
+        return "–"
+    return f"{own.mean():.2f} [{' / '.join(f'{item:.2f}' for item in own)}]"
+
+
+def _partial(one_R: np.ndarray, two_R: np.ndarray, fixed_R: np.ndarray) -> float:
+    """Spearman's partial correlation of two columns given a third; NaN where that explains one wholly."""
+    direct, first, second = (spearman(*pair) for pair in ((one_R, two_R), (one_R, fixed_R), (two_R, fixed_R)))
+    left = (1 - first**2) * (1 - second**2)
+    return (direct - first * second) / math.sqrt(left) if left > 1e-12 else math.nan

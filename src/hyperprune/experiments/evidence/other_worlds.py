@@ -28,7 +28,7 @@ def ends_table(measured: Sequence[Measured]) -> str:
     rows = []
     for found in measured:
         world, data = found.world, found.world.table
-        shares = dict(zip(found.epochs, share_learning(found), strict=True))
+        shares = share_learning(found)
         by_kind = _means_by_kind(world)
         rows.append(
             [
@@ -40,7 +40,11 @@ def ends_table(measured: Sequence[Measured]) -> str:
                     for choose in (np.min, np.median, np.max)
                 ),
                 ", ".join(f"{kind} {by_kind[kind]:.4g}" for kind in by_kind),
-                " / ".join(f"{100 * shares[epoch]:.0f} %" for epoch in found.told_epochs),
+                "–"
+                if shares is None
+                else " / ".join(
+                    f"{100 * shares[found.epochs.index(epoch)]:.0f} %" for epoch in found.told_epochs
+                ),
             ]
         )
     epochs = ", ".join(map(str, measured[0].told_epochs))
@@ -83,7 +87,7 @@ def signals_table(
                 [
                     found.world.title,
                     ENTRIES[name].label,
-                    *(estimate(found, name, item).text() for item in found.told_epochs),
+                    *(_at(found, name, item) for item in measured[0].told_epochs),
                     seeds_text(own),
                     p_text(p_value(found, name, epoch)),
                     estimate(found, name, epoch, "within").text(),
@@ -94,6 +98,11 @@ def signals_table(
     head += [f"each seed, epoch {epoch}", f"p by kinds, epoch {epoch}", f"within kinds, epoch {epoch}"]
     schedules = "; ".join(f"{first}, {each}" for first, each in SCHEDULES)
     return table([*head, f"regret of LSH over the grid, %, by e0, ei: {schedules}"], rows)
+
+
+def _at(found: Measured, name: str, epoch: int) -> str:
+    """The rank correlation at an epoch; "–" in a world that is shorter."""
+    return estimate(found, name, epoch).text() if epoch in found.epochs else "–"
 
 
 def _regrets(outcomes: Sequence[Outcome], name: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from hyperprune.errors import InputError
 from hyperprune.experiments.cells import Record, read_records
 from hyperprune.experiments.evidence.searching import (
+    DEFAULT_SCHEDULE,
     GRID,
     TPE,
     Point,
@@ -41,7 +42,6 @@ SCHEDULES = tuple(itertools.product((1, 2, 3), (1, 2, 3, 4)))
 COMPARED = {"spectrum": "spectrum", "loss": "loss", "training_losses": "training losses"}  # the third is ours
 SAMPLE_COUNTS = (1, 2, 5, 10)
 RATIO_CANDIDATES = 20
-RATIO_SCHEDULE = (3, 3)  # first and round epochs
 
 
 def methods_table(path: Path) -> str:
@@ -55,6 +55,35 @@ def methods_table(path: Path) -> str:
         "range in brackets; how it was made stands in [methods.md](methods.md)."
     )
     return f"{about}\n\n{to_tables(records)}"
+
+
+def published_table() -> str:
+    """All of the paper's Table 1: its methods, and its searches by signal and proposer."""
+    columns = {"stacked LSTM, sparsity 0.67": "stacked_lstm_067", "RHN, sparsity 0.53": "rhn_053"}
+    methods = [published_figures(name) for name in columns.values()]
+    searches = [published_figures("lsh_searches")[name] for name in columns.values()]
+    rows = [[name, *(_test_and_valid(column[name]) for column in methods)] for name in methods[0]]
+    rows += [
+        [f"search by {label}, {proposer}", *(_test_and_valid(column[led][proposer]) for column in searches)]
+        for led, label in (("loss", "loss"), ("lsh", "spectrum (LSH)"))
+        for proposer in searches[0][led]
+    ]
+    return table(["paper: test perplexity (validation)", *columns], rows)
+
+
+def _test_and_valid(quoted: Sequence[float]) -> str:
+    return "{:.1f} ({:.1f})".format(*quoted)
+
+
+def published_budgets_table() -> str:
+    """The paper's Table 2."""
+    quoted = published_figures("lsh_budgets")
+    counts = list(next(iter(quoted.values())))
+    rows = [
+        [name, *(" ± ".join(f"{item:.1f}" for item in values[count]) for count in counts)]
+        for name, values in quoted.items()
+    ]
+    return table(["paper: test perplexity", *(f"{count} initial candidates" for count in counts)], rows)
 
 
 def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> str:
@@ -123,7 +152,7 @@ def _ratio(world: World, data: CandidateTable, *, repeats: int, cache: Path, wor
     for signal in names:
         with known_to_the_search():
             grid = partial(LSH, candidates=count, proposer="grid", signal=signal)
-            first, each = RATIO_SCHEDULE
+            first, each = DEFAULT_SCHEDULE
             lsh = _fitting(partial(grid, first_epochs=first, round_epochs=each), data)
         if lsh is not None:
             points.append(Point(family=GRID, signal=signal, strategy=lsh))
@@ -154,7 +183,7 @@ def ratios_table(found: Sequence[Ratio]) -> str:
     rows = [[name, *(_ratio_text(item, name) for item in found)] for name in names]
     seeds = [f"{item.seeds} seed{'s' if item.seeds > 1 else ''}" for item in found]
     columns = [f"sparsity {item.sparsity:g} ({text})" for item, text in zip(found, seeds, strict=True)]
-    first, each = RATIO_SCHEDULE
+    first, each = DEFAULT_SCHEDULE
     return table([f"final metric; LSH with e0, ei = {first}, {each}", *columns], rows)
 
 
@@ -312,7 +341,8 @@ def first_round_table(world: World, epoch: int = 3) -> str:
             )
     dense = np.mean([run.reference[epoch].metric for run in world.table.runs])
     final = np.mean([world.table.final_metric(run.reference) for run in world.table.runs])
-    rows.append(["dense model", "0", f"{dense:.4g}", f"{final:.4g}", "0", "148.6"])
+    curve = published_figures("dense_curve")
+    rows.append(["dense model", "0", f"{dense:.4g}", f"{final:.4g}", "0", f"{curve['3']:.1f}"])
     head = [
         "kind of death",
         f"distance, epoch {epoch}",

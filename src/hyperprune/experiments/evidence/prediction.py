@@ -78,7 +78,7 @@ def _last_loss(_: RecordedRun, records: Sequence[EpochRecord], epoch: int) -> np
 
 ALONE: Mapping[str, Features] = {
     "validation loss itself, nothing fitted": _last_loss,
-    "spectrum distance itself, nothing fitted": _distance,
+    "L2 distance of the spectra itself, nothing fitted": _distance,
 }
 
 

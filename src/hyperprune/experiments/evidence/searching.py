@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,8 +44,10 @@ SIGNALS = (
     *("loss", "training_losses", "blend", "none"),
 )
 SCHEDULES = ((1, 1), (2, 1), (3, 1), (3, 3), (6, 3))
+DEFAULT_SCHEDULE = (3, 3)  # the library's
 TPE_SCHEDULES = ((1, 1), (3, 3))  # a replay with TPE takes ten times as long
 HALVING_EPOCHS = (1, 2, 3, 6)
+_CHANCE_DRAWS = 20_000
 MOST_IN_GRID = 24  # candidates of LSH over the grid and of successive halving
 WITHIN = 0.01  # of the best
 GRID = "LSH, grid"
@@ -268,13 +270,47 @@ def replayed_on(world: World, repeats: int) -> str:
         text += (
             " LSH over the grid and successive halving see all of them, so that each of their rows is one "
             "outcome per seed and no distribution: there the share within 1 % is one of seeds. Chance, and "
-            "ties of the blend's ranks, are drawn anew in every replay."
+            "ties of the blend's ranks, are drawn anew in every replay. Who eliminates by chance ends as the "
+            f"better one of two random candidates: {100 * chance(world).mean:.2f} % over all pairs."
         )
     return text
 
 
-def regret_table(found: Sequence[Outcome]) -> str:
-    """One row per search: epochs, mean regret, median, share within 1 %."""
+class Chance(NamedTuple):
+    """What is lost by the better one of two candidates drawn at random and trained to the end.
+
+    So ends every search that halves all candidates without knowing anything.
+
+    Attributes:
+        mean: of the relative regret, over all pairs.
+        draws: (D,) the mean over seeds of as many random pairs in each.
+    """
+
+    mean: float
+    draws: np.ndarray
+
+    def as_good(self, regret: float) -> float:
+        """The share of the draws that lose no more."""
+        return float((self.draws <= regret + 1e-9).mean())
+
+
+def chance(world: World, *, seed: int = 0) -> Chance:
+    """Of the candidates that every seed has."""
+    random = np.random.default_rng(seed)
+    data = shared(world.table)
+    means, draws = [], []
+    for run in data.runs:
+        finals = np.array([data.final_metric(records) for records in run.candidates])
+        ends = np.sort(finals if data.lower_is_better else -finals)
+        regrets = (ends - ends[0]) / abs(ends[0])
+        better = np.repeat(regrets, np.arange(len(regrets) - 1, -1, -1))  # the i-th has n − 1 − i behind it
+        means.append(better.mean())
+        draws.append(random.choice(better, size=_CHANCE_DRAWS))
+    return Chance(float(np.mean(means)), np.mean(draws, axis=0))
+
+
+def regret_table(found: Sequence[Outcome], by_chance: Chance) -> str:
+    """One row per search: epochs, mean regret, median, share within 1 %, how often chance does as well."""
     ordered = sorted(found, key=lambda item: (item.point.family, item.point.signal or "", item.epochs))
     rows = [
         [
@@ -286,11 +322,18 @@ def regret_table(found: Sequence[Outcome]) -> str:
             " / ".join(f"{100 * item:.1f}" for item in outcome.mean.each),
             f"{100 * outcome.median:.1f}",
             f"{100 * outcome.near:.0f} %",
+            chance_text(outcome, by_chance),
         ]
         for outcome in ordered
     ]
     head = ["search", "signal", "schedule", "epochs", "mean regret, %", "of each seed", "median, %"]
-    return table([*head, "within 1 %"], rows)
+    return table([*head, "within 1 %", "chance does as well"], rows)
+
+
+def chance_text(outcome: Outcome, by_chance: Chance) -> str:
+    """How often two random picks lose no more; for searches that keep two of all candidates."""
+    halves = outcome.point.family in (GRID, HALVING) and outcome.point.signal != "none"
+    return f"{100 * by_chance.as_good(outcome.mean.value):.0f} %" if halves else "–"
 
 
 def _label(signal: str | None) -> str:

@@ -1,13 +1,13 @@
 """The answer in short, by rules from the records: use the spectrum? from which epoch? what does it buy?
 
 A verdict is a rule, so that nobody's wish decides it (`correlation.is_shown`). A lead is shown where its
-interval leaves out 0 and the leading signal itself is shown.
+interval leaves out 0 and the leading signal itself is shown to point the right way.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,14 +20,26 @@ from hyperprune.experiments.evidence.correlation import (
     p_text,
     p_value,
     seeds_text,
+    told,
     value,
     with_p,
 )
-from hyperprune.experiments.evidence.searching import FULL, GRID, RANDOM, SIGNALS, Outcome
+from hyperprune.experiments.evidence.searching import (
+    DEFAULT_SCHEDULE,
+    FULL,
+    GRID,
+    RANDOM,
+    SIGNALS,
+    Chance,
+    Outcome,
+    chance,
+    chance_text,
+)
 from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.why import twin_differences
 from hyperprune.experiments.evidence.worlds import World, kind_of
+from hyperprune.hypersearch.strategies import LSH
 
 MAIN = ("spectrum", "full", "mean_exponent", "loss", "training_losses")
 _WITHOUT_DENSE = ("mean_exponent", "loss", "training_losses", "none")
@@ -85,12 +97,14 @@ def _spectrum_against_loss(found: Measured, epoch: int) -> str:
     """The verdict, and what it stands on."""
     margin = lead(found, "spectrum", "loss", epoch)
     ahead = "spectrum" if margin.value > 0 else "loss"
-    is_ahead = (margin.low > 0 or margin.high < 0) and is_shown(found, ahead, epoch)
+    is_ahead = (margin.low > 0 or margin.high < 0) and _tells(found, ahead, epoch)
     verdict = "Not shown" if not is_ahead else "Yes" if ahead == "spectrum" else "No"
+    if is_ahead and len(found.finals) == 1:
+        verdict += ", in its only seed"
     names = [name for name in MAIN if not math.isnan(value(found, name, epoch))]
-    texts = ", ".join(f"{ENTRIES[name].label} {_with_seeds(found, name, epoch)}" for name in names)
+    texts = ", ".join(f"{ENTRIES[name].label} {with_p(found, name, epoch)}" for name in names)
     return (
-        f"{verdict}. Rank correlation with the final metric at epoch {epoch}: {texts}. Shown: "
+        f"{verdict}. Rank correlation with the final metric at epoch {epoch}: {texts}. "
         f"{_shown_text(found, names, epoch)}. Lead of the hidden state's spectrum over the loss: "
         f"{margin.text()}."
     )
@@ -100,26 +114,21 @@ def _seeds(count: int) -> str:
     return f"{count} seed{'' if count == 1 else 's'}"
 
 
-def _with_seeds(found: Measured, name: str, epoch: int) -> str:
-    """The correlation with its p, and each seed's where there are several."""
-    text, own = with_p(found, name, epoch), estimate(found, name, epoch)
-    return text if len(own.each) < 2 else f"{text} [{seeds_text(own)}]"
-
-
 def _shown_text(found: Measured, names: Sequence[str], epoch: int, among: str = "all") -> str:
     shown = [
         f"{ENTRIES[name].label}{' (the wrong way)' if value(found, name, epoch, among) < 0 else ''}"
         for name in names
         if is_shown(found, name, epoch, among)
     ]
-    return ", ".join(shown) or "none of them"
+    only = ", in the only seed" if len(found.finals) == 1 else ""
+    return f"Shown{only}: {', '.join(shown)}" if shown else "None of them is shown"
 
 
 def _within_kinds(found: Measured, epoch: int) -> str:
     own = estimate(found, "spectrum", epoch, "within")
     tells = is_shown(found, "spectrum", epoch, "within") and own.value > 0
     without = ", ".join(
-        f"{estimate(found, name, epoch, 'without threshold').text()} by {ENTRIES[name].label}"
+        f"{told(estimate(found, name, epoch, 'without threshold'))} by {ENTRIES[name].label}"
         for name in ("spectrum", "full", "loss", "training_losses")
         if not math.isnan(value(found, name, epoch))
     )
@@ -146,9 +155,9 @@ def _across(kinds: Kinds, epoch: int) -> str:
     return (
         f"**Does a signal tell which method ends well?** Of the {len(sparse.groups[0])} kinds of pruning "
         f"recorded here that begin sparse (seed {seeds}), rank correlation of the kinds' means at epoch "
-        f"{epoch}: {texts(sparse, MAIN)}. Shown: {_shown_text(sparse, MAIN, epoch)}. Lead over the loss: "
+        f"{epoch}: {texts(sparse, MAIN)}. {_shown_text(sparse, MAIN, epoch)}. Lead over the loss: "
         f"{leads} spectrum. But that a mask never changes, which is known before training, has "
-        f"{never_changes(kinds)}. Given that: {texts(trait, ('spectrum', 'full', 'loss'), 'within')}. Shown: "
+        f"{never_changes(kinds)}. Given that: {texts(trait, ('spectrum', 'full', 'loss'), 'within')}. "
         f"{_shown_text(trait, ('spectrum', 'full', 'loss'), epoch, 'within')}."
     )
 
@@ -165,7 +174,7 @@ def _rival(found: Measured, epoch: int) -> str:
     late = found.epochs[-1]
     return (
         f"**Does something else do better?** The best of {len(known)} signals without a spectrum, chosen "
-        f"with hindsight, is “{ENTRIES[best].label}”: {_with_seeds(found, best, epoch)}{over}. At epoch "
+        f"with hindsight, is “{ENTRIES[best].label}”: {with_p(found, best, epoch)}{over}. At epoch "
         f"{late} it has {estimate(found, best, late).text()}."
     )
 
@@ -208,20 +217,24 @@ def _ranges(epochs: Sequence[int]) -> str:
 
 
 def _buys(world: World, outcomes: Sequence[Outcome]) -> str:
-    cheapest = _cheapest(outcomes)
-    texts = [
-        f"{ENTRIES[name].label} {100 * item.mean.value:.1f} %"
-        for name, item in sorted(cheapest.items(), key=lambda pair: pair[1].mean.value)
-    ]
+    own, by_chance = _by_default_schedule(outcomes), chance(world)
     full = next(item for item in outcomes if item.point.family == FULL)
     text = "**What does it buy?** "
-    if cheapest:
-        epochs = next(iter(cheapest.values())).epochs
+    if own:
+        texts = [
+            f"{ENTRIES[name].label} {100 * item.mean.value:.1f} %"
+            for name, item in sorted(own.items(), key=lambda pair: pair[1].mean.value)
+            if name != "none"
+        ]
+        low, high = 100 * np.percentile(by_chance.draws, [2.5, 97.5])
+        epochs = next(iter(own.values())).epochs
         random = [item for item in outcomes if item.point.family == RANDOM]
         nearest = min(random, key=lambda item: abs(item.epochs - epochs), default=None)
         text += (
-            f"Mean regret of LSH over the grid for {epochs:.0f} epochs on candidates (all "
-            f"{full.point.strategy.candidates} to the end: {full.epochs:.0f}): {', '.join(texts)}."
+            f"Mean regret of LSH over the grid, {_schedule(own)}: {epochs:.0f} epochs on candidates (all "
+            f"{full.point.strategy.candidates} to the end: {full.epochs:.0f}): {', '.join(texts)}. "
+            f"Eliminating by chance: {100 * by_chance.mean:.1f} % (95 % of the draws: {low:.1f} to "
+            f"{high:.1f}); it loses no more than {_as_good(own, by_chance)}."
         )
         if nearest is not None:
             text += (
@@ -234,10 +247,19 @@ def _buys(world: World, outcomes: Sequence[Outcome]) -> str:
     if twins:
         text += (
             " Two runs of one recipe that differ in random draws alone end "
-            f"{', '.join(f'{100 * twin:.1f} %' for twin in twins)} apart ({len(twins)} pairs): smaller "
-            "differences say nothing."
+            f"{', '.join(f'{100 * twin:.1f} %' for twin in twins)} apart ({len(twins)} pairs)."
         )
     return text
+
+
+def _as_good(own: Mapping[str, Outcome], by_chance: Chance) -> str:
+    """How often chance does as well as each of the main signals."""
+    texts = [
+        f"{ENTRIES[name].label} in {chance_text(own[name], by_chance)} of the draws"
+        for name in MAIN
+        if name in own
+    ]
+    return ", ".join(texts)
 
 
 def _by_kind_alone(world: World) -> tuple[str, float]:
@@ -253,19 +275,32 @@ def _by_kind_alone(world: World) -> tuple[str, float]:
     return best, means[best]
 
 
-def _cheapest(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
-    """By signal, the cheapest schedule of LSH over the grid."""
-    found: dict[str, Outcome] = {}
-    for item in outcomes:
-        name = item.point.signal
-        if item.point.family == GRID and name and (name not in found or item.epochs < found[name].epochs):
-            found[name] = item
-    return found
+def _by_default_schedule(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
+    """By signal, LSH over the grid with the library's schedule, or the first that fits if that is longer."""
+    grids = [item for item in outcomes if item.point.family == GRID and item.point.signal]
+    schedules = [_first_and_each(item) for item in grids]
+    chosen = DEFAULT_SCHEDULE if DEFAULT_SCHEDULE in schedules else next(iter(schedules), None)
+    return {
+        item.point.signal: item
+        for item, schedule in zip(grids, schedules, strict=True)
+        if schedule == chosen and item.point.signal is not None
+    }
+
+
+def _first_and_each(outcome: Outcome) -> tuple[int, int]:
+    strategy = outcome.point.strategy
+    assert isinstance(strategy, LSH)
+    return strategy.first_epochs, strategy.round_epochs
+
+
+def _schedule(own: Mapping[str, Outcome]) -> str:
+    first, each = _first_and_each(next(iter(own.values())))
+    return f"first cut after epoch {first}, then every {'epoch' if each == 1 else f'{each} epochs'}"
 
 
 def _table(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
     epochs = found.told_epochs
-    cheapest = _cheapest(outcomes)
+    own, by_chance = _by_default_schedule(outcomes), chance(found.world)
     rows = []
     for name in SIGNALS:
         schedules = [item for item in outcomes if (item.point.family, item.point.signal) == (GRID, name)]
@@ -277,12 +312,13 @@ def _table(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
                 *(estimate(found, name, item).text() for item in epochs),
                 seeds_text(estimate(found, name, epoch)),
                 p_text(p_value(found, name, epoch)),
-                estimate(found, name, epoch, "within").text(),
-                f"{100 * cheapest[name].mean.value:.1f}" if name in cheapest else "–",
+                told(estimate(found, name, epoch, "within")),
+                f"{100 * own[name].mean.value:.1f}" if name in own else "–",
+                chance_text(own[name], by_chance) if name in own else "–",
                 f"{min(regrets):.1f} to {max(regrets):.1f}" if regrets else "–",
             ]
         )
-    spent = next((f"{item.epochs:.0f} epochs" for item in cheapest.values()), "–")
+    told_schedule = f"LSH over the grid, {_schedule(own)}" if own else "LSH over the grid"
     head = ["signal", "needs the dense model", *(f"ρ, epoch {item}" for item in epochs)]
     head += [f"each seed, epoch {epoch}", f"p by kinds, epoch {epoch}", f"within kinds, epoch {epoch}"]
-    return table([*head, f"regret, %: LSH over the grid, {spent}", "its other schedules"], rows)
+    return table([*head, f"regret, %: {told_schedule}", "chance does as well", "all its schedules"], rows)

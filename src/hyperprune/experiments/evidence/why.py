@@ -11,7 +11,13 @@ import numpy as np
 
 from hyperprune.experiments.evidence.correlation import Measured, estimate
 from hyperprune.experiments.evidence.text import table
-from hyperprune.experiments.evidence.worlds import World, kind_of, never_averaging, setting
+from hyperprune.experiments.evidence.worlds import (
+    World,
+    first_averaging,
+    kind_of,
+    never_averaging,
+    setting,
+)
 from hyperprune.hypersearch.ranks import spearman
 from hyperprune.hypersearch.space import Configuration
 from hyperprune.hypersearch.table import RecordedRun
@@ -218,8 +224,9 @@ def kinds_table(world: World, epoch: int) -> str:
 
 
 def _factors_text(world: World) -> str:
-    """How much of the final metric's variance each setting explains by itself."""
+    """How much of the final metric's variance each setting explains by itself, and would by chance."""
     shares: dict[str, list[float]] = {}
+    chances: dict[str, list[float]] = {}
     for run in world.table.runs:
         finals = np.log(np.abs(world.finals(run)))
         for name in ("death", "redistribution", "allocation", "death_rate"):
@@ -227,8 +234,16 @@ def _factors_text(world: World) -> str:
             if len(set(levels)) > 1:
                 means = np.array([finals[levels == level].mean() for level in levels])
                 shares.setdefault(name, []).append(means.var() / finals.var())
-    texts = (f"{name} {100 * np.mean(values):.0f} %" for name, values in shares.items())
-    return f"What a setting explains of the variance of the final metric's logarithm: {', '.join(texts)}."
+                chances.setdefault(name, []).append((len(set(levels)) - 1) / (len(finals) - 1))
+    texts = (
+        f"{name} {' / '.join(f'{100 * value:.0f} %' for value in values)} "
+        f"({100 * np.mean(chances[name]):.0f} %)"
+        for name, values in shares.items()
+    )
+    return (
+        "What a setting explains of the variance of the final metric's logarithm, each seed, and in brackets "
+        f"what it would by chance: {', '.join(texts)}."
+    )
 
 
 def usable(record: EpochRecord, name: str | None = None) -> np.ndarray | None:
@@ -273,10 +288,14 @@ def switch_table(found: Measured) -> str:
         for own in (run.reference, *run.candidates)
         for record in own[: found.epochs[-1] + 1]
     ):
-        return (
-            f"Nobody averages up to epoch {found.epochs[-1]}: of the signals above only the distances to the "
-            "dense model's end are touched by it, since that end is averaged, and the final metric is. "
-            + " ".join([_switches_text(found.world), _moved_text(found.world)])
+        touched = (
+            "of the signals above only the distances to the dense model's end are touched by it, since that "
+            "end is averaged, and the final metric is. "
+            if any(run.reference[-1].averaging for run in runs)
+            else "no signal above is touched by it. "
+        )
+        return f"Nobody averages up to epoch {found.epochs[-1]}: {touched}" + " ".join(
+            [_switches_text(found.world), _moved_text(found.world)]
         )
     head = [
         "epoch",
@@ -310,13 +329,13 @@ def _moved_text(world: World) -> str:
 
 
 def _switches_text(world: World) -> str:
-    def first(records: Sequence[EpochRecord]) -> int | None:
-        return next((record.epoch for record in records if record.averaging), None)
-
-    parts = []
+    parts, correlations = [], []
     for run in world.table.runs:
-        dense = first(run.reference)
-        own = [epoch for records in run.candidates if (epoch := first(records)) is not None]
+        dense = first_averaging(run.reference)
+        firsts = [first_averaging(records) for records in run.candidates]
+        own = [epoch for epoch in firsts if epoch is not None]
+        finals = [final for final, epoch in zip(world.finals(run), firsts, strict=True) if epoch is not None]
+        correlations.append(f"{spearman(np.array(own), np.array(finals)):+.2f}")
         span = (
             f"epochs {min(own)} to {max(own)} (median {np.median(own):g}), "
             f"{len(own)} of {len(run.candidates)}"
@@ -324,7 +343,11 @@ def _switches_text(world: World) -> str:
             else "none"
         )
         parts.append(f"seed {run.seed}: dense model {'never' if dense is None else dense}; candidates {span}")
-    return "First epoch evaluated with averages: " + "; ".join(parts) + "."
+    return (
+        f"First epoch evaluated with averages: {'; '.join(parts)}. Among those that averaged, its rank "
+        f"correlation with the final metric: {' / '.join(correlations)} (below 0 where who begins early ends "
+        "worse)."
+    )
 
 
 def updates_table(world: World, epochs: Sequence[int]) -> str:

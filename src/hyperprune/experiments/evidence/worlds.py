@@ -180,11 +180,12 @@ def without_never_averaging(world: World) -> World | None:
 
 def never_averaging(run: RecordedRun) -> list[int]:
     """Which candidates the optimizer's averages never reached."""
-    return [
-        index
-        for index, records in enumerate(run.candidates)
-        if not any(record.averaging for record in records)
-    ]
+    return [index for index, records in enumerate(run.candidates) if first_averaging(records) is None]
+
+
+def first_averaging(records: Sequence[EpochRecord]) -> int | None:
+    """The first epoch evaluated with averaged weights; None if there is none."""
+    return next((record.epoch for record in records if record.averaging), None)
 
 
 def of_seeds(world: World, other: CandidateTable | None) -> World | None:
