@@ -7,6 +7,7 @@ Axes: N time blocks, B samples, K exponents of one layer, S exponents of the net
 """
 
 import dataclasses
+import io
 import json
 import math
 import zipfile
@@ -20,6 +21,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from hyperprune.errors import InputError
+from hyperprune.files import write_atomically
 from hyperprune.spectra import figures
 
 if TYPE_CHECKING:
@@ -179,14 +181,15 @@ class LyapunovSpectrum:
         }
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the record to a compressed `.npz` file under exactly this name."""
+        """Write the record to a compressed `.npz` file under exactly this name, whole or not at all."""
         path = Path(path)
         settings: dict[str, Any] = {"format": _FORMAT, "num_layers": len(self.log_growth)}
         settings |= {name: getattr(self, name) for name in _SETTINGS}
         layers = {f"log_growth_{layer}": growth_NBK for layer, growth_NBK in enumerate(self.log_growth)}
-        with path.open("wb") as file:
-            arrays = {"settings": np.array(json.dumps(settings)), "block_steps": self.block_steps} | layers
-            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+        arrays = {"settings": np.array(json.dumps(settings)), "block_steps": self.block_steps} | layers
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)  # pyright: ignore[reportArgumentType]
+        write_atomically(path, content.getvalue())
         return path
 
     @classmethod
