@@ -209,7 +209,7 @@ class LanguageTask(Task):
 
     def identity(self) -> dict[str, Any]:
         return {
-            "corpus": self.corpus_name,
+            "corpus": self.corpus_name.partition(":")[0],  # a text counts, wherever its file lies
             "corpus_sha256": self.corpus.checksum(),
             "text": asdict(self.text),
             "model": asdict(self.settings),

@@ -96,7 +96,8 @@ class StringSettings:
                     f"{field.name} is for strings drawn from the grammar, got it with folder "
                     f"{self.folder!r}; leave one of the two out"
                 )
-        self.drawn()
+        if self.folder is None:
+            self.drawn()
 
     def drawn(self) -> ReberSettings:
         """What is drawn where there is no folder."""
