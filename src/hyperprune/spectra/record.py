@@ -71,7 +71,7 @@ class LyapunovSpectrum:
         return "bits per step" if self.convention == "lsh" else "nats per step"
 
     @property
-    def _scale(self) -> float:
+    def scale(self) -> float:
         """From nats, in which growth is stored, to `unit`."""
         return 1 / math.log(2) if self.convention == "lsh" else 1.0
 
@@ -113,7 +113,7 @@ class LyapunovSpectrum:
         """Standard error of `exponents` by batch means over time and samples; NaN where unknown."""
         return self._columns(
             [
-                self._scale * figures.standard_error(growth_NBK, self.block_steps)
+                self.scale * figures.standard_error(growth_NBK, self.block_steps)
                 for growth_NBK in self.log_growth
             ]
         )
@@ -128,7 +128,7 @@ class LyapunovSpectrum:
         """The estimate of `exponents` after each block of time, for convergence plots."""
         return self._columns(
             [
-                self._scale * np.cumsum(growth_NBK.mean(axis=1), axis=0) / self.running_steps[:, None]
+                self.scale * np.cumsum(growth_NBK.mean(axis=1), axis=0) / self.running_steps[:, None]
                 for growth_NBK in self.log_growth
             ]
         )
@@ -237,7 +237,7 @@ class LyapunovSpectrum:
         """
         layers = []
         for growth_NBK in self.log_growth:
-            rates_BK = growth_NBK.sum(axis=0) * self._scale / self.num_steps
+            rates_BK = growth_NBK.sum(axis=0) * self.scale / self.num_steps
             order_K = np.arange(rates_BK.shape[1])
             if self.convention != "lsh":
                 order_K = np.argsort(-rates_BK.mean(axis=0), kind="stable")
