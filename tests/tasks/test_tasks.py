@@ -384,6 +384,11 @@ def test_settings_of_built_in_tasks_are_refused_for_ones_own(tmp_path):
     assert load_task(f"{path}:task", settings={"training": {"patience": 9}}).recipe.patience == 9
 
 
+def test_a_vocabulary_without_room_for_a_word_is_refused_before_the_text_is_read():
+    with pytest.raises(InputError, match="vocabulary_size must be at least 2"):
+        load_task("one-billion-words", settings={"text": {"vocabulary_size": 1}})
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
