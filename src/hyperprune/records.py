@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 Outcome = Literal["running", "eliminated", "finalist", "failed"]
+MODEL = "model."  # begins the names of a configuration's settings that are the task's, not the method's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +123,11 @@ class CandidateRecord:
     best_epoch: int | None = None
     metric: float | None = None
     checkpoint: str | None = None
+
+
+def networks_vary(candidates: Iterable[CandidateRecord]) -> bool:
+    """Whether the network itself is searched, so that candidates may have other layers than the reference."""
+    return any(name.startswith(MODEL) for candidate in candidates for name in candidate.configuration)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,6 +81,15 @@ def test_mnist_keeps_its_test_file_and_takes_validation_from_the_end_of_the_othe
     assert _numbers(held.images["test"]) == list(range(30))
 
 
+def test_mnists_files_must_hold_images_of_one_size(tmp_path):
+    _write(tmp_path, "train", 5_200)
+    _write(tmp_path, "t10k", 30)
+    path = tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(_idx(np.zeros((30, 5, 3)))))
+    with pytest.raises(InputError, match=r"of one size, got \(4, 3\) in .*train.* and \(5, 3\) in .*t10k"):
+        load_images("mnist", data_dir=tmp_path, download=False)
+
+
 def test_rows_and_pixels_are_read_as_a_page_is(tmp_path):
     images, labels = _write(tmp_path, "t10k", 40)
     held = load_images("mnist10k", data_dir=tmp_path, download=False)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hyperprune.data.reber import (
     CHANGES,
     EMBEDDED_REBER,
+    MAX_LENGTH,
     REBER,
     ReberSettings,
     generate,
@@ -47,6 +48,19 @@ def test_walks_of_one_length_are_uniform_over_its_strings():
     assert all(is_valid(string) for string in counts)
     # Pearson's statistic has 23 degrees of freedom: above 49.7 one time in a thousand.
     assert sum((count - 1000) ** 2 / 1000 for count in counts.values()) < 49.7
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_the_longest_strings_are_drawn_rightly_and_longer_ones_are_refused(embedded):
+    long = {"embedded": embedded, "num_strings": 20, "min_length": MAX_LENGTH - 9}
+    drawn = generate(ReberSettings(max_length=MAX_LENGTH, changes=("swap",), **long), seed=0)
+    for string, valid in zip(drawn.strings, drawn.valid, strict=True):
+        assert len(string) > MAX_LENGTH - 10
+        assert is_valid(string, embedded=embedded) == valid
+    chance = (EMBEDDED_REBER if embedded else REBER).chances(MAX_LENGTH)
+    assert chance[chance > 0].min() > np.finfo(float).tiny  # no digit is lost yet
+    with pytest.raises(InputError, match="max_length must be at most 2000, got 2001"):
+        ReberSettings(max_length=MAX_LENGTH + 1, **long)
 
 
 def test_lengths_of_walks_have_the_chance_of_a_free_walk():

@@ -211,6 +211,8 @@ def test_bad_files_are_errors(tmp_path):
         load_shards("one-billion-words", data_dir=root).num_windows(1000, 10)
     with pytest.raises(InputError, match="unknown streamed corpus 'ptb'"):
         load_shards("ptb", data_dir=root)
+    with pytest.raises(InputError, match="vocabulary_size must be at least 2"):
+        load_shards("one-billion-words", data_dir=tmp_path / "none", vocabulary_size=1, download=False)
     with pytest.raises(InputError, match="unknown held-out split in max_tokens 'train'"):
         load_shards("one-billion-words", data_dir=root, max_tokens={"train": 5})
     with pytest.raises(InputError, match="unknown held-out split 'train'"):

@@ -5,6 +5,7 @@ import pytest
 
 from hyperprune.errors import InputError
 from hyperprune.graphs import FAMILIES, GraphPlan, layered
+from hyperprune.graphs.families import _is_whole
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -91,11 +92,20 @@ def test_the_thesis_samples_sizes_uniformly_from_10_to_50_with_its_own_parameter
         ("kleinberg", 20, {"dimensions": 2}, r"side\*\*2 nodes, got 20; take 16, or dimensions = 1"),
         ("stack", 5, {"layers": 6}, "layers must be a whole number from 2 to 5 for 5 nodes, got 6"),
         ("kleinberg", 16, {"dimensions": 4}, "dimensions must be 1, 2 or 3.*got 4"),
+        ("kleinberg", 16, {"dimensions": True}, "dimensions must be 1, 2 or 3.*got True"),
+        ("kleinberg", 16, {"shortcuts": True}, "shortcuts a whole number .*, got 2, True and 2"),
+        ("barabasi_albert", 20, {"attachments": True}, "attachments must be .* from 1 to 19 .*, got True"),
     ],
 )
 def test_wrong_parameters_are_named(family, num_nodes, parameters, message):
     with pytest.raises(InputError, match=message):
         GraphPlan.of(family, num_nodes, seed=0, **parameters).build()
+
+
+def test_a_number_with_a_fraction_is_not_whole_though_it_be_zero():
+    # By itself, because the tests' own type checks let it come no farther into a family.
+    assert _is_whole(2, 1, 3)
+    assert not _is_whole(2.0, 1, 3)
 
 
 def test_two_nodes_have_an_edge_by_default():

@@ -11,9 +11,10 @@ import pytest
 from hyperprune.cli.main import main
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.dimensions import Range
-from hyperprune.hypersearch.signals import comparable
+from hyperprune.hypersearch.signals import measure
 from hyperprune.hypersearch.space import DENSE, Branch, Configuration, Space
 from hyperprune.hypersearch.spaces import get_space, space_from
+from hyperprune.records import CandidateRecord, EpochRecord, networks_vary
 from hyperprune.spectra import resized
 from hyperprune.tasks.registry import load_task
 from hyperprune.training.load import load_model, load_task_and_model
@@ -48,6 +49,7 @@ def test_a_search_over_graphs_has_dense_layers_of_equal_size_as_reference(tmp_pa
     monkeypatch.chdir(tmp_path)
     Path("graphs.toml").write_text(CONFIG)
     arguments = ["search", "--config", "graphs.toml", "--space", "graphs", "--out", "run", "--json"]
+    arguments += ["--signal", "spectrum"]
     result, code = run(arguments, capsys)
     assert code == 0, result
     families = {candidate["configuration"]["model.family"] for candidate in result["candidates"]}
@@ -121,11 +123,26 @@ def test_spectra_of_other_sizes_are_compared_by_quantiles():
     values = np.array([-3.0, -1.0, -2.0, -np.inf])
     assert resized(values, 4).tolist() == [-1.0, -2.0, -3.0, -20.0]
     assert resized(np.array([-1.0, -3.0]), 4).tolist() == [-1.0, -1.5, -2.5, -3.0]
-    same = [[np.array([-3.0, -1.0])], [np.array([-4.0, -2.0])]]
-    assert comparable(*same) == same  # as measured, layer by layer
-    dense, other = comparable([np.array([-3.0, -1.0])], [np.array([-5.0, -1.0, -3.0, -7.0])])
-    assert dense[0].tolist() == [-1.0, -3.0]
-    assert other[0].tolist() == [-2.0, -6.0]
+    dense = _measured(-3.0, -1.0)
+    others = {"larger": _measured(-5.0, -1.0, -3.0, -7.0), "other layers": _measured(-1.0, -3.0)}
+    values = measure("spectrum_raw", dense, others, by_quantiles=True)
+    assert values == {"larger": np.hypot(1, 3), "other layers": 0.0}
+    kept = {"other layers": others["other layers"]}
+    assert measure("spectrum_raw", dense, kept) == {"other layers": np.hypot(2, 2)}  # layer by layer
+    assert dense[0].spectrum is not None
+    assert dense[0].spectrum.tolist() == [-3.0, -1.0]  # left alone
+
+
+def _measured(*exponents):
+    spectrum = np.array(exponents)
+    return [EpochRecord(epoch=0, train_loss=None, valid_loss=1.0, metric=1.0, seconds=0.0, spectrum=spectrum)]
+
+
+@pytest.mark.parametrize(("names", "vary"), [(["method", "death"], False), (["method", "model.cell"], True)])
+def test_networks_vary_where_a_candidate_sets_something_of_the_task(names, vary):
+    plain = CandidateRecord(key="c01", label="", configuration={"method": "static"})
+    other = CandidateRecord(key="c02", label="", configuration=dict.fromkeys(names))
+    assert networks_vary([plain, other]) == vary
 
 
 def test_pruned_at_init_and_then_explored_is_a_point_beside_others(tmp_path, monkeypatch, capsys):

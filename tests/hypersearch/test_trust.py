@@ -1,6 +1,7 @@
 """Rank correlation of an early signal with the final metric, and what is made of it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -226,3 +227,21 @@ def test_the_report_says_whom_it_judges_by():
     finalists = _run([1, 2, 3.0])
     assert "--audit" not in (reliance(finalists) or table).intro  # nobody was eliminated
     assert reliance(_run([])) is None
+
+
+def test_spectra_are_judged_by_quantiles_where_the_network_is_searched():
+    run = _run([1.0, 2.0, 3.0], spectrum=np.array([-1.0, -2.0]), signal="spectrum_raw")
+    # By quantiles each is farther from the reference than the one before; the last has one exponent more.
+    spectra = [np.array([-1.0, -2.0]), np.array([-2.5, -1.0]), np.array([-2.0, -1.0, -4.0])]
+    rows = tuple(
+        replace(
+            row,
+            configuration={"method": "static", "model.graph_seed": number},
+            epochs=tuple(replace(record, spectrum=spectra[number]) for record in row.epochs),
+        )
+        for number, row in enumerate(run.candidates)
+    )
+    found = trust(replace(run, candidates=rows))
+    assert found is not None
+    own = next(item for item in found.judged if item.signal == "spectrum_raw")
+    assert own.correlation.rho == pytest.approx(1)

@@ -1,11 +1,15 @@
 """Wrong input is refused with rule, value and remedy."""
 
+import networkx as nx
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from hyperprune.errors import InputError
+from hyperprune.graphs import layered
 from hyperprune.lyapunov import LyapunovIteration, lyapunov_spectrum
+from hyperprune.models import GraphRNN
 
 X = torch.zeros(6, 2, 4)
 STATE = torch.zeros(2, 3)
@@ -61,6 +65,11 @@ def test_another_batch_in_a_later_piece():
         iteration.advance(torch.zeros(6, 3, 4))
 
 
+def test_a_batch_size_that_is_no_number():
+    with pytest.raises(InputError, match="batch_size must be a whole number, got True"):
+        LyapunovIteration(lstm(), batch_size=True)
+
+
 def test_an_empty_batch_in_the_iteration():
     with pytest.raises(InputError, match="at least 1 sample, got 0"):
         LyapunovIteration(lstm(), batch_size=0)
@@ -104,6 +113,33 @@ class Normalised(nn.GRU):
 def test_a_subclass_that_runs_otherwise_than_its_base_class():
     with pytest.raises(InputError, match="a GRU is measured by its weights, and Normalised has a forward of"):
         lyapunov_spectrum(Normalised(4, 6), X)
+
+
+def pruned_by_a_hook() -> nn.Module:
+    module = nn.GRU(4, 6)
+    prune.l1_unstructured(module, "weight_hh_l0", 0.5)
+    return module
+
+
+def watched() -> nn.Module:
+    module = nn.GRU(4, 6)
+    module.register_forward_hook(lambda module, inputs, outputs: None)
+    return module
+
+
+@pytest.mark.parametrize("make", [pruned_by_a_hook, watched])
+def test_a_module_whose_forward_hooks_may_change_it(make):
+    with pytest.raises(
+        InputError, match=r"must be free of forward hooks, .* got some on a GRU; take them off"
+    ):
+        lyapunov_spectrum(make(), X)
+
+
+def test_a_hook_within_a_network_that_a_graph_wires():
+    module = GraphRNN(layered(nx.path_graph(3)), "gru", input_size=4)
+    module.get_submodule("layers.1").register_forward_pre_hook(lambda module, inputs: None)
+    with pytest.raises(InputError, match=r"a GraphRNN is measured .* got some on a WiredLayer"):
+        lyapunov_spectrum(module, X)
 
 
 def test_a_module_of_unknown_kind_is_a_callable():
@@ -162,6 +198,13 @@ def test_a_step_function_that_changes_its_state_only_later():
 
     with pytest.raises(InputError, match="modified in place"):
         lyapunov_spectrum(step, X, STATE)
+
+
+def test_a_fixed_matrix_elsewhere_than_the_inputs():
+    module = nn.GRUCell(4, 3)
+    module.register_buffer("fixed", torch.zeros(3, device="meta"))
+    with pytest.raises(InputError, match="fixed is on meta and the inputs on cpu; move one"):
+        lyapunov_spectrum(module, X, STATE)
 
 
 def test_a_module_elsewhere_than_its_inputs():

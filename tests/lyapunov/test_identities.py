@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import parametrize, prune
 
 from hyperprune.lyapunov import LyapunovIteration, lyapunov_spectrum
 
@@ -134,6 +135,57 @@ def test_a_callable_module_is_measured_as_in_evaluation_and_left_as_it_was():
     assert module.training
     np.testing.assert_array_equal(
         training.exponents, lyapunov_spectrum(module.eval(), inputs, state).exponents
+    )
+
+
+class EchoState(nn.Module):
+    """A network whose matrices are fixed: buffers, not parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight_hh", 0.4 * torch.randn(5, 5))
+        self.register_buffer("weight_ih", torch.randn(5, 3))
+
+    def forward(self, x, h):
+        return torch.tanh(h @ self.get_buffer("weight_hh").T + x @ self.get_buffer("weight_ih").T)
+
+
+def test_a_callable_module_of_buffers_alone_is_measured_in_the_type_that_is_asked_for():
+    torch.manual_seed(0)
+    module = EchoState()
+    inputs, state = torch.randn(20, 2, 3), torch.zeros(2, 5)
+    single = lyapunov_spectrum(module, inputs, state)
+    double = lyapunov_spectrum(module, inputs, state, dtype=torch.float64)
+    assert double.dtype == "float64"
+    assert module.get_buffer("weight_hh").dtype == torch.float32
+    np.testing.assert_allclose(double.exponents, single.exponents, rtol=0, atol=1e-4)  # float32
+
+
+class Halved(nn.Module):
+    def forward(self, weight):
+        return weight / 2
+
+
+def test_weights_made_by_a_parametrization_are_measured_as_they_are_now():
+    (plain, inputs), (made, _) = (network(nn.LSTM, 0, 3, 6) for _ in range(2))
+    parametrize.register_parametrization(made, "weight_hh_l0", Halved())
+    plain.get_parameter("weight_hh_l0").mul_(3 / 2)
+    made.get_parameter("parametrizations.weight_hh_l0.original").mul_(3)
+    np.testing.assert_array_equal(
+        lyapunov_spectrum(made, inputs).exponents, lyapunov_spectrum(plain, inputs).exponents
+    )
+
+
+def test_a_hook_counts_in_a_step_that_is_passed_as_a_callable():
+    module, inputs = network(nn.GRU, 0, 3, 6)
+    prune.l1_unstructured(module, "weight_hh_l0", 0.5)
+    module.get_parameter("weight_hh_l0_orig").mul_(3)
+    state = torch.zeros(2, 6, dtype=F64)
+    hooked = lyapunov_spectrum(lambda x, h: module(x[None], h[None])[1][0], inputs, state)
+    prune.remove(module, "weight_hh_l0")
+    # Two ways to the same Jacobian, as for cells.
+    np.testing.assert_allclose(
+        hooked.exponents, lyapunov_spectrum(module, inputs).exponents, rtol=0, atol=1e-9
     )
 
 

@@ -1,6 +1,8 @@
 """The iteration driven by hand: pieces, checkpoints, intervals, threads."""
 
 import io
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -190,6 +192,30 @@ def test_an_interval_that_spreads_too_far_is_shortened_with_both_numbers():
     assert spectrum.block_steps.tolist() == [10] * 4
     # What the interval of 10 would lose is nats; float32 with one step each loses 1e-2 at the very end.
     np.testing.assert_allclose(spectrum.exponents, each.exponents, rtol=0, atol=0.05)
+
+
+def test_a_shortened_interval_at_the_end_is_told_of_and_not_kept():
+    iteration = LyapunovIteration(network(layers=1), batch_size=2, qr_interval=50).advance(drive(20))
+    for _ in range(2):
+        with pytest.warns(
+            UserWarning, match=r"20 Jacobians spread them by \S+; went on with as few as 1"
+        ) as told:
+            spectrum = iteration.spectrum()
+        assert spectrum.notes == (str(told[0].message),)
+    assert iteration.state_dict()["notes"] == []
+
+
+def test_whole_numbers_of_numpy_are_saved_as_pythons(tmp_path):
+    """In a process of its own: the tests' type checks let no number of numpy's come so far."""
+    code = (
+        "import numpy as np, torch, hyperprune as hp\n"
+        "two = np.int64(2)\n"
+        "settings = {'num_exponents': two, 'qr_interval': two}\n"
+        "spectrum = hp.lyapunov_spectrum(torch.nn.GRU(4, 3), torch.zeros(6, 2, 4), **settings)\n"
+        f"saved = type(spectrum).load(spectrum.save({str(tmp_path / 'spectrum.npz')!r}))\n"
+        "assert (saved.num_exponents, saved.qr_interval, saved.num_steps) == (2, 2, 6)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_leading_exponents_need_no_guard():

@@ -350,6 +350,16 @@ def test_spectra_that_are_all_the_same_make_no_picture_of_round_off(run: RunReco
     assert trajectories.draw(_singular(run)) is None
 
 
+def test_networks_of_other_sizes_have_a_path_where_the_network_is_searched(run: RunRecord) -> None:
+    first, *others = run.candidates
+    epochs = tuple(replace(record, spectrum=np.arange(-4.0, 0.0)) for record in first.epochs)
+    smaller = replace(first, epochs=epochs, configuration={**first.configuration, "model.num_layers": 1})
+    drawings = [trajectories.draw(replace(run, candidates=(own, *others))) for own in (first, smaller)]
+    lines = [len(drawing.figure.axes[0].lines) for drawing in drawings if drawing is not None]
+    assert len(lines) == 2
+    assert lines[0] == lines[1]
+
+
 def test_a_metric_that_goes_up_has_an_even_axis(run: RunRecord) -> None:
     down = replace(run, baseline=("unigram perplexity", 9000.0))
     up = replace(_higher(run), baseline=("share of the largest class", 0.01))

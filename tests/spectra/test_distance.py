@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hyperprune.errors import InputError, NumericsError
-from hyperprune.spectra import FLOOR, LyapunovSpectrum, compared_vector, pca_trajectories, spectrum_distance
+from hyperprune.spectra import (
+    FLOOR,
+    LyapunovSpectrum,
+    compared_vector,
+    pca_trajectories,
+    resized,
+    spectrum_distance,
+)
 
 rates = st.floats(-15, 3, allow_nan=False)
 trajectories = st.integers(2, 5).flatmap(
@@ -103,6 +110,29 @@ def test_records_of_different_conventions_or_jacobians_are_not_compared():
     for kind in ({"convention": "lsh"}, {"jacobian": "hidden"}):
         with pytest.raises(InputError, match="of one convention and one Jacobian, got forward/"):
             spectrum_distance([record()], [record(**kind)])
+
+
+def test_networks_of_other_layers_are_not_compared_place_by_place():
+    def record(*sizes):
+        return LyapunovSpectrum(
+            log_growth=tuple(np.full((1, 1, size), -1.0) for size in sizes),
+            block_steps=np.array([1]),
+            state_sizes=sizes,
+            num_exponents=sum(sizes),
+        )
+
+    with pytest.raises(
+        InputError, match=r"as many exponents in each layer, got \(2, 2\) and \(4,\); compare"
+    ):
+        spectrum_distance([record(2, 2)], [record(4)])
+    quantiles = ([resized(spectrum, 4)] for spectrum in (record(2, 2), record(4)))
+    assert spectrum_distance(*quantiles) == 0.0
+
+
+def test_the_floor_is_as_deep_in_bits():
+    settings = {"block_steps": np.array([1]), "state_sizes": (3,), "num_exponents": 3, "convention": "lsh"}
+    record = LyapunovSpectrum(log_growth=(np.array([[[-1.0, -19.0, -21.0]]]),), **settings)
+    np.testing.assert_allclose(compared_vector(record), np.array([-1, -19, FLOOR]) / np.log(2), rtol=1e-15)
 
 
 def test_pictures_share_one_space_with_fixed_signs():

@@ -153,6 +153,16 @@ def test_a_saved_record_comes_back_the_same(tmp_path):
     np.testing.assert_array_equal(loaded.exponents, spectrum.exponents)
 
 
+def test_a_record_that_cannot_be_saved_leaves_the_file_as_it_was(tmp_path):
+    path = record(constant(-1.0)).save(tmp_path / "kept.npz")
+    saved = path.read_bytes()
+    wrong = record(constant(-2.0))
+    object.__setattr__(wrong, "warmup", np.int64(3))
+    with pytest.raises(TypeError, match="int64 is not JSON serializable"):
+        wrong.save(path)
+    assert path.read_bytes() == saved
+
+
 def test_what_is_not_a_saved_record_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"save wrote, .*missing\.npz is not"):
         LyapunovSpectrum.load(tmp_path / "missing.npz")

@@ -145,6 +145,13 @@ def test_files_take_the_place_of_drawn_strings(tmp_path):
     assert _model(task)(batch.codes, batch.lengths).shape == (2, 2)
 
 
+def test_files_may_hold_more_strings_than_the_grammar_has():
+    many = 10**12
+    assert StringSettings(folder="x", train_strings=many).train_strings == many
+    with pytest.raises(InputError, match=r"letters, got \d+ valid ones"):
+        StringSettings(train_strings=many)
+
+
 def test_what_files_lack_is_said(tmp_path):
     with pytest.raises(InputError, match=r"train_data.csv must hold more strings than the 10 .* got 10"):
         _ = _reber(strings={"folder": _folder(tmp_path, 10), "valid_strings": 10}).data

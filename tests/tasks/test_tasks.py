@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -97,6 +98,21 @@ def test_another_text_is_another_identity(text, tmp_path):
     other.write_text(text.read_text().replace("word1", "word9", 1))
     one, two = (load_task(f"text:{path}", settings=SMALL) for path in (text, other))
     assert one.identity()["corpus_sha256"] != two.identity()["corpus_sha256"]
+
+
+def test_a_text_of_a_relative_path_is_the_same_from_any_folder_and_wherever_it_lies(
+    text, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(text.parent)
+    task = load_task(f"text:{text.name}", settings=SMALL)
+    assert as_found(task) is task
+    monkeypatch.chdir(tmp_path)
+    assert as_found(task) is task
+    assert task.source is not None
+    assert load_task(**task.source).identity() == task.identity()
+    copied = tmp_path / "copied.txt"
+    copied.write_text(text.read_text())
+    assert load_task(f"text:{copied}", settings=SMALL).identity() == task.identity()
 
 
 def test_rhn_presets_train_too(text):
@@ -216,6 +232,89 @@ def test_a_task_of_a_file_travels_by_name_and_a_changed_one_whole(tmp_path):
     assert vars(_in_another_process(as_found(task)))["scale"] == 2.0
 
 
+HOLDING = """
+import threading
+from pathlib import Path
+import numpy as np
+import torch
+import tiny_task
+
+class Holder:
+    def __init__(self, kept):
+        self.kept = kept
+
+class Own(tiny_task.TinyTask):
+    def __init__(self):
+        self.held = MADE
+
+task = Own()
+other = OTHER
+"""
+
+
+def _holding(folder, made, other, name="Own") -> tuple[Any, Any]:
+    """A task whose `held` is `made`, and what else to put there."""
+    path = folder / "own.py"
+    path.write_text(HOLDING.replace("MADE", made).replace("OTHER", other))
+    task = load_task(f"{path}:{name}")
+    return task, vars(sys.modules[type(task).__module__])["other"]
+
+
+@pytest.mark.parametrize(
+    ("made", "other"),
+    [
+        ("np.int64(16)", "np.int64(32)"),
+        ("np.zeros(3)", "np.array([0.0, 0.0, 1.0])"),
+        ("np.zeros(3)", "np.zeros(3, dtype=np.float32)"),
+        ("np.array(['a', None])", "np.array(['a', 1], dtype=object)"),
+        ("torch.zeros(3)", "torch.zeros(3, dtype=torch.float64)"),
+        ("torch.zeros(2, 3)", "torch.zeros(3, 2)"),
+        ("{'a', 'b', 'c'}", "{'a', 'b', 'd'}"),
+        ("Path('a')", "Path('b')"),
+        ("b'a'", "b'b'"),
+        ("[{'rate': np.float32(0.5)}]", "[{'rate': np.float32(0.25)}]"),
+    ],
+)
+def test_a_changed_attribute_is_noticed_by_a_program_and_by_a_run_that_goes_on(tmp_path, made, other):
+    task, held = _holding(tmp_path, made, other)
+    before = task.identity()
+    assert as_found(task) is task
+    task.held = held
+    assert as_found(task).source is None
+    assert task.identity() != before
+
+
+@pytest.mark.parametrize(
+    ("made", "other"),
+    [
+        ("torch.nn.Dropout(0.1)", "torch.nn.Dropout(0.2)"),
+        ("Holder(torch.zeros(3))", "Holder(torch.ones(3))"),
+        ("[Holder(lambda x: x)]", "[Holder(lambda x: 2 * x)]"),
+        ("lambda x: x", "lambda x: 2 * x"),
+    ],
+)
+def test_an_object_of_any_kind_is_compared_by_what_it_holds(tmp_path, made, other):
+    task, held = _holding(tmp_path, made, other)
+    assert as_found(task) is task
+    task.held = held
+    assert as_found(task).source is None
+
+
+def test_an_object_that_cannot_be_pickled_counts_as_changed_unless_it_is_the_same(tmp_path):
+    task, held = _holding(tmp_path, "threading.Lock()", "threading.Lock()", name="task")
+    assert as_found(task) is task
+    task.held = held
+    assert as_found(task).source is None
+
+
+def test_a_module_of_ones_own_counts_whatever_its_name_begins_with(tmp_path):
+    (tmp_path / "abcnet.py").write_text("import tiny_task\nclass Net(tiny_task.TinyTask):\n    pass\n")
+    path = tmp_path / "own.py"
+    path.write_text("import abcnet\nclass Own(abcnet.Net):\n    pass\n")
+    classes = load_task(f"{path}:Own").identity()["classes"]
+    assert set(classes) == {"Own", "Net", "TinyTask"}
+
+
 def test_a_task_file_edited_in_the_middle_of_a_run_is_refused_by_a_new_worker(tmp_path):
     path = tmp_path / "own.py"
     path.write_text(OWN_TASK)
@@ -269,6 +368,12 @@ def test_paths_in_settings_mean_the_same_from_any_folder(tmp_path, monkeypatch):
     assert home.identity() == task.identity()
 
 
+def test_settings_that_are_no_tables_are_refused():
+    # A second one, because the tests' own type checks look at the first.
+    with pytest.raises(InputError, match="settings must be tables of names and values, got 3 for 'model'"):
+        load_task("pydoc", settings={"training": {}, "model": 3})  # pyright: ignore[reportArgumentType]
+
+
 def test_settings_of_built_in_tasks_are_refused_for_ones_own(tmp_path):
     path = tmp_path / "own.py"
     path.write_text("import tiny_task\ntask = tiny_task.TinyTask()")
@@ -277,6 +382,11 @@ def test_settings_of_built_in_tasks_are_refused_for_ones_own(tmp_path):
     with pytest.raises(InputError, match=r"\[model\] is for built-in tasks"):
         load_task(f"{path}:task", settings={"model": {"preset": "mini"}})
     assert load_task(f"{path}:task", settings={"training": {"patience": 9}}).recipe.patience == 9
+
+
+def test_a_vocabulary_without_room_for_a_word_is_refused_before_the_text_is_read():
+    with pytest.raises(InputError, match="vocabulary_size must be at least 2"):
+        load_task("one-billion-words", settings={"text": {"vocabulary_size": 1}})
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def _settings(method: str, table: Mapping[str, Any]) -> dict[str, Any]:
     """What the file's [method] sets of the method that --method names."""
     from dataclasses import fields
 
-    from hyperprune.hypersearch.space import MODEL
+    from hyperprune.records import MODEL
     from hyperprune.sparsity import methods
 
     known = [field.name for field in fields(methods.kind(method))]

@@ -136,10 +136,16 @@ def _mnist(data_dir: str | os.PathLike[str] | None, download: bool) -> ImageSet:
             f"MNIST's training file must hold more than {_MNIST_VALID} images, {files['train-images']} holds "
             f"{len(labels)}; put the published files there"
         )
+    test = _read_pair(files["test-images"], files["test-labels"])
+    if test[0].shape[1:] != images.shape[1:]:
+        raise InputError(
+            f"MNIST's images must be of one size, got {images.shape[1:]} in {files['train-images']} and "
+            f"{test[0].shape[1:]} in {files['test-images']}; put the published files there"
+        )
     parts = {
         "train": (images[:-_MNIST_VALID], labels[:-_MNIST_VALID]),
         "valid": (images[-_MNIST_VALID:], labels[-_MNIST_VALID:]),
-        "test": _read_pair(files["test-images"], files["test-labels"]),
+        "test": test,
     }
     return _image_set("mnist", 255, parts)
 

@@ -30,6 +30,7 @@ from hyperprune.errors import InputError, unknown_name
 from hyperprune.rng import derive_seed
 
 LETTERS = "BTPSXVE"
+MAX_LENGTH = 2000  # beyond some 2,200 letters the chances of a walk are too small for float64
 _INNER = "TPSXV"
 _FOREIGN = "".join(chr(code) for code in range(ord("A"), ord("Z") + 1) if chr(code) not in LETTERS)
 _DRAWS_PER_STRING = 2000  # after so many draws for each string asked for, drawing distinct ones is given up
@@ -106,7 +107,10 @@ class Grammar:
         return after_Q2, letter_Q2
 
     def chances(self, max_length: int) -> np.ndarray:
-        """(N + 1, Q): the chance that a walk with equally likely branches ends after exactly n letters."""
+        """(N + 1, Q): the chance that a walk with equally likely branches ends after exactly n letters.
+
+        N is at most `MAX_LENGTH`.
+        """
         after_Q2, _ = self._tables
         chance_NQ = np.zeros((max_length + 1, self.end + 1))
         chance_NQ[0, self.end] = 1.0
@@ -209,9 +213,9 @@ class ReberSettings:
     Attributes:
         num_strings: in all, distinct unless `distinct` is False.
         embedded: strings of the embedded grammar.
-        min_length, max_length: letters, both included. Lengths are those of a random walk with equally
-            likely branches that ends within them; drawn without repetition this uses up the short strings,
-            as in the thesis's data.
+        min_length, max_length: letters, both included, up to `MAX_LENGTH`. Lengths are those of a random walk
+            with equally likely branches that ends within them; drawn without repetition this uses up the
+            short strings, as in the thesis's data.
         lengths: "walk", or "uniform": every length that the grammar has is equally likely.
         valid_share: how many of the strings are valid, in [0, 1]; rounded to a whole number.
         changes: names of `CHANGES`, each equally likely; () means all that fit the grammar.
@@ -236,6 +240,11 @@ class ReberSettings:
         if not 1 <= self.min_length <= self.max_length:
             raise InputError(
                 f"lengths must go from 1 or more up to max_length, got {self.min_length} to {self.max_length}"
+            )
+        if self.max_length > MAX_LENGTH:
+            raise InputError(
+                f"max_length must be at most {MAX_LENGTH}, got {self.max_length}; longer strings are too "
+                "rare among walks to be drawn"
             )
         if self.lengths not in ("walk", "uniform"):
             raise unknown_name("choice of lengths", self.lengths, ("walk", "uniform"))

@@ -33,7 +33,7 @@ from torch import Tensor
 from hyperprune.data.batches import bptt_windows, contiguous_batches, perplexity_of_counts
 from hyperprune.data.sources import DATASETS
 from hyperprune.data.store import cache_folder, locate
-from hyperprune.data.vocabulary import END_OF_LINE, Vocabulary
+from hyperprune.data.vocabulary import END_OF_LINE, Vocabulary, check_size
 from hyperprune.errors import InputError, unknown_name
 from hyperprune.files import write_atomically
 from hyperprune.rng import generator
@@ -181,11 +181,12 @@ def load_shards(
         block_tokens: how many tokens are in memory at a time.
 
     Raises:
-        InputError: an unknown name or split, a folder that is missing or lacks files, a file that is not
-            UTF-8.
+        InputError: an unknown name or split, a vocabulary below 2, a folder that is missing or lacks files,
+            a file that is not UTF-8.
     """
     if not is_streamed(name):
         raise unknown_name("streamed corpus", name, filter(is_streamed, DATASETS))
+    check_size(vocabulary_size)
     limits = dict(max_tokens or {})
     for split, limit in limits.items():
         if split not in HELDOUT:

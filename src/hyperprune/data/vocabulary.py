@@ -17,6 +17,15 @@ UNKNOWN = "<unk>"
 END_OF_LINE = "<eos>"
 
 
+def check_size(size: int | None) -> None:
+    """A vocabulary's size must leave room for a word."""
+    if size is not None and size < 2:
+        raise InputError(
+            f"vocabulary_size must be at least 2 ({UNKNOWN!r} and one word), got {size}; "
+            "2000 suits small runs, None keeps every word"
+        )
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The words of a training split: position in `words` is the word's index.
@@ -62,11 +71,7 @@ class Vocabulary:
     @classmethod
     def from_counts(cls, counts: Counter[str], size: int | None = None) -> Vocabulary:
         """As `from_tokens`, of words that were counted; the counter keeps them in order of appearance."""
-        if size is not None and size < 2:
-            raise InputError(
-                f"vocabulary_size must be at least 2 ({UNKNOWN!r} and one word), got {size}; "
-                "2000 suits small runs, None keeps every word"
-            )
+        check_size(size)
         counts = counts.copy()
         num_unknown = counts.pop(UNKNOWN, 0)
         ranked = counts.most_common()  # equal counts stay in order of first appearance

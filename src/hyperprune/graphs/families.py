@@ -15,6 +15,7 @@ References:
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def _barabasi_albert(num_nodes: int, source: random.Random, *, attachments: int)
     import networkx as nx
 
     _check(
-        isinstance(attachments, int) and 1 <= attachments < num_nodes,
+        _is_whole(attachments, 1, num_nodes - 1),
         f"attachments must be a whole number from 1 to {num_nodes - 1} for {num_nodes} nodes, got "
         f"{attachments}; the thesis takes a tenth of the nodes",
     )
@@ -70,7 +71,7 @@ def _watts_strogatz(
 
     _check(num_nodes >= 3, f"a watts_strogatz graph needs at least 3 nodes, got {num_nodes}")
     _check(
-        isinstance(neighbours, int) and 2 <= neighbours < num_nodes,
+        _is_whole(neighbours, 2, num_nodes - 1),
         f"neighbours must be a whole number from 2 to {num_nodes - 1} for {num_nodes} nodes, got "
         f"{neighbours}; an odd one counts as the even one below",
     )
@@ -104,9 +105,8 @@ def _kleinberg(
     import networkx as nx
 
     _check(
-        dimensions in (1, 2, 3)
-        and isinstance(shortcuts, int)
-        and shortcuts >= 0
+        _is_whole(dimensions, 1, 3)
+        and _is_whole(shortcuts, 0, math.inf)
         and isinstance(exponent, int | float)
         and exponent >= 0,
         f"dimensions must be 1, 2 or 3, shortcuts a whole number and exponent 0 or more, got {dimensions}, "
@@ -149,6 +149,10 @@ def _check(holds: bool, message: str) -> None:
         raise InputError(message)
 
 
+def _is_whole(value: object, low: int, high: float) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
 def _check_share(name: str, value: object, remedy: str) -> None:
     is_share = isinstance(value, int | float) and 0 <= value <= 1
     _check(is_share, f"{name} must be a number in [0, 1], got {value!r}; {remedy}")
@@ -158,7 +162,7 @@ def _stack(num_nodes: int, source: random.Random, *, layers: int) -> networkx.Gr
     import networkx as nx
 
     _check(
-        isinstance(layers, int) and 1 < layers <= num_nodes,
+        _is_whole(layers, 2, num_nodes),
         f"layers must be a whole number from 2 to {num_nodes} for {num_nodes} nodes, got {layers}",
     )
     ends = [round(layer * num_nodes / layers) for layer in range(layers + 1)]
@@ -259,7 +263,7 @@ class GraphPlan:
             if parameter not in defaults:
                 raise unknown_name(f"parameter of {name}", parameter, defaults)
         _check(
-            isinstance(num_nodes, int) and 2 <= num_nodes <= MAX_NODES,
+            _is_whole(num_nodes, 2, MAX_NODES),
             f"a graph must have at least 2 nodes and at most {MAX_NODES}, got {num_nodes!r}; try 50",
         )
         values = {key: default(num_nodes) for key, default in defaults.items()} | parameters

@@ -13,6 +13,7 @@ from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.hypersearch.signals import Records, measure
 from hyperprune.hypersearch.space import Configuration, Space
 from hyperprune.hypersearch.strategy import Ahead
+from hyperprune.records import networks_vary
 from hyperprune.rng import derive_seed
 
 
@@ -64,13 +65,14 @@ class StateArena(ABC):
         return [entry["key"] for entry in entries]
 
     def signals(self, keys: Sequence[str], signal: str, epoch: int) -> dict[str, float]:
+        candidates = self.state.candidates
         values = measure(
             signal,
             self._records(REFERENCE_KEY, epoch),
             {key: self._records(key, epoch) for key in keys},
             dims=self.state.header["strategy"].get("spectrum_dims"),
+            by_quantiles=networks_vary(candidates.values()),
         )
-        candidates = self.state.candidates
         return {key: self.state.weighed(value, candidates[key]) for key, value in values.items()}
 
     def eliminate(

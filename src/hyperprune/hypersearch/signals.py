@@ -16,7 +16,7 @@ made (a task file is a good place, as examples/own_parts.py shows):
 
 A run's identity holds the name alone: a function changed under its name takes another run folder.
 
-Networks of other sizes than the reference's are compared by the quantiles of their spectra (`comparable`).
+Where the network itself is searched, signals see quantiles of the spectra (`measure`).
 
 References: the LSH paper, §3 (spectrum, loss); its published code compares raw spectra (spectrum_raw).
 Ru et al. 2021, Speedy performance estimation for neural architecture search (training_losses).
@@ -92,7 +92,7 @@ class SpectrumDistance(EachAlone):
         _check_dims(self.dims)
 
     def value(self, reference: Records, records: Records) -> float:
-        return spectrum_distance(*comparable(spectra_of(reference), spectra_of(records)), dims=self.dims)
+        return spectrum_distance(spectra_of(reference), spectra_of(records), dims=self.dims)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class JointSpectrumDistance:
 
     def __call__(self, reference: Records, candidates: Mapping[str, Records]) -> dict[str, float]:
         spectra = [spectra_of(records) for records in (reference, *candidates.values())]
-        dense, *others = pca_trajectories(comparable(*spectra), dims=self.dims)
+        dense, *others = pca_trajectories(spectra, dims=self.dims)
         return {
             key: float(np.linalg.norm(path[-1] - dense[-1]))
             for key, path in zip(candidates, others, strict=True)
@@ -123,8 +123,7 @@ class RawSpectrumDistance(EachAlone):
     """L2 distance of the last epoch's spectra, without a PCA."""
 
     def value(self, reference: Records, records: Records) -> float:
-        ends = comparable(spectra_of(reference[-1:]), spectra_of(records[-1:]))
-        return spectrum_distance(*ends, embedding="none")
+        return spectrum_distance(spectra_of(reference[-1:]), spectra_of(records[-1:]), embedding="none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +210,12 @@ def needs_spectra(signal: Signal) -> bool:
 
 
 def measure(
-    name: str, reference: Records, candidates: Mapping[str, Records], *, dims: int | None = None
+    name: str,
+    reference: Records,
+    candidates: Mapping[str, Records],
+    *,
+    dims: int | None = None,
+    by_quantiles: bool = False,
 ) -> dict[str, float]:
     """The signal of every candidate of a round.
 
@@ -220,11 +224,18 @@ def measure(
         reference: the dense model's epochs 0 to the round's.
         candidates: the candidates' epochs, the same ones, by key.
         dims: of the signal's PCA space; None is its own.
+        by_quantiles: show all spectra as quantiles, as many as the reference has exponents
+            (`spectra.resized`), and not layer by layer; for all of a search whose `networks_vary`.
 
     Raises:
         InputError: the signal gave no number, or NaN, for a candidate, or needs spectra and there are none.
     """
-    values = get_signal(name, dims=dims)(reference, candidates)
+    signal = get_signal(name, dims=dims)
+    if by_quantiles and needs_spectra(signal):
+        size = len(spectra_of(reference)[-1])
+        reference = _resized(reference, size)
+        candidates = {key: _resized(records, size) for key, records in candidates.items()}
+    values = signal(reference, candidates)
     for key in candidates:
         if key not in values or math.isnan(values[key]):
             raise InputError(
@@ -249,13 +260,11 @@ def spectra_of(records: Records) -> list[np.ndarray]:
     return spectra
 
 
-def comparable(reference: list[np.ndarray], *others: list[np.ndarray]) -> list[list[np.ndarray]]:
-    """Spectra as they are, or, where networks differ in size, all as quantiles, as many as the reference has
-    exponents (`spectra.resized`)."""
-    size, paths = len(reference[-1]), [reference, *others]
-    if all(len(spectrum) == size for path in paths for spectrum in path):
-        return paths
-    return [[resized(spectrum, size) for spectrum in path] for path in paths]
+def _resized(records: Records, size: int) -> Records:
+    return [
+        replace(record, spectrum=resized(spectrum, size))
+        for record, spectrum in zip(records, spectra_of(records), strict=True)
+    ]
 
 
 def _with_dims(signal: Signal, dims: int) -> Signal | None:

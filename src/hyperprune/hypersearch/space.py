@@ -19,6 +19,7 @@ import numpy as np
 
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.dimensions import Choice, Dimension, Range, dimension, frozen, plain
+from hyperprune.records import MODEL
 from hyperprune.sparsity import methods
 
 ALLOCATIONS = ["uniform", "er"]
@@ -26,7 +27,6 @@ DEATHS = ["magnitude", "set", "threshold", "global_magnitude"]
 REDISTRIBUTIONS = ["none", "magnitude", "nonzeros"]
 _SHOWN = {"allocation", "death", "redistribution", "death_rate"}
 _MOST_CHECKED = 4096  # combinations of a branch that are built when the space is made
-MODEL = "model."  # begins the names of settings that are the task's, not the method's
 Suggest = Callable[[str, Dimension], Any]
 
 

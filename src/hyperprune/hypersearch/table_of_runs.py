@@ -16,9 +16,10 @@ import hyperprune
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.run_folder import found_state, read_state
 from hyperprune.hypersearch.run_state import RunState
-from hyperprune.hypersearch.space import MODEL, Configuration, Space
+from hyperprune.hypersearch.space import Configuration, Space
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.hypersearch.table import CandidateTable, RecordedRun
+from hyperprune.records import MODEL
 
 _SHARED = ("format", "version", "task", "sparsity", "threads", "device")  # of the runs' identities
 

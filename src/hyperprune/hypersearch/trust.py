@@ -17,7 +17,7 @@ import numpy as np
 
 from hyperprune.hypersearch.ranks import spearman, spearman_interval
 from hyperprune.hypersearch.signals import SIGNALS, Signal, TrainingLosses, measure, needs_spectra
-from hyperprune.records import CandidateRecord, RunRecord, weighed
+from hyperprune.records import CandidateRecord, RunRecord, networks_vary, weighed
 
 USEFUL = 0.5  # a correlation below this would not have been worth eliminating by
 COMPARED = ("training_losses", "spectrum", "loss")  # judged beside the run's own signal
@@ -180,8 +180,10 @@ def _values(record: RunRecord, rows: Sequence[CandidateRecord], name: str, epoch
     is_own = name == record.strategy.get("signal")
     dims = record.strategy.get("spectrum_dims") if is_own else None
     reference = record.reference.epochs[: epoch + 1]
+    epochs = {row.key: row.epochs[: epoch + 1] for row in rows}
+    by_quantiles = networks_vary(record.candidates)
     try:
-        values = measure(name, reference, {row.key: row.epochs[: epoch + 1] for row in rows}, dims=dims)
+        values = measure(name, reference, epochs, dims=dims, by_quantiles=by_quantiles)
     except Exception:
         if is_own:  # it ranked the search's rounds, and must not keep a finished search from its result
             return {}

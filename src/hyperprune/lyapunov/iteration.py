@@ -88,12 +88,12 @@ class LyapunovIteration:
             )
         self._state_sizes = tuple(layer.state_size for layer in stack.layers)
         total = sum(self._state_sizes)
-        if num_exponents is not None and not 1 <= num_exponents <= total:
+        self._num_exponents = total if settings.num_exponents is None else settings.num_exponents
+        if not 1 <= self._num_exponents <= total:
             raise InputError(
                 f"num_exponents must lie between 1 and the state's size, {total}, got {num_exponents}; None "
                 "computes all"
             )
-        self._num_exponents = num_exponents or total
         self._trajectory = Trajectory(stack, batch_size, settings.dtype, settings.device)
         generator = generator if generator is not None else rng.generator(0, "lyapunov", "frame")
         draws = [self._draws(layer, generator) for layer in stack.layers]
@@ -104,7 +104,7 @@ class LyapunovIteration:
                 for layer, draws_KS in zip(stack.layers, draws, strict=True)
             )
         self._blocks = [
-            TimeBlocks(qr_interval, layer.num_factors * math.log(LOST_RATIO[settings.dtype]))
+            TimeBlocks(settings.qr_interval, layer.num_factors * math.log(LOST_RATIO[settings.dtype]))
             for layer in stack.layers
         ]
         # Steps of an unfinished interval wait as coefficients: frames advance by whole intervals only.
@@ -199,14 +199,14 @@ class LyapunovIteration:
 
     @torch.no_grad()
     def spectrum(self) -> LyapunovSpectrum:
-        """What has been measured so far; asking changes nothing.
+        """What has been measured so far; asking changes nothing, and warns where the last steps need it.
 
         Raises:
             InputError: no step has been measured.
         """
         if self._measured_steps == 0:
             raise InputError("a spectrum needs at least one measured step, got 0; call advance(inputs) first")
-        chains, blocks = self._chains, self._blocks
+        chains, blocks, notes = self._chains, self._blocks, list(self._notes)
         with Crew(self._settings.device, shares=self._shares_cores) as crew:
             if self._waiting is not None:
                 num_steps = self._waiting[0].shape[0]
@@ -222,6 +222,9 @@ class LyapunovIteration:
                     old.with_tail(growth.logs[0], num_steps)
                     for old, growth in zip(blocks, layers, strict=True)
                 ]
+                if message := _shortening(layers):
+                    notes.append(message)
+                    warnings.warn(message, stacklevel=3)
             remainders = iter(crew.run(chain.remainder for layer in chains for chain in layer))
         return LyapunovSpectrum(
             log_growth=tuple(
@@ -237,7 +240,7 @@ class LyapunovIteration:
             qr_interval=self._settings.qr_interval,
             dtype=str(self._settings.dtype).removeprefix("torch."),
             logdet_residual=self._logdet_residual,
-            notes=tuple(self._notes),
+            notes=tuple(notes),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -338,17 +341,23 @@ class LyapunovIteration:
         residuals = [growth.logdet_residual for growth in growths if growth.logdet_residual is not None]
         if residuals:
             self._logdet_residual = max(*residuals, self._logdet_residual or 0.0)
-        shortened = [entry for growth in growths for entry in growth.shortened]
-        if shortened:
-            ratio, limit, before, _ = max(shortened, key=lambda entry: entry[2])
-            after = min(entry[3] for entry in shortened)
-            message = (
-                f"the |r| of one factorisation must lie within a factor of {limit:.3g}, {before} Jacobians "
-                f"spread them by {ratio:.3g}; went on with as few as {after} where needed (qr_interval=1, "
-                "fewer exponents or float64 avoid this)"
-            )
+        if message := _shortening(growths):
             self._notes.append(message)
-            warnings.warn(message, stacklevel=4)
+            warnings.warn(message, stacklevel=5)  # at who called `advance`
+
+
+def _shortening(growths: list[Growth]) -> str | None:
+    """What to say where intervals had to be shortened."""
+    shortened = [entry for growth in growths for entry in growth.shortened]
+    if not shortened:
+        return None
+    ratio, limit, before, _ = max(shortened, key=lambda entry: entry[2])
+    after = min(entry[3] for entry in shortened)
+    return (
+        f"the |r| of one factorisation must lie within a factor of {limit:.3g}, {before} Jacobians spread "
+        f"them by {ratio:.3g}; went on with as few as {after} where needed (qr_interval=1, fewer exponents "
+        "or float64 avoid this)"
+    )
 
 
 def _wait(growths: list[Future[Growth]]) -> list[Growth]:

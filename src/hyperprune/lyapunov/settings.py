@@ -36,19 +36,20 @@ class Settings:
             raise InputError(
                 'convention "lsh" is of the hidden state, got jacobian="full"; leave `jacobian` out'
             )
+        for name in ("batch_size", "qr_interval", "num_exponents"):
+            if (value := getattr(self, name)) is not None:
+                check_whole(name, value)
+                object.__setattr__(self, name, int(value))  # a saved spectrum holds no number of numpy's
         if self.batch_size < 1:
             raise InputError(
                 f"a batch must hold at least 1 sample, got {self.batch_size}; inputs are (time, batch, "
                 "features)"
             )
-        check_whole("qr_interval", self.qr_interval)
         if self.convention == "lsh" and self.num_exponents is not None:
             raise InputError(
                 'convention "lsh" leaves exponents in the order of the factorisation, of which the first are '
                 f"not the largest, got num_exponents={self.num_exponents}; leave `num_exponents` out"
             )
-        if self.num_exponents is not None:
-            check_whole("num_exponents", self.num_exponents)
         if self.qr_interval < 1:
             raise InputError(
                 f"qr_interval must be at least 1, got {self.qr_interval}; 1 factorises at every step"

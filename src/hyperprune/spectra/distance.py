@@ -17,8 +17,9 @@ from hyperprune.errors import InputError, NumericsError, unknown_name
 from hyperprune.spectra.record import LyapunovSpectrum
 
 FLOOR = -20.0
-"""Exponents below this many nats per step are set to it before spectra are compared. A direction that
-shrinks by e^-20 in one step is gone to single precision within that step."""
+"""Exponents below this many nats per step (as many in bits where those are the record's unit) are set to it
+before spectra are compared. A direction that shrinks by e^-20 in one step is gone to single precision within
+that step."""
 
 Spectrum = LyapunovSpectrum | np.ndarray
 
@@ -27,12 +28,14 @@ def compared_vector(spectrum: Spectrum) -> Float64[np.ndarray, " C"]:
     """The vector that a spectrum is compared by, with `FLOOR` applied.
 
     Args:
-        spectrum: a record, or its `concatenated` exponents as a plain array.
+        spectrum: a record, or its `concatenated` exponents, in nats, as a plain array.
 
     Raises:
         NumericsError: an exponent is NaN or +inf.
     """
-    values_C = spectrum.concatenated if isinstance(spectrum, LyapunovSpectrum) else np.asarray(spectrum)
+    values_C, floor = np.asarray(spectrum), FLOOR
+    if isinstance(spectrum, LyapunovSpectrum):
+        values_C, floor = spectrum.concatenated, FLOOR * spectrum.scale
     if values_C.ndim != 1 or values_C.size == 0:
         raise InputError(
             f"a spectrum must be a record or a one-dimensional array of exponents, got shape "
@@ -45,7 +48,7 @@ def compared_vector(spectrum: Spectrum) -> Float64[np.ndarray, " C"]:
             f"exponents must be finite or -inf, number {int(bad_C.argmax())} is {values_C[bad_C.argmax()]}; "
             "leave this network out of the comparison"
         )
-    return np.maximum(values_C, FLOOR)
+    return np.maximum(values_C, floor)
 
 
 def resized(spectrum: Spectrum, size: int) -> Float64[np.ndarray, " {size}"]:
@@ -75,11 +78,11 @@ def spectrum_distance(
         dims: dimensions of the PCA space.
 
     Returns:
-        Nats per step, ≥ 0.
+        In the records' unit (nats per step, bits for "lsh"), ≥ 0.
 
     Raises:
-        InputError: lists of different length, spectra of different size, convention or Jacobian, unknown
-            embedding, dims < 1.
+        InputError: lists of different length, spectra of different size, layers, convention or Jacobian,
+            unknown embedding, dims < 1.
         NumericsError: an exponent is NaN or +inf.
     """
     if embedding not in ("pca", "none"):
@@ -136,14 +139,21 @@ def _trajectories(
 
 
 def _refuse_different_kinds(spectra: Iterable[Spectrum]) -> None:
-    """Records must be of one convention (its unit with it) and of one Jacobian; arrays do not tell."""
-    records = (spectrum for spectrum in spectra if isinstance(spectrum, LyapunovSpectrum))
+    """Records must be of one convention (and unit), one Jacobian and equal layers; arrays do not tell."""
+    records = [spectrum for spectrum in spectra if isinstance(spectrum, LyapunovSpectrum)]
     kinds = sorted({(record.convention, record.jacobian) for record in records})
     if len(kinds) > 1:
         found = " and ".join(f"{convention}/{jacobian}" for convention, jacobian in kinds)
         raise InputError(
             f"compared spectra must be of one convention and one Jacobian, got {found}; measure all with the "
             "same `convention` and `jacobian`"
+        )
+    layers = sorted({tuple(growth_NBK.shape[2] for growth_NBK in record.log_growth) for record in records})
+    if len(layers) > 1:
+        raise InputError(
+            "compared spectra must have as many exponents in each layer, got "
+            f"{' and '.join(map(str, layers))}; compare hyperprune.spectra.resized(spectrum, size) of each, "
+            "which no layer matters to"
         )
 
 

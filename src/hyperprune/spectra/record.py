@@ -7,6 +7,7 @@ Axes: N time blocks, B samples, K exponents of one layer, S exponents of the net
 """
 
 import dataclasses
+import io
 import json
 import math
 import zipfile
@@ -20,6 +21,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from hyperprune.errors import InputError
+from hyperprune.files import write_atomically
 from hyperprune.spectra import figures
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class LyapunovSpectrum:
         return "bits per step" if self.convention == "lsh" else "nats per step"
 
     @property
-    def _scale(self) -> float:
+    def scale(self) -> float:
         """From nats, in which growth is stored, to `unit`."""
         return 1 / math.log(2) if self.convention == "lsh" else 1.0
 
@@ -111,7 +113,7 @@ class LyapunovSpectrum:
         """Standard error of `exponents` by batch means over time and samples; NaN where unknown."""
         return self._columns(
             [
-                self._scale * figures.standard_error(growth_NBK, self.block_steps)
+                self.scale * figures.standard_error(growth_NBK, self.block_steps)
                 for growth_NBK in self.log_growth
             ]
         )
@@ -126,7 +128,7 @@ class LyapunovSpectrum:
         """The estimate of `exponents` after each block of time, for convergence plots."""
         return self._columns(
             [
-                self._scale * np.cumsum(growth_NBK.mean(axis=1), axis=0) / self.running_steps[:, None]
+                self.scale * np.cumsum(growth_NBK.mean(axis=1), axis=0) / self.running_steps[:, None]
                 for growth_NBK in self.log_growth
             ]
         )
@@ -179,14 +181,15 @@ class LyapunovSpectrum:
         }
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the record to a compressed `.npz` file under exactly this name."""
+        """Write the record to a compressed `.npz` file under exactly this name, whole or not at all."""
         path = Path(path)
         settings: dict[str, Any] = {"format": _FORMAT, "num_layers": len(self.log_growth)}
         settings |= {name: getattr(self, name) for name in _SETTINGS}
         layers = {f"log_growth_{layer}": growth_NBK for layer, growth_NBK in enumerate(self.log_growth)}
-        with path.open("wb") as file:
-            arrays = {"settings": np.array(json.dumps(settings)), "block_steps": self.block_steps} | layers
-            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+        arrays = {"settings": np.array(json.dumps(settings)), "block_steps": self.block_steps} | layers
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)  # pyright: ignore[reportArgumentType]
+        write_atomically(path, content.getvalue())
         return path
 
     @classmethod
@@ -234,7 +237,7 @@ class LyapunovSpectrum:
         """
         layers = []
         for growth_NBK in self.log_growth:
-            rates_BK = growth_NBK.sum(axis=0) * self._scale / self.num_steps
+            rates_BK = growth_NBK.sum(axis=0) * self.scale / self.num_steps
             order_K = np.arange(rates_BK.shape[1])
             if self.convention != "lsh":
                 order_K = np.argsort(-rates_BK.mean(axis=0), kind="stable")

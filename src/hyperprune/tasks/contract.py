@@ -11,13 +11,14 @@ import hashlib
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -191,12 +192,16 @@ class Task(ABC):
         """All that decides this task's results, as JSON; a run goes on only under the same identity.
 
         The default takes the class and its bases with the checksums of their source files, the recipe, and
-        the task's own attributes: numbers, texts and containers of them by value, others by their type, and
-        none that a `cached_property` computes. What else a task keeps from its work (a dictionary that fills)
-        would change it. Override it there, and where such an attribute, or a file that the task reads,
-        decides the results.
+        the task's own attributes: numbers, texts, paths, arrays, tensors and containers of them by value,
+        others by their type, and none that a `cached_property` computes. What else a task keeps from its work
+        (a dictionary that fills) would change it. Override it there, and where such an attribute, or a file
+        that the task reads, decides the results.
         """
-        own = [kind for kind in type(self).__mro__ if not kind.__module__.startswith(("hyperprune.", "abc"))]
+        own = [
+            kind
+            for kind in type(self).__mro__
+            if kind.__module__ != "abc" and not kind.__module__.startswith("hyperprune.")
+        ]
         return {
             "name": self.name,
             "classes": {kind.__qualname__: _source_checksum(kind) for kind in own if kind is not object},
@@ -229,16 +234,37 @@ def _source_checksum(kind: type) -> str:
         return "no source file"
 
 
-def as_json(value: Any) -> Any:
-    """A value as JSON can hold it; what it cannot is named by its type."""
+def _type_name(value: Any) -> str:
+    return type(value).__qualname__
+
+
+def as_json(value: Any, other: Callable[[Any], Any] = _type_name) -> Any:
+    """A value as JSON can hold it, arrays and bytes by checksum; what it cannot is what `other` gives."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, bool | int | float | str) or value is None:
         return value
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, bytes | bytearray):
+        return hashlib.sha256(value).hexdigest()
     if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
+        return {str(key): as_json(item, other) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [as_json(item) for item in value]
+        return [as_json(item, other) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((as_json(item, other) for item in value), key=repr)
     if is_dataclass(value) and not isinstance(value, type):
-        return as_json({field.name: getattr(value, field.name) for field in fields(value)})
+        return as_json({field.name: getattr(value, field.name) for field in fields(value)}, other)
     if isinstance(value, Tensor):
-        return hashlib.sha256(repr((value.shape, value.tolist())).encode()).hexdigest()
-    return type(value).__qualname__
+        flat = value.detach().cpu().resolve_conj().resolve_neg().contiguous().flatten()
+        return _checksum(value.dtype, value.shape, flat.view(torch.uint8).numpy())
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return _checksum(value.dtype, value.shape, value)
+    if isinstance(value, np.ndarray):
+        return as_json(value.tolist(), other)
+    return other(value)
+
+
+def _checksum(dtype: Any, shape: Sequence[int], content: np.ndarray) -> str:
+    return hashlib.sha256(f"{dtype} {tuple(shape)} ".encode() + content.tobytes()).hexdigest()

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from hyperprune.data.shards import StreamedCorpus, is_streamed, load_shards
 from hyperprune.data.text import Corpus, bptt_windows, contiguous_batches, load_corpus, num_windows
+from hyperprune.data.vocabulary import check_size
 from hyperprune.errors import InputError, unknown_name
 from hyperprune.models import PRESETS, LanguageModel, LanguageSettings, build_language_model
 from hyperprune.tasks.contract import BatchLoss, Recipe, RecurrentRun, Split, Task
@@ -34,7 +35,8 @@ class TextSettings:
     """What of a corpus is read, and in what portions.
 
     Attributes:
-        vocabulary_size: the most frequent words kept, `<unk>` and `<eos>` among them; None keeps all.
+        vocabulary_size: the most frequent words kept, `<unk>` and `<eos>` among them, at least 2; None keeps
+            all.
         train_tokens, valid_tokens, test_tokens: how much of each split is used, from its beginning; None
             is all of it. Of a streamed corpus, `train_tokens` is what an epoch takes, and the next epoch
             goes on behind it.
@@ -54,6 +56,7 @@ class TextSettings:
     order_seed: int | None = None
 
     def __post_init__(self) -> None:
+        check_size(self.vocabulary_size)
         for name, value in asdict(self).items():
             if name != "order_seed" and value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}; leave it out for the default")
@@ -209,7 +212,7 @@ class LanguageTask(Task):
 
     def identity(self) -> dict[str, Any]:
         return {
-            "corpus": self.corpus_name,
+            "corpus": self.corpus_name.partition(":")[0],  # a text counts, wherever its file lies
             "corpus_sha256": self.corpus.checksum(),
             "text": asdict(self.text),
             "model": asdict(self.settings),

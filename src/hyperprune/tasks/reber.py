@@ -50,7 +50,7 @@ class StringSettings:
         test_strings: as `train_strings`.
         embedded: draw strings of the embedded grammar.
         min_length: letters of the shortest string drawn.
-        max_length: letters of the longest one.
+        max_length: letters of the longest one, at most 2000.
         lengths: those of a random walk on the grammar ("walk"), or each equally likely ("uniform").
         valid_share: of the strings drawn, in [0, 1].
         changes: what makes a false string of a valid one, names of `hyperprune.data.reber.CHANGES`; () is all
@@ -96,7 +96,8 @@ class StringSettings:
                     f"{field.name} is for strings drawn from the grammar, got it with folder "
                     f"{self.folder!r}; leave one of the two out"
                 )
-        self.drawn()
+        if self.folder is None:
+            self.drawn()
 
     def drawn(self) -> ReberSettings:
         """What is drawn where there is no folder."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any
+
+from torch import Tensor
 
 from hyperprune.data.sources import DATASETS
 from hyperprune.errors import InputError, unknown_name
@@ -51,6 +55,7 @@ def load_task(
         if settings.get("training"):
             task.recipe = replaced(task.recipe, settings["training"], "[training]")
     elif name.startswith("text:"):
+        name = _absolute(name)
         task = _made(name, LanguageRow(corpus=name, model="small", about="your text"), settings, folder)
     elif name in BUILT_IN:
         task = _made(name, BUILT_IN[name], settings, folder)
@@ -92,6 +97,12 @@ def _made(name: str, row: Row, settings: Settings, data_dir: Path | None) -> Tas
 
 def _from_anywhere(settings: Settings) -> dict[str, dict[str, Any]]:
     """The settings with the paths in them made absolute, so that they mean the same from any folder."""
+    for table, values in settings.items():
+        if not isinstance(values, Mapping):
+            raise InputError(
+                f"settings must be tables of names and values, got {values!r} for {table!r}; an example is "
+                "{'training': {'learning_rate': 0.01}}"
+            )
     found = {table: dict(values) for table, values in settings.items()}
     for table, key in _PATHS:
         if isinstance(path := found.get(table, {}).get(key), str):
@@ -125,16 +136,40 @@ def as_found(task: Task) -> Task:
     if task.source is None:
         return task
     made = load_task(**task.source)
-    if type(made) is type(task) and _settings_of(made) == _settings_of(task):
+    if type(made) is type(task) and _agree(own_attributes(made), own_attributes(task)):
         return task
     changed = copy.copy(task)
     changed.source = None
     return changed
 
 
-def _settings_of(task: Task) -> dict[str, Any]:
-    """The task's own attributes as JSON, but for those that are computed from the others."""
-    return as_json(own_attributes(task))
+def _agree(made: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether the attributes of two tasks have the same values."""
+    return made.keys() == found.keys() and all(
+        value is found[name] or as_json(value, _pickled) == as_json(found[name], _pickled)
+        for name, value in made.items()
+    )
+
+
+def _pickled(value: Any) -> Any:
+    """An object by value, where it can be pickled; else itself, which equals no other."""
+    content = io.BytesIO()
+    try:
+        _ByValue(content).dump(value)
+    except Exception:  # whatever a class of the user's raises
+        return value
+    return content.getvalue()
+
+
+class _ByValue(pickle.Pickler):
+    """Pickles to be compared: tensors without their addresses, functions, of any place, as their code."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, Tensor):
+            return str, (as_json(obj),)
+        if isinstance(obj, FunctionType):
+            return int, (id(obj.__code__),)
+        return NotImplemented
 
 
 def maker_of(task: Task) -> Callable[[], Task]:

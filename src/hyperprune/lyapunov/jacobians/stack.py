@@ -9,6 +9,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -59,6 +60,7 @@ def stack_of(
     for kind, open_module in _TABLE.items():
         if isinstance(module, kind):
             _refuse_own_forward(module, kind)
+            _refuse_hooks(module, kind)
             return open_module(module, state, batch, hidden_only, _Weights(module, dtype, device))
     if callable(module):
         return _open_callable(module, state, batch, hidden_only, dtype, device)
@@ -75,6 +77,18 @@ def _refuse_own_forward(module: nn.Module, kind: type[nn.Module]) -> None:
             f"a {kind.__name__} is measured by its weights, and {type(module).__name__} has a forward of its "
             "own, which may do more; pass its step as a callable (x_t, state) -> new state"
         )
+
+
+def _refuse_hooks(module: nn.Module, kind: type[nn.Module]) -> None:
+    """A hook may make the weights anew at each forward pass, or change what it takes or gives."""
+    for part in module.modules():
+        if part._forward_pre_hooks or part._forward_hooks:
+            raise InputError(
+                f"a {kind.__name__} is measured by its weights and must be free of forward hooks, which may "
+                f"change them or its outputs, got some on a {type(part).__name__}; take them off "
+                "(prune.remove, remove_weight_norm, or the handle's remove()), or pass its step as a "
+                "callable (x_t, state) -> new state"
+            )
 
 
 class _Weights:
@@ -128,10 +142,10 @@ def _describe(value: Any) -> str:
 
 
 def _require_device(module: nn.Module, device: torch.device) -> None:
-    for name, parameter in module.named_parameters():
-        if parameter.device != device:
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if tensor.device != device:
             raise InputError(
-                f"module and inputs must be on one device, {name} is on {parameter.device} and the inputs on "
+                f"module and inputs must be on one device, {name} is on {tensor.device} and the inputs on "
                 f"{device}; move one with .to()"
             )
 
@@ -294,7 +308,8 @@ def _open_callable(
         )
     if isinstance(function, nn.Module):
         _require_device(function, device)
-        if any(parameter.dtype != dtype for parameter in function.parameters()):
+        tensors = chain(function.parameters(), function.buffers())
+        if any(tensor.is_floating_point() and tensor.dtype != dtype for tensor in tensors):
             function = copy.deepcopy(function).to(dtype)
         function = partial(_in_evaluation, function)
     for part in parts:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyperprune.records import RunRecord
+from hyperprune.records import RunRecord, networks_vary
 from hyperprune.report.pictures import style
 from hyperprune.report.pictures.curves import spectra_by_epoch
-from hyperprune.spectra import compared_vector, pca_trajectories
+from hyperprune.spectra import compared_vector, pca_trajectories, resized
 
 
 def draw(run: RunRecord) -> style.Drawing | None:
@@ -17,6 +17,8 @@ def draw(run: RunRecord) -> style.Drawing | None:
     models = style.cast(run)
     paths = [list(spectra_by_epoch(model).values()) for model, _, _ in models]
     size = next((path[0].size for path in paths if path), 0)
+    if networks_vary(run.candidates):  # exponents of other layers are not compared one by one
+        paths = [[resized(spectrum, size) for spectrum in path] for path in paths]
     usable = [
         (entry, path)
         for entry, path in zip(models, paths, strict=True)
