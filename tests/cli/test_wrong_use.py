@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hyperprune.cli.main import build_parser, main
+from hyperprune.cli.studies import common
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
@@ -68,6 +69,15 @@ def test_records_of_another_study_are_refused(study, tmp_path, capsys):
     path.write_text('{"key": "one", "strange": 1}\n')
     assert main(["reproduce", study, "--from", str(path)]) == 2
     assert "must hold records of this study" in capsys.readouterr().err
+
+
+def test_the_evidence_names_the_packages_that_it_lacks_and_the_remedy(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(common, "find_spec", lambda name: None if name in ("scipy", "sklearn") else name)
+    assert main(["reproduce", "evidence"]) == 2
+    remedy = "scipy and sklearn cannot be imported; pip install -e '.[studies]' in the project's folder"
+    assert remedy in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_study_refuses_a_strange_device_and_folder_of_data_before_it_begins(tmp_path, monkeypatch, capsys):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperprune.cli import options as shared
 from hyperprune.cli import search
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, install
 
 if TYPE_CHECKING:
     from hyperprune.hypersearch.replay import Replays
@@ -204,7 +204,7 @@ def _draw(table: CandidateTable, outcomes: Sequence[Replays], path: Path) -> Non
         from matplotlib.figure import Figure
         from matplotlib.lines import Line2D
     except ImportError as error:
-        raise InputError("--picture needs matplotlib; pip install 'hyperprune[report]'") from error
+        raise InputError(f"--picture needs matplotlib; {install('report')}") from error
     import numpy as np
 
     rows = [outcome.summary() for outcome in outcomes]

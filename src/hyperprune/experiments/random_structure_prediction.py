@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, install
 from hyperprune.experiments.random_structure_results import Outcome
 from hyperprune.graphs import FEATURES
 
@@ -66,10 +66,7 @@ def require_sklearn() -> None:
     try:
         import sklearn  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            "the prediction of accuracy needs scikit-learn, which is not installed; install "
-            "hyperprune[studies]"
-        ) from error
+        raise InputError(f"the prediction of accuracy needs scikit-learn; {install('studies')}") from error
 
 
 def _model(regressor: str) -> Any:

@@ -6,17 +6,19 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hyperprune.cli import options as shared
-from hyperprune.errors import InputError, unknown_name
+from hyperprune.errors import InputError, install, unknown_name
 
 if TYPE_CHECKING:
     from hyperprune.experiments.cells import Record
     from hyperprune.experiments.documents import StudyPage
 
 Scale = TypeVar("Scale")
+_PACKAGES = ("matplotlib", "scipy", "sklearn")
 
 
 def add_study(tables: Any, name: str, *, about: str, examples: Iterable[str] = ()) -> argparse.ArgumentParser:
@@ -29,6 +31,19 @@ def add_study(tables: Any, name: str, *, about: str, examples: Iterable[str] = (
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data is looked for first")
     parser.set_defaults(study=name)
     return parser
+
+
+def require_packages() -> None:
+    """Refuse a study that needs all of the extra "studies" where a package is missing, before hours of work.
+
+    Raises:
+        InputError: a package cannot be imported.
+    """
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
+        raise InputError(
+            f"the study needs {', '.join(_PACKAGES)}, and {' and '.join(missing)} cannot be imported; "
+            f"{install('studies')}"
+        )
 
 
 def scale_of(scales: Mapping[str, Scale], options: argparse.Namespace) -> Scale:
