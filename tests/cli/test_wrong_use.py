@@ -1,6 +1,7 @@
 """Wrong use of the command line: told in one sentence, before any work, exit code 2; pipes that close."""
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -56,6 +57,25 @@ def test_a_reader_who_leaves_before_the_work_is_done_is_told_to_the_shell(tmp_pa
     assert process.wait(timeout=60) == 141
 
 
+@pytest.mark.parametrize(
+    ("study", "module"),
+    [
+        ("methods", "methods_study"),
+        ("jacobian", "jacobian_study"),
+        ("jacobian-language", "jacobian_language"),
+        ("prune-regain", "prune_regain"),
+        ("random-structure", "random_structure"),
+        ("calibrate", "calibration"),
+        ("record", "recording.scales"),
+    ],
+)
+def test_the_help_of_a_study_names_its_scales(study, module, capsys):
+    with pytest.raises(SystemExit):
+        main(["reproduce", study, "--help"])
+    scales = importlib.import_module(f"hyperprune.experiments.{module}").SCALES
+    assert f"--scale NAME of {', '.join(scales)} (small)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_list_of_studies_runs_none(capsys):
     assert main(["reproduce", "--list", "methods"]) == 2
     assert "--list prints the studies and runs none" in capsys.readouterr().err
@@ -82,8 +102,9 @@ def test_the_evidence_names_the_packages_that_it_lacks_and_the_remedy(tmp_path, 
 
 def test_a_study_refuses_a_strange_device_and_folder_of_data_before_it_begins(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["reproduce", "jacobian", "--scale", "digits", "--device", "foo"]) == 2
-    assert "device must be 'cpu' or 'cuda'" in capsys.readouterr().err
+    for study in ("methods", "jacobian"):
+        assert main(["reproduce", study, "--device", "foo"]) == 2
+        assert "device must be 'cpu' or 'cuda'" in capsys.readouterr().err
     assert main(["reproduce", "methods", "--data-dir", "nowhere"]) == 2
     assert main(["search", "ptb-mini", "--plan", "--data-dir", "nowhere"]) == 2
     assert capsys.readouterr().err.count("--data-dir must be an existing folder, nowhere is none") == 2

@@ -1,5 +1,6 @@
 """The study of all methods: its cells, its records, its table."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from hyperprune.cli.main import main
 from hyperprune.errors import InputError
+from hyperprune.experiments import methods_study
 from hyperprune.experiments.cells import read_records, write_records
 from hyperprune.experiments.documents import marked_part
 from hyperprune.experiments.methods_study import SCALES, Scale, cells_of, published, run_study
@@ -46,6 +48,21 @@ def test_a_study_goes_on_where_it_stopped_and_trains_nothing_twice(tmp_path):
     by_method = {record["method"]: record for record in records}
     assert by_method["snfs"]["momentum"] == 0.9
     assert by_method["snfs"]["learning_rate"] == pytest.approx(by_method["set_"]["learning_rate"] / 10)
+    # Keys name no task and no epochs: a record of other ones would pass for these.
+    with pytest.raises(
+        InputError, match="'tiny' and 3 epochs, dense-0-0 is of 'tiny' and 2; name its --scale"
+    ):
+        run_study(replace(TINY, epochs=3), tmp_path, names=["rigl"], say=lines.append)
+    assert read_records(tmp_path / "records.jsonl") == records
+
+
+def test_a_study_trains_on_the_device_that_is_asked_for(tmp_path, monkeypatch):
+    def stop(task, training, *others):
+        raise InputError(f"asked for {training.device}")
+
+    monkeypatch.setattr(methods_study, "advance", stop)
+    with pytest.raises(InputError, match="asked for cuda:3"):
+        run_study(TINY, tmp_path, names=["dense"], device="cuda:3")
 
 
 def record(method: str, sparsity: float, seed: int, test: float | None, **changes: Any) -> dict[str, Any]:

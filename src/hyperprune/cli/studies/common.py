@@ -21,10 +21,12 @@ Scale = TypeVar("Scale")
 _PACKAGES = ("matplotlib", "scipy", "sklearn")
 
 
-def add_study(tables: Any, name: str, *, about: str, examples: Iterable[str] = ()) -> argparse.ArgumentParser:
-    """A study's parser with the options that all studies have."""
+def add_study(
+    tables: Any, name: str, *, about: str, scales: Sequence[str], examples: Iterable[str] = ()
+) -> argparse.ArgumentParser:
+    """A study's parser with the options that all studies have; `scales` are the names of its sizes."""
     parser = shared.add_parser(tables, name, about=about, examples=examples)
-    parser.add_argument("--scale", metavar="NAME", help="a size of the study, such as small or paper (small)")
+    parser.add_argument("--scale", metavar="NAME", help=f"of {', '.join(scales)} (small)")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (the scale's)")
     parser.add_argument("--workers", type=int, metavar="N", help="models trained at a time (the cores)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the study's folder (runs/TABLE-SCALE)")
