@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hyperprune.cli import options as shared
 from hyperprune.cli.main import build_parser, main
 from hyperprune.cli.studies import common
 
@@ -118,6 +119,17 @@ def test_a_study_refuses_a_strange_device_and_folder_of_data_before_it_begins(tm
 def test_a_picture_needs_a_name_that_says_its_format(command, name, capsys):
     assert main([*command, "--picture", name]) == 2
     assert f"--picture must name a picture file, as in kept.png, got {name}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["spectrum", TASK], ["prune-at-init", TASK, "--sparsity", "0.5"]])
+def test_a_measurement_is_made_on_the_device_that_is_asked_for(command, monkeypatch, capsys):
+    assert main([*command, "--device", "foo"]) == 2
+    assert "device must be 'cpu' or 'cuda'" in capsys.readouterr().err
+    monkeypatch.setattr(
+        shared, "device_of", lambda options: "meta"
+    )  # a device of every machine, without data
+    with pytest.raises(Exception, match="meta"):
+        main([*command, "--device", "meta"])
 
 
 @pytest.mark.parametrize("seconds", ["inf", "1e12", "0", "nan"])

@@ -152,7 +152,10 @@ class Task(ABC):
 
     @abstractmethod
     def recurrent(self, model: nn.Module, batch: Any) -> Sequence[RecurrentRun]:
-        """The recurrent modules of `model` and the inputs they see on `batch`, in evaluation mode."""
+        """The recurrent modules of `model` and the inputs they see on `batch`, in evaluation mode.
+
+        Plain tuples (module, inputs, state) will do.
+        """
 
     def spectrum_batch(self) -> Any:
         """The batch on which spectra are measured; by default the first one of the validation split."""

@@ -97,10 +97,8 @@ def running(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--workers must be at least 1, got {workers}; leave it out for the cores")
     shared.check_data_dir(options.data_dir)
     shared.check_folder(folder_of(options), "--out")
-    if getattr(options, "device", None) is not None:
-        from hyperprune.hypersearch.executor import check_device
-
-        check_device(options.device)
+    if "device" in options:
+        shared.device_of(options)
     return {
         "folder": folder_of(options),
         "workers": workers,
