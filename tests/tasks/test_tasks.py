@@ -298,6 +298,7 @@ def test_settings_of_built_in_tasks_are_refused_for_ones_own(tmp_path):
             {"optimizer": "adam", "momentum": 0.9},
             "momentum is for sgd, snt_asgd and rmsprop, got it with adam",
         ),
+        ({"optimizer": "adam", "patience": 3}, "patience is for snt_asgd, got 3 with adam; leave it at 5"),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
     ],
 )

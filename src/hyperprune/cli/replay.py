@@ -69,6 +69,11 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune.hypersearch.table import load_table
 
     table = load_table(options.table)
+    if table.num_missing:
+        shared.note(
+            f"{table.num_missing} candidates of this recording are not recorded yet; regrets are against the "
+            f"best of the {table.num_rows} that are"
+        )
     strategies = _strategies(table, options)
     started = time.perf_counter()
     outcomes = [
