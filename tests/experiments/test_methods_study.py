@@ -1,9 +1,11 @@
 """The study of all methods: its cells, its records, its table."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hyperprune.cli.main import main
@@ -11,8 +13,16 @@ from hyperprune.errors import InputError
 from hyperprune.experiments import methods_study
 from hyperprune.experiments.cells import read_records, write_records
 from hyperprune.experiments.documents import marked_part
-from hyperprune.experiments.methods_study import SCALES, Scale, cells_of, published, run_study
+from hyperprune.experiments.methods_study import (
+    SCALES,
+    Scale,
+    cells_of,
+    published,
+    published_figures,
+    run_study,
+)
 from hyperprune.experiments.methods_tables import to_markdown, to_page
+from hyperprune.hypersearch.ranks import spearman
 from hyperprune.sparsity import methods
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
@@ -175,6 +185,27 @@ def test_the_documentation_shows_the_committed_records() -> None:
 
 def test_the_published_figures_are_those_of_methods_that_exist():
     assert set(published()) <= set(methods.names())
+
+
+def test_the_published_first_round_is_that_of_the_published_pool(data_dir):
+    lines = (data_dir / "published" / "lsh_first_round.csv").read_text().splitlines()
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    distances, perplexities = (
+        np.array([float(row[name]) for row in rows])
+        for name in ("spectrum_distance", "validation_perplexity")
+    )
+    for death, quoted in published_figures("lsh_first_round").items():
+        own = np.array([row["death"] == death for row in rows])
+        assert quoted == [round(values[own].mean(), 1) for values in (distances, perplexities)]
+    winner = [
+        (row["allocation"], row["death"], row["redistribution"], row["death_rate"]) for row in rows
+    ].index(("er", "global_magnitude", "nonzeros", "0.7"))
+    assert published_figures("lsh_first_round_agreement") == {
+        "candidates": len(rows),
+        "rank_correlation": round(spearman(distances, perplexities), 2),
+        "winner_by_distance": 1 + (distances < distances[winner]).sum(),
+        "winner_by_perplexity": 1 + (perplexities < perplexities[winner]).sum(),
+    }
 
 
 @pytest.mark.parametrize(
