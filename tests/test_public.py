@@ -27,7 +27,7 @@ NAMES = {
     *("Recipe", "RecurrentRun", "SNTASGD", "SearchResult", "Space", "SparseTraining", "Task"),
     *("load_model", "load_task", "lyapunov_spectrum", "methods", "models", "search", "spectrum_distance"),
     *("train", "extend", "__version__", "Hyperband", "Range", "SuccessiveHalving", "load_table", "replay"),
-    *("at_init", "prune_at_init"),
+    *("at_init", "citation", "prune_at_init"),
 }
 
 
