@@ -39,5 +39,6 @@ def test_the_grid_for_the_rhn_is_the_papers():
     grid = job.space.grid()
     assert len(set(grid)) == 24
     assert set(grid) == set(paper(0.5).grid())
-    settings = {"first_epochs": 6, "round_epochs": 3, "final_epochs": 500}
-    assert job.strategy == LSH(candidates=24, proposer="grid", signal="spectrum", **settings)
+    assert job.strategy == LSH(
+        candidates=24, first_epochs=6, round_epochs=3, final_epochs=500, proposer="grid", signal="spectrum"
+    )
