@@ -4,11 +4,13 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import hyperprune as hp
+from hyperprune.errors import install
 
 ROOT = Path(__file__).parents[1]
 NAMES = {
@@ -25,7 +27,7 @@ NAMES = {
     *("Recipe", "RecurrentRun", "SNTASGD", "SearchResult", "Space", "SparseTraining", "Task"),
     *("load_model", "load_task", "lyapunov_spectrum", "methods", "models", "search", "spectrum_distance"),
     *("train", "extend", "__version__", "Hyperband", "Range", "SuccessiveHalving", "load_table", "replay"),
-    *("at_init", "prune_at_init"),
+    *("at_init", "citation", "prune_at_init"),
 }
 
 
@@ -42,6 +44,15 @@ def test_the_function_search_is_not_hidden_by_a_package_of_that_name():
 def test_importing_the_package_loads_no_torch():
     code = "import sys, hyperprune; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_an_error_says_to_install_is_an_extra_of_the_project():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    named = set(re.findall(r"\binstall\('(\w+)'\)", source))
+    assert {"atpe", "ray", "report", "studies"} <= named <= set(extras)
+    assert install("ray") == "pip install -e '.[ray]' in the project's folder"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/sparse_training.md"])

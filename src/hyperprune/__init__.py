@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hyperprune.lyapunov import lyapunov_spectrum as lyapunov_spectrum
     from hyperprune.optim import SNTASGD as SNTASGD
     from hyperprune.optim import NonMonotonic as NonMonotonic
+    from hyperprune.papers import citation as citation
     from hyperprune.sparsity import methods as methods
     from hyperprune.sparsity.methods import DynamicSparse as DynamicSparse
     from hyperprune.sparsity.training import SparseTraining as SparseTraining
@@ -63,6 +64,7 @@ _HOMES = {
     "prune_at_init": "at_init",
     "SNTASGD": "optim",
     "NonMonotonic": "optim",
+    "citation": "papers",
     "DynamicSparse": "sparsity.methods",
     "SparseTraining": "sparsity.training",
     "LyapunovSpectrum": "spectra",

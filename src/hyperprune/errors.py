@@ -41,6 +41,11 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {name!r}; {hint}known: {', '.join(names) or 'none'}")
 
 
+def install(extra: str) -> str:
+    """The remedy where the packages of an extra are missing; hyperprune itself is in no index of packages."""
+    return f"pip install -e '.[{extra}]' in the project's folder"
+
+
 def check_whole(name: str, value: object, low: int, *, example: str) -> None:
     """`value` must be a whole number of at least `low`; `example` is the remedy."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low:

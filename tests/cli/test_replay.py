@@ -49,6 +49,20 @@ def test_a_table_with_the_full_states_spectra_is_replayed_as_it_was_recorded(tab
     assert "left out" not in capsys.readouterr().out
 
 
+def test_a_replay_of_an_unfinished_recording_says_what_is_missing(table, tmp_path, capsys):
+    whole = load_table(table)
+    run = replace(whole.runs[0], provenance={"failed": "one, another"})
+    path = tmp_path / "part.npz"
+    for cells, missing in ((8 + 2, 0), (24, 14)):
+        replace(whole, runs=(run,), identity={**whole.identity, "cells": cells}).save(path)
+        assert load_table(path).num_missing == missing
+        assert main(["replay", str(path), "--repeats", "1", "--strategy", "full"]) == 0
+        note = (
+            f"note: {missing} candidates of this recording are not recorded yet; regrets are against the best"
+        )
+        assert (note in capsys.readouterr().err) == (missing > 0)
+
+
 def test_replay_shows_each_strategy_with_each_signal_and_draws_them(table, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = [

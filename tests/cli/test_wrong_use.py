@@ -1,6 +1,7 @@
 """Wrong use of the command line: told in one sentence, before any work, exit code 2; pipes that close."""
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hyperprune.cli import options as shared
 from hyperprune.cli.main import build_parser, main
+from hyperprune.cli.studies import common
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
@@ -55,6 +58,25 @@ def test_a_reader_who_leaves_before_the_work_is_done_is_told_to_the_shell(tmp_pa
     assert process.wait(timeout=60) == 141
 
 
+@pytest.mark.parametrize(
+    ("study", "module"),
+    [
+        ("methods", "methods_study"),
+        ("jacobian", "jacobian_study"),
+        ("jacobian-language", "jacobian_language"),
+        ("prune-regain", "prune_regain"),
+        ("random-structure", "random_structure"),
+        ("calibrate", "calibration"),
+        ("record", "recording.scales"),
+    ],
+)
+def test_the_help_of_a_study_names_its_scales(study, module, capsys):
+    with pytest.raises(SystemExit):
+        main(["reproduce", study, "--help"])
+    scales = importlib.import_module(f"hyperprune.experiments.{module}").SCALES
+    assert f"--scale NAME of {', '.join(scales)} (small)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_list_of_studies_runs_none(capsys):
     assert main(["reproduce", "--list", "methods"]) == 2
     assert "--list prints the studies and runs none" in capsys.readouterr().err
@@ -70,10 +92,20 @@ def test_records_of_another_study_are_refused(study, tmp_path, capsys):
     assert "must hold records of this study" in capsys.readouterr().err
 
 
+def test_the_evidence_names_the_packages_that_it_lacks_and_the_remedy(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(common, "find_spec", lambda name: None if name in ("scipy", "sklearn") else name)
+    assert main(["reproduce", "evidence"]) == 2
+    remedy = "scipy and sklearn cannot be imported; pip install -e '.[studies]' in the project's folder"
+    assert remedy in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_study_refuses_a_strange_device_and_folder_of_data_before_it_begins(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["reproduce", "jacobian", "--scale", "digits", "--device", "foo"]) == 2
-    assert "device must be 'cpu' or 'cuda'" in capsys.readouterr().err
+    for study in ("methods", "jacobian"):
+        assert main(["reproduce", study, "--device", "foo"]) == 2
+        assert "device must be 'cpu' or 'cuda'" in capsys.readouterr().err
     assert main(["reproduce", "methods", "--data-dir", "nowhere"]) == 2
     assert main(["search", "ptb-mini", "--plan", "--data-dir", "nowhere"]) == 2
     assert capsys.readouterr().err.count("--data-dir must be an existing folder, nowhere is none") == 2
@@ -87,6 +119,17 @@ def test_a_study_refuses_a_strange_device_and_folder_of_data_before_it_begins(tm
 def test_a_picture_needs_a_name_that_says_its_format(command, name, capsys):
     assert main([*command, "--picture", name]) == 2
     assert f"--picture must name a picture file, as in kept.png, got {name}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["spectrum", TASK], ["prune-at-init", TASK, "--sparsity", "0.5"]])
+def test_a_measurement_is_made_on_the_device_that_is_asked_for(command, monkeypatch, capsys):
+    assert main([*command, "--device", "foo"]) == 2
+    assert "device must be 'cpu' or 'cuda'" in capsys.readouterr().err
+    monkeypatch.setattr(
+        shared, "device_of", lambda options: "meta"
+    )  # a device of every machine, without data
+    with pytest.raises(Exception, match="meta"):
+        main([*command, "--device", "meta"])
 
 
 @pytest.mark.parametrize("seconds", ["inf", "1e12", "0", "nan"])

@@ -1,9 +1,13 @@
 """Calibration: what is tried, and how it is told."""
 
+from dataclasses import replace
+
 import pytest
 
+from hyperprune.errors import InputError
 from hyperprune.experiments import calibration
 from hyperprune.experiments.calibration import SCALES, Scale, Trial, calibrate, cells_of, to_markdown
+from hyperprune.experiments.cells import write_records
 
 
 def tried(trial, label, valid, spectrum=None, *, seed=0, failure=None):
@@ -44,6 +48,18 @@ def test_a_trial_is_trained_by_its_learning_rate_and_tokens(tmp_path, monkeypatc
     assert one["valid"][1] != other["valid"][1]
     assert one["failure"] is None
     assert len(one["spectrum"]) > 0
+    longer = replace(scale, epochs=2)
+    with pytest.raises(
+        InputError, match=r"and 2 epochs, lr 1, .* is of .* and 1; name its --epochs, or anot"
+    ):
+        calibrate(longer, tmp_path / "study", say=lambda _: None)
+    # One that failed in its first epoch would fail there again, however many are asked for.
+    failed = [
+        {**record, "valid": record["valid"][:1], "failure": "the loss became nan"} for record in (one, other)
+    ]
+    write_records(tmp_path / "study" / "records.jsonl", failed)
+    again = calibrate(longer, tmp_path / "study", say=lambda _: None)
+    assert [len(record["valid"]) for record in again] == [1, 1]
 
 
 def test_the_table_tells_values_and_distances_by_trial():

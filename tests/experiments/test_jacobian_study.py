@@ -176,6 +176,14 @@ def test_the_predictors_are_ranked_by_spearman_among_the_masks_of_a_start_and_se
             found.append(record(name, seed, 10.0 - place - shift / 10, before=before))
     row = jacobian_tables.prediction_table(found, TINY).splitlines()[2]
     assert row == "| GRU 4, N(0, 0.1) (2 rankings of 3 masks) | +1.00 | – | -1.00 | +1.00 |"
+    # A pair has no rank correlation and is no ranking; of the others the smallest and the largest are told.
+    before = {"norm": -1.0, "score": 0.6, "mean": 1.0, "distance": 1.0}
+    more = [record(name, 2, 1.0, before=before) for name in ("snip", "grasp")]
+    more.append(record("magnitude", 0, 20.0, before=before))
+    row = jacobian_tables.prediction_table([*found, *more], TINY).splitlines()[2]
+    assert row == (
+        "| GRU 4, N(0, 0.1) (2 rankings of 3 to 4 masks) | +1.00 | -0.77 (n = 1) | -1.00 | +1.00 |"
+    )
 
 
 def test_the_largest_gate_counts_input_and_recurrent_weights_together():

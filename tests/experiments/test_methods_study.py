@@ -1,16 +1,28 @@
 """The study of all methods: its cells, its records, its table."""
 
+import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hyperprune.cli.main import main
 from hyperprune.errors import InputError
+from hyperprune.experiments import methods_study
 from hyperprune.experiments.cells import read_records, write_records
 from hyperprune.experiments.documents import marked_part
-from hyperprune.experiments.methods_study import SCALES, Scale, cells_of, published, run_study
+from hyperprune.experiments.methods_study import (
+    SCALES,
+    Scale,
+    cells_of,
+    published,
+    published_figures,
+    run_study,
+)
 from hyperprune.experiments.methods_tables import to_markdown, to_page
+from hyperprune.hypersearch.ranks import spearman
 from hyperprune.sparsity import methods
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
@@ -46,6 +58,21 @@ def test_a_study_goes_on_where_it_stopped_and_trains_nothing_twice(tmp_path):
     by_method = {record["method"]: record for record in records}
     assert by_method["snfs"]["momentum"] == 0.9
     assert by_method["snfs"]["learning_rate"] == pytest.approx(by_method["set_"]["learning_rate"] / 10)
+    # Keys name no task and no epochs: a record of other ones would pass for these.
+    with pytest.raises(
+        InputError, match="'tiny' and 3 epochs, dense-0-0 is of 'tiny' and 2; name its --scale"
+    ):
+        run_study(replace(TINY, epochs=3), tmp_path, names=["rigl"], say=lines.append)
+    assert read_records(tmp_path / "records.jsonl") == records
+
+
+def test_a_study_trains_on_the_device_that_is_asked_for(tmp_path, monkeypatch):
+    def stop(task, training, *others):
+        raise InputError(f"asked for {training.device}")
+
+    monkeypatch.setattr(methods_study, "advance", stop)
+    with pytest.raises(InputError, match="asked for cuda:3"):
+        run_study(TINY, tmp_path, names=["dense"], device="cuda:3")
 
 
 def record(method: str, sparsity: float, seed: int, test: float | None, **changes: Any) -> dict[str, Any]:
@@ -158,6 +185,27 @@ def test_the_documentation_shows_the_committed_records() -> None:
 
 def test_the_published_figures_are_those_of_methods_that_exist():
     assert set(published()) <= set(methods.names())
+
+
+def test_the_published_first_round_is_that_of_the_published_pool(data_dir):
+    lines = (data_dir / "published" / "lsh_first_round.csv").read_text().splitlines()
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    distances, perplexities = (
+        np.array([float(row[name]) for row in rows])
+        for name in ("spectrum_distance", "validation_perplexity")
+    )
+    for death, quoted in published_figures("lsh_first_round").items():
+        own = np.array([row["death"] == death for row in rows])
+        assert quoted == [round(values[own].mean(), 1) for values in (distances, perplexities)]
+    winner = [
+        (row["allocation"], row["death"], row["redistribution"], row["death_rate"]) for row in rows
+    ].index(("er", "global_magnitude", "nonzeros", "0.7"))
+    assert published_figures("lsh_first_round_agreement") == {
+        "candidates": len(rows),
+        "rank_correlation": round(spearman(distances, perplexities), 2),
+        "winner_by_distance": 1 + (distances < distances[winner]).sum(),
+        "winner_by_perplexity": 1 + (perplexities < perplexities[winner]).sum(),
+    }
 
 
 @pytest.mark.parametrize(

@@ -199,15 +199,18 @@ def test_a_perfect_predictor_has_rank_correlation_one_and_never_ranks_last():
     curves = [[1.0], [0.5, 1.0], [0.5, 0.5, 1.0], [0.5, 0.5, 0.5]]
     for base in records[:6]:
         records += [
-            _point(curve, cell=base["cell"], seed=base["seed"], percent=10 * n, distance=n**2 + 0.001)
+            _point(
+                curve, cell=base["cell"], part=part, seed=base["seed"], percent=10 * n, distance=n**2 + 0.001
+            )
+            for part in ("input", "recurrent")
             for n, curve in enumerate(curves, start=1)
         ]
     points = Points(records)
     prediction = predict(points, "distance of the spectra")
     assert prediction.rho == pytest.approx(1) == prediction.low == prediction.high
-    assert (prediction.num_points, prediction.num_curves) == (24, 6)
+    assert (prediction.num_points, prediction.num_bases) == (48, 6)
     assert math.isnan(prediction.within)  # all points of one percentage take as long
-    assert math.isnan(predict(points, "distance of the spectra", cell="gru").low)  # three curves are too few
+    assert math.isnan(predict(points, "distance of the spectra", cell="gru").low)  # three bases are too few
     assert math.isnan(predict(points, "change of the largest exponent").rho)  # it is the same everywhere
 
 

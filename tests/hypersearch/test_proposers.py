@@ -180,5 +180,8 @@ def test_without_hyperopt_the_error_names_the_remedy(monkeypatch):
 
     atpe.require_hyperopt.cache_clear()
     monkeypatch.setitem(sys.modules, "hyperopt.atpe", None)
-    with pytest.raises(InputError, match=r"'atpe' needs hyperopt, lightgbm and scikit-learn.*\[atpe\]"):
+    with pytest.raises(
+        InputError,
+        match=r"'atpe' needs hyperopt, lightgbm and scikit-learn.*; pip install -e '\.\[atpe\]' in",
+    ):
         PROPOSERS["atpe"](PAPER, 1, [], [], 0)

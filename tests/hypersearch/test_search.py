@@ -430,6 +430,11 @@ class BareModules(TinyTask):
         return [model.rnn]
 
 
+class BareModule(TinyTask):
+    def recurrent(self, model, batch):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return model.rnn
+
+
 class EmptySplit(TinyTask):
     def batches(self, split, epoch):
         return [] if split == "valid" else super().batches(split, epoch)
@@ -454,7 +459,11 @@ class Buggy(TinyTask):
     [
         (VectorLoss, "must be a tensor without axes"),
         (BareLoss, "must return a hyperprune.BatchLoss, got Tensor"),
-        (BareModules, "must return a list of hyperprune.RecurrentRun"),
+        (
+            BareModules,
+            r"must return a list of hyperprune.RecurrentRun, or .*, got a list with LSTM; return \[",
+        ),
+        (BareModule, "must return a list of hyperprune.RecurrentRun, or .*, got LSTM; return "),
         (EmptySplit, "valid split must hold at least one batch"),
         (WrongName, "rnn.weight_hh"),
         (LongWarmup, "warmup"),

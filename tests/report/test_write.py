@@ -285,7 +285,7 @@ def test_without_the_extra_there_is_markdown_that_says_what_to_install(
     files = write_report(run, tmp_path)
     text = files.markdown.read_text(encoding="utf-8")
     assert (files.html, files.pictures) == (None, ())
-    assert "jinja2 cannot be imported; pip install 'hyperprune\\[report\\]'" in text
+    assert "jinja2 cannot be imported; pip install -e '.\\[report\\]' in the project's folder, and" in text
     assert run.candidates[-1].key in text
     assert "](pictures/" not in text
 

@@ -14,6 +14,7 @@ import torch
 import hyperprune as hp
 from hyperprune.data.text import Corpus
 from hyperprune.errors import InputError
+from hyperprune.hypersearch.strategies import default_strategy
 from hyperprune.rng import generator
 from hyperprune.tasks.contract import Recipe
 from hyperprune.tasks.language import LanguageTask
@@ -85,6 +86,15 @@ def test_settings_reach_model_text_and_recipe(text):
     assert inputs.shape == targets.shape == (7, 5)
     assert task.recipe.learning_rate == 3
     assert task.steps_per_epoch() == sum(1 for _ in task.batches("train", 1))
+
+
+def test_the_papers_networks_are_searched_as_in_the_paper():
+    # REFERENCE: e0, ei = 3, 3 and 100 epochs at .67 (LSTM), 6, 3 and 500 at .53 (RHN).
+    numbers = {"ptb": (0.67, 3, 3, 100), "ptb-rhn": (0.53, 6, 3, 500)}
+    for name, expected in numbers.items():
+        task = load_task(name)
+        lsh = default_strategy(task)
+        assert (task.sparsity, lsh.first_epochs, lsh.round_epochs, lsh.final_epochs) == expected
 
 
 def test_a_task_made_again_from_its_name_is_the_same(text):
@@ -398,6 +408,7 @@ def test_a_vocabulary_without_room_for_a_word_is_refused_before_the_text_is_read
             {"optimizer": "adam", "momentum": 0.9},
             "momentum is for sgd, snt_asgd and rmsprop, got it with adam",
         ),
+        ({"optimizer": "adam", "patience": 3}, "patience is for snt_asgd, got 3 with adam; leave it at 5"),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
     ],
 )

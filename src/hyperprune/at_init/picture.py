@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from hyperprune.at_init.kept import kept_by_gate
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, install
 from hyperprune.sparsity.parameters import num_gates
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ def figure_of(model: nn.Module, masks: Mapping[str, Tensor], *, title: str) -> F
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError(
-            "the picture needs matplotlib, which is not installed; install hyperprune[report]"
-        ) from error
+        raise InputError(f"the picture needs matplotlib; {install('report')}") from error
     rows = kept_by_gate(model, masks)
     matrices = {name: mask for name, mask in masks.items() if mask.ndim >= 2}
     figure = Figure(figsize=(11, max(4.0, 0.28 * len(rows) + 1.5)), layout="constrained")

@@ -134,6 +134,20 @@ def check_data_dir(path: Path | None) -> None:
         raise InputError(f"--data-dir must be an existing folder, {path} is none")
 
 
+def device_of(options: argparse.Namespace) -> str:
+    """The device asked for with --device, else the CPU.
+
+    Raises:
+        InputError: no such device on this machine.
+    """
+    if options.device is None:
+        return "cpu"
+    from hyperprune.hypersearch.executor import check_device
+
+    check_device(options.device)
+    return options.device
+
+
 def terminal_width() -> int:
     """Columns of the terminal that is printed to, 80 where there is none; at most 120."""
     return min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 80

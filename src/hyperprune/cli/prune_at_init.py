@@ -41,6 +41,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--rounds", type=int, metavar="N", help="of synflow (100)")
     parser.add_argument("--num-exponents", type=int, metavar="K", help="of experimental_lyapunov (5)")
     parser.add_argument("--warmup", type=int, metavar="N", help="of experimental_lyapunov (10)")
+    parser.add_argument("--device", metavar="D", help="score on cpu or cuda (cpu)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with [model], [text], …")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data are looked for first")
     parser.add_argument("--save", type=Path, metavar="FILE", help="save the masks as .npz")
@@ -60,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("prune-at-init needs a task, as in: hyperprune prune-at-init digits")
     if options.save is not None and options.save.suffix != ".npz":
         raise InputError(f"--save must name an .npz file, got {options.save}")
+    device = shared.device_of(options)
     settings = shared.given(options, _SETTINGS)
     if settings.get("gamma") == "none":
         settings["gamma"] = None
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
 
     config = shared.read_config(options.config, values=(), tables=SETTING_TABLES)
     task = shared.load_task(options.task, config, options.data_dir)
-    model = task.model(generator(options.seed, "weights"))
+    model = task.model(generator(options.seed, "weights")).to(device)
     masks = task_masks(
         task,
         model,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperprune.cli import options as shared
 from hyperprune.cli import search
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, install
 
 if TYPE_CHECKING:
     from hyperprune.hypersearch.replay import Replays
@@ -69,6 +69,11 @@ def run(options: argparse.Namespace) -> int:
     from hyperprune.hypersearch.table import load_table
 
     table = load_table(options.table)
+    if table.num_missing:
+        shared.note(
+            f"{table.num_missing} candidates of this recording are not recorded yet; regrets are against the "
+            f"best of the {table.num_rows} that are"
+        )
     strategies = _strategies(table, options)
     started = time.perf_counter()
     outcomes = [
@@ -204,7 +209,7 @@ def _draw(table: CandidateTable, outcomes: Sequence[Replays], path: Path) -> Non
         from matplotlib.figure import Figure
         from matplotlib.lines import Line2D
     except ImportError as error:
-        raise InputError("--picture needs matplotlib; pip install 'hyperprune[report]'") from error
+        raise InputError(f"--picture needs matplotlib; {install('report')}") from error
     import numpy as np
 
     rows = [outcome.summary() for outcome in outcomes]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperprune.cli import options as shared
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, install
 
 
 def add_parser(commands: Any) -> None:
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         ) from error
     if options.html is not None:
         if files.html is None:
-            raise InputError("a page needs matplotlib and jinja2; pip install 'hyperprune[report]'")
+            raise InputError(f"a page needs matplotlib and jinja2; {install('report')}")
         try:
             if options.html.resolve() != files.html.resolve():
                 options.html.parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("network", metavar="CHECKPOINT|TASK", help="a best.pt of a run, or a task")
     parser.add_argument("--jacobian", default="hidden", choices=("hidden", "full"), help="(hidden)")
     parser.add_argument("--seed", type=int, metavar="N", help="of an untrained network (0)")
+    parser.add_argument("--device", metavar="D", help="measure on cpu or cuda (cpu)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with the task's tables")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data are looked for first")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="plot the exponents to this file")
@@ -36,6 +37,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     shared.check_picture(options.picture)
+    device = shared.device_of(options)
     if options.network.endswith(".pt"):
         if options.config is not None:
             raise InputError("--config is for a task; a checkpoint holds its own settings")
@@ -55,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
     from hyperprune.training.measure import recurrent_spectra
 
-    spectra = recurrent_spectra(task, model, jacobian=options.jacobian, seed=seed)
+    spectra = recurrent_spectra(task, model.to(device), jacobian=options.jacobian, seed=seed)
     if len(spectra) > 1 and (options.picture or options.save):
         raise InputError("--picture and --save need a task with one recurrent module, this one has several")
     for number, spectrum in enumerate(spectra, start=1):

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperprune.experiments.cells import Record, run_cells
+from hyperprune.experiments.cells import RECORDS, Record, check_world, read_records, run_cells
 from hyperprune.hypersearch.space import DENSE, Configuration
 from hyperprune.spectra import spectrum_distance
 from hyperprune.tasks.registry import load_task
@@ -142,10 +142,22 @@ def calibrate(
         data_dir: where corpora are looked for first.
         command: recorded with each record.
         say: gets a line per finished cell.
+
+    Raises:
+        InputError: `folder` has records of another task or of other epochs.
     """
-    load_task(scale.task, data_dir=data_dir).baseline()  # what is wrong with the data is told at once
+    task = load_task(scale.task, data_dir=data_dir)
+    task.baseline()  # what is wrong with the data is told at once
+    found = [_with_epochs(record, scale.epochs) for record in read_records(folder / RECORDS)]
+    check_world(found, task.name, scale.epochs, option="--epochs")
     work = partial(_train, scale, data_dir, folder)
     return run_cells(work, cells_of(scale), folder, workers=workers, command=command, say=say, line=_line)
+
+
+def _with_epochs(record: Record, wanted: int) -> Record:
+    """A record with its epochs, which it has as the length of its curve; one that failed would fail again."""
+    trained = len(record.get("valid", ())) - 1
+    return {**record, "epochs": wanted if record.get("failure") and trained < wanted else trained}
 
 
 def _train(scale: Scale, data_dir: Path | None, study: Path, cell: Cell) -> Record:

@@ -92,6 +92,27 @@ def _locked(folder: Path) -> FolderLock:
         ) from error
 
 
+def check_world(records: Iterable[Record], task: str, epochs: int, *, option: str = "--scale") -> None:
+    """Refuse records of another task or of other epochs, which keys do not name: they would pass for these.
+
+    Args:
+        records: of the folder; those without epochs, of run times, are of any.
+        task: by its own name.
+        epochs: of every cell.
+        option: the one that asked for them.
+
+    Raises:
+        InputError: such a record.
+    """
+    for record in records:
+        found = record.get("task"), record.get("epochs", epochs)
+        if found != (task, epochs):
+            raise InputError(
+                f"records must be of the scale's task {task!r} and {epochs} epochs, {record['key']} is of "
+                f"{found[0]!r} and {found[1]}; name its {option}, or another --out"
+            )
+
+
 def in_order(records: Iterable[Record], keys: Iterable[str]) -> list[Record]:
     """The records of these keys in their order, whichever cell was done first; those not there left out.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, install
 from hyperprune.experiments.cells import Record, write_records
 from hyperprune.files import write_atomically
 
@@ -39,7 +39,7 @@ class StudyPage:
             InputError: matplotlib is missing, or the page or its marks are.
         """
         if not has_pictures():
-            raise InputError("--docs needs matplotlib, which is not installed; install hyperprune[report]")
+            raise InputError(f"--docs needs matplotlib; {install('report')}")
         marked_part(docs / self.page, self.part)
 
     def write(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, install
 from hyperprune.experiments.cells import Record
 from hyperprune.experiments.jacobian_figures import EDGES
 from hyperprune.experiments.jacobian_study import MAIN, Scale
@@ -62,9 +62,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError(
-            "pictures need matplotlib, which is not installed; install hyperprune[report]"
-        ) from error
+        raise InputError(f"pictures need matplotlib; {install('report')}") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

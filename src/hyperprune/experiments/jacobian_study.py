@@ -26,7 +26,7 @@ from torch import nn
 from hyperprune import at_init
 from hyperprune.at_init.picture import coarse
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.experiments.cells import RECORDS, Record, read_records, run_cells, workspace
+from hyperprune.experiments.cells import RECORDS, Record, check_world, read_records, run_cells, workspace
 from hyperprune.experiments.jacobian_figures import network_figures, start_figures
 from hyperprune.hypersearch.space import DENSE, Configuration
 from hyperprune.rng import generator
@@ -238,14 +238,7 @@ def check_records(records: Sequence[Record], scale: Scale) -> None:
     Raises:
         InputError: a record of another task or of other epochs.
     """
-    task = load_task(scale.task).name
-    for record in records:
-        found = record["task"], record.get("epochs", scale.epochs)  # run times have no epochs
-        if found != (task, scale.epochs):
-            raise InputError(
-                f"records must be of the scale's task {task!r} and {scale.epochs} epochs, "
-                f"{record['key']} is of {found[0]!r} and {found[1]}; name its --scale, or another --out"
-            )
+    check_world(records, load_task(scale.task).name, scale.epochs)
 
 
 def _check_data(task: Task) -> None:

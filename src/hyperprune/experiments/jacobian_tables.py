@@ -247,6 +247,7 @@ def prediction_table(records: Sequence[Record], scale: Scale) -> str:
     """Which figure of the pruned, untrained network ranks the trained ones: Spearman's rho.
 
     Ranked are the masks of one start and seed, which share their initial weights; the mean over those.
+    Fewer than three masks have no rho and do not count.
     """
     groups: dict[str, dict[tuple[str, int], list[Record]]] = {}
     for record in Errors(records).records:
@@ -263,20 +264,26 @@ def prediction_table(records: Sequence[Record], scale: Scale) -> str:
                 ranked.append(record)
     rows = []
     for label, rankings in sorted(groups.items()):
-        most = max(map(len, rankings.values()))
-        row = [f"{label} ({len(rankings)} rankings of {most} masks)"]
-        for _, value in _PREDICTORS.values():
-            found = [
-                spearman(
-                    np.array([value(record["before"]) for record in ranked]),
-                    np.array([-record["test_error"] for record in ranked]),
-                )
-                for ranked in rankings.values()
-            ]
-            found = [rho for rho in found if not math.isnan(rho)]
-            row.append(f"{statistics.mean(found):+.2f}" if found else "–")
-        rows.append(row)
+        found = [(len(ranked), _rank_correlations(ranked)) for ranked in rankings.values()]
+        found = [(size, rhos) for size, rhos in found if not all(map(math.isnan, rhos))]
+        if not found:
+            continue
+        sizes = " to ".join(map(str, sorted({min(found)[0], max(found)[0]})))
+        rows.append([f"{label} ({len(found)} ranking{'s' * (len(found) > 1)} of {sizes} masks)"])
+        for column in zip(*(rhos for _, rhos in found), strict=True):
+            known = [rho for rho in column if not math.isnan(rho)]
+            fewer = f" (n = {len(known)})" if len(known) < len(found) else ""
+            rows[-1].append(f"{statistics.mean(known):+.2f}{fewer}" if known else "–")
     return table(["masks", *(label for label, _ in _PREDICTORS.values())], rows) if rows else "Not run yet."
+
+
+def _rank_correlations(ranked: Sequence[Record]) -> list[float]:
+    """Spearman's rho of every predictor with the accuracy."""
+    accuracies = np.array([-record["test_error"] for record in ranked])
+    return [
+        spearman(np.array([value(record["before"]) for record in ranked]), accuracies)
+        for _, value in _PREDICTORS.values()
+    ]
 
 
 def findings(records: Sequence[Record], scale: Scale) -> str:

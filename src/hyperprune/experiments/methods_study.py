@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from hyperprune.experiments.cells import Record, run_cells, workspace
+from hyperprune.experiments.cells import RECORDS, Record, check_world, read_records, run_cells, workspace
 from hyperprune.hypersearch.space import DENSE, Configuration
 from hyperprune.sparsity import methods
 from hyperprune.tasks.contract import Task
@@ -97,6 +97,7 @@ def run_study(
     names: Sequence[str] = (),
     workers: int = 1,
     data_dir: Path | None = None,
+    device: str = "cpu",
     command: str = "",
     say: Callable[[str], None] = print,
 ) -> list[Record]:
@@ -110,12 +111,19 @@ def run_study(
         names: the methods; none means all presets.
         workers: cells trained at a time.
         data_dir: where corpora are looked for first.
+        device: trained on "cpu" or "cuda"; tested on the CPU.
         command: recorded with each record.
         say: gets a line per finished cell.
+
+    Raises:
+        InputError: an unknown method, or `folder` has records of another scale.
     """
     cells = {cell.key: cell for cell in cells_of(scale, names)}
-    _task(scale, data_dir, momentum=False)  # what is wrong with the data is told before a worker starts
-    work = partial(_train, scale, data_dir, folder)
+    task = _task(
+        scale, data_dir, momentum=False
+    )  # what is wrong with the data is told before a worker starts
+    check_world(read_records(folder / RECORDS), task.name, scale.epochs)
+    work = partial(_train, scale, data_dir, folder, device)
     return run_cells(work, cells, folder, workers=workers, command=command, say=say, line=_line)
 
 
@@ -136,7 +144,7 @@ def _needs_momentum(name: str) -> bool:
     return "momentum" in (settings.get("growth"), settings.get("redistribution"))
 
 
-def _train(scale: Scale, data_dir: Path | None, study: Path, cell: Cell) -> Record:
+def _train(scale: Scale, data_dir: Path | None, study: Path, device: str, cell: Cell) -> Record:
     task = _task(scale, data_dir, momentum=_needs_momentum(cell.method))
     configuration = Configuration.of(cell.method)
     training = Training(
@@ -145,6 +153,7 @@ def _train(scale: Scale, data_dir: Path | None, study: Path, cell: Cell) -> Reco
         total_epochs=scale.epochs,
         seed=cell.seed,
         name=configuration.text,
+        device=device,
         measure_spectrum=False,
     )
     folder = workspace(study, cell.key)

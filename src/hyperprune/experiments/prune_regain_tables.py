@@ -28,7 +28,7 @@ from hyperprune.hypersearch.ranks import spearman
 from hyperprune.rng import derive_seed
 
 TOLERANCE = 0.005
-FEWEST_CURVES = 5  # for an interval: of fewer clusters a bootstrap knows too little
+FEWEST_BASES = 5  # for an interval: of fewer clusters a bootstrap knows too little
 _DRAWS = 1000
 PART_NAMES = {
     "both": "input and recurrent weights",
@@ -188,11 +188,11 @@ class Prediction(NamedTuple):
 
     Attributes:
         rho: Spearman's, over all points; NaN where one side does not vary.
-        low, high: 95 % percentile bootstrap over curves (one curve: all percentages of one cell, part and
-            seed); NaN for fewer than `FEWEST_CURVES`.
+        low, high: 95 % percentile bootstrap over base models, each with all of its parts and percentages,
+            which share its weights; NaN for fewer than `FEWEST_BASES`.
         within: Spearman's rho among the points of one percentage, averaged over percentages by their number
             of points; NaN where there is no percentage with any difference.
-        num_points, num_curves: what it rests on.
+        num_points, num_bases: what it rests on.
     """
 
     rho: float
@@ -200,7 +200,7 @@ class Prediction(NamedTuple):
     high: float
     within: float
     num_points: int
-    num_curves: int
+    num_bases: int
 
 
 def _distance(points: Points, point: Record) -> float:
@@ -233,27 +233,26 @@ def predict(points: Points, predictor: str, *, cell: str | None = None) -> Predi
         predictor: a key of `PREDICTORS`.
         cell: only its points; None takes all.
     """
-    curves: dict[tuple[Any, ...], list[tuple[float, float, int]]] = {}
+    clusters: dict[tuple[str, int], list[tuple[float, float, int]]] = {}
     for point in points.points:
         if cell is not None and point["cell"] != cell:
             continue
         epochs = points.epochs_to_regain(point)
         value = PREDICTORS[predictor](points, point)
         if not math.isnan(value):
-            key = (point["cell"], point["part"], point["seed"])
             entry = (value, math.inf if epochs is None else float(epochs), point["percent"])
-            curves.setdefault(key, []).append(entry)
-    all_curves = list(curves.values())
-    flat = [entry for curve in all_curves for entry in curve]
+            clusters.setdefault((point["cell"], point["seed"]), []).append(entry)
+    by_base = list(clusters.values())
+    flat = [entry for cluster in by_base for entry in cluster]
     rho, low, high = _spearman(flat), math.nan, math.nan
-    if len(all_curves) >= FEWEST_CURVES and not math.isnan(rho):
+    if len(by_base) >= FEWEST_BASES and not math.isnan(rho):
         random = np.random.default_rng(derive_seed(0, "prune-regain", predictor))
         draws = []
         for _ in range(_DRAWS):
-            chosen = random.integers(len(all_curves), size=len(all_curves))
-            draws.append(_spearman([entry for index in chosen for entry in all_curves[index]]))
+            chosen = random.integers(len(by_base), size=len(by_base))
+            draws.append(_spearman([entry for index in chosen for entry in by_base[index]]))
         low, high = map(float, np.nanpercentile(draws, [2.5, 97.5]))
-    return Prediction(rho, low, high, _within(flat), len(flat), len(all_curves))
+    return Prediction(rho, low, high, _within(flat), len(flat), len(by_base))
 
 
 def _spearman(entries: Sequence[tuple[float, float, int]]) -> float:
@@ -312,12 +311,12 @@ def to_markdown(records: Sequence[Record], tolerance: float = TOLERANCE) -> str:
             exponent_table(points, part),
         ]
     if points.points:
-        curves = predict(points, "percentage pruned")
+        told = predict(points, "percentage pruned")
         blocks += [
             "### What tells the epochs to regain",
-            f"Spearman's rank correlation with the epochs to regain, over {curves.num_points} points of "
-            f"{curves.num_curves} curves; in brackets a 95 % bootstrap interval over curves"
-            + (f", left out below {FEWEST_CURVES} curves" if curves.num_curves < FEWEST_CURVES else "")
+            f"Spearman's rank correlation with the epochs to regain, over {told.num_points} points of "
+            f"{told.num_bases} base models; in brackets a 95 % bootstrap interval over base models"
+            + (f", left out below {FEWEST_BASES} of them" if told.num_bases < FEWEST_BASES else "")
             + '. "At equal percentage" compares only networks with the same share of weights pruned.',
             prediction_table(points),
         ]

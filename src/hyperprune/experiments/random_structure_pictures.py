@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, install
 from hyperprune.experiments.random_structure_results import (
     CELL_NAMES,
     FAMILY_NAMES,
@@ -49,9 +49,7 @@ def save_pictures(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
     try:
         from matplotlib import rc_context
     except ImportError as error:
-        raise InputError(
-            "pictures need matplotlib, which is not installed; install hyperprune[report]"
-        ) from error
+        raise InputError(f"pictures need matplotlib; {install('report')}") from error
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     with rc_context({"font.size": 9.5, "axes.spines.top": False, "axes.spines.right": False}):

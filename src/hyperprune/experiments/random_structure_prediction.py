@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, install
 from hyperprune.experiments.random_structure_results import Outcome
 from hyperprune.graphs import FEATURES
 
@@ -30,11 +30,11 @@ _SPLITS = 20  # other tenths held out, to show how far one says something
 _COUNTS = ("nodes", "edges", "source_nodes", "sink_nodes")
 FEATURE_SETS: dict[str, tuple[str, ...]] = {
     "all": FEATURES,
-    "nodes and edges only": _COUNTS,
-    "all but nodes and edges": tuple(name for name in FEATURES if name not in _COUNTS),
+    "counts only: nodes, edges, sources, last layer": _COUNTS,
+    "all but these counts": tuple(name for name in FEATURES if name not in _COUNTS),
     "variances only": tuple(name for name in FEATURES if name.endswith("_var")),
 }
-"""The four sets of the thesis's appendix B; its nodes and edges include sources and sinks."""
+"""The four sets of the thesis's appendix B, which calls the counts nodes and edges."""
 REGRESSORS = ("Bayesian ridge", "random forest", "AdaBoost")
 
 
@@ -66,10 +66,7 @@ def require_sklearn() -> None:
     try:
         import sklearn  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            "the prediction of accuracy needs scikit-learn, which is not installed; install "
-            "hyperprune[studies]"
-        ) from error
+        raise InputError(f"the prediction of accuracy needs scikit-learn; {install('studies')}") from error
 
 
 def _model(regressor: str) -> Any:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, install
 from hyperprune.hypersearch.dimensions import Choice, Dimension
 from hyperprune.hypersearch.proposers import History, Seen, distinct
 from hyperprune.hypersearch.proposers import random as uniform
@@ -173,5 +173,5 @@ def require_hyperopt() -> Any:
     except ImportError as error:
         raise InputError(
             f"the proposer 'atpe' needs hyperopt, lightgbm and scikit-learn ({error}); "
-            "pip install 'hyperprune[atpe]', or use --proposer tpe"
+            f"{install('atpe')}, or use --proposer tpe"
         ) from error

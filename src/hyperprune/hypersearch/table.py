@@ -130,6 +130,13 @@ class CandidateTable:
         return min(len(run.configurations) for run in self.runs)
 
     @property
+    def num_missing(self) -> int:
+        """Candidates of its recording that are neither here nor failed; 0 of a table that names no more."""
+        run = self.runs[0]
+        num_failed = len([key for key in run.provenance.get("failed", "").split(", ") if key])
+        return max(0, self.identity.get("cells", 0) - len(run.configurations) - num_failed)
+
+    @property
     def has_spectra(self) -> bool:
         return self.runs[0].reference[0].spectrum is not None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from hyperprune.errors import install
 from hyperprune.files import write_atomically
 from hyperprune.records import RunRecord
 from hyperprune.report.markdown import to_markdown
@@ -42,7 +43,7 @@ def write_report(run: RunRecord, folder: Path) -> ReportFiles:
     if missing := [name for name in _EXTRA if find_spec(name) is None]:
         remark = (
             f"Pictures and report.html were left out because {' and '.join(missing)} cannot be imported; "
-            "pip install 'hyperprune[report]' and write the report again."
+            f"{install('report')}, and write the report again."
         )
         markdown = _write(folder / "report.md", to_markdown(story, (), remark=remark))
         return ReportFiles(markdown=markdown)

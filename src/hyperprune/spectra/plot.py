@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, install
 from hyperprune.spectra.record import LyapunovSpectrum
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ def figure_of(spectrum: LyapunovSpectrum) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError(
-            "plot() needs matplotlib, which is not installed; install hyperprune[report]"
-        ) from error
+        raise InputError(f"plot() needs matplotlib; {install('report')}") from error
     figure = Figure(figsize=(10, 4), layout="constrained")
     curve, running = figure.subplots(1, 2)
     index_S = np.arange(1, len(spectrum.exponents) + 1)

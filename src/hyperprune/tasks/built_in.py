@@ -53,6 +53,7 @@ class LanguageRow:
     changes: Mapping[str, Any] = field(default_factory=dict)
     text: TextSettings = field(default_factory=TextSettings)
     search: Mapping[str, int] = field(default_factory=dict)
+    sparsity: float = LanguageTask.sparsity
     about: str
 
     def make(self, settings: Settings, data_dir: Path | None) -> LanguageTask:
@@ -61,13 +62,15 @@ class LanguageRow:
         if not isinstance(preset, str) or preset not in PRESETS:
             raise unknown_name("preset in [model]", preset, PRESETS)
         changes = self.changes if preset == self.model else {}
-        return LanguageTask(
+        task = LanguageTask(
             self.corpus,
             model=replaced(PRESETS[preset], {**changes, **chosen}, "[model]"),
             text=replaced(self.text, settings.get("text", {}), "[text]"),
             recipe=replaced(RECIPES[preset], settings.get("training", {}), "[training]"),
             data_dir=data_dir,
         )
+        task.sparsity = self.sparsity
+        return task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +157,11 @@ BUILT_IN: dict[str, Row] = {
     ),
     "ptb": LanguageRow(corpus="ptb", model="large", about="Penn Treebank, the LSH paper's LSTM 2×1500"),
     "ptb-rhn": LanguageRow(
-        corpus="ptb", model="rhn-large", about="Penn Treebank, the LSH paper's RHN 830, depth 10"
+        corpus="ptb",
+        model="rhn-large",
+        search={"first_epochs": 6, "round_epochs": 3, "final_epochs": 500},
+        sparsity=0.53,
+        about="Penn Treebank, the LSH paper's RHN 830, depth 10",
     ),
     "wikitext2": LanguageRow(corpus="wikitext2", model="large", about="WikiText-2, LSTM 2×1500"),
     "wikitext103": LanguageRow(corpus="wikitext103", model="large", about="WikiText-103, LSTM 2×1500"),

@@ -75,7 +75,7 @@ class Recipe:
         weight_decay: 0 or more.
         clip_norm: largest gradient norm, live weights only; None does not clip.
         patience: "snt_asgd" starts to average when the validation loss is worse than the best one before
-            the last `patience` epochs (non-monotonic trigger, Merity et al. 2018).
+            the last `patience` epochs (non-monotonic trigger, Merity et al. 2018). For it alone.
         rescale_weights: scale a sparse tensor's initial weights by 1/sqrt(density), which keeps the
             variance of its live fan-in. Without it small sparse networks linger on the baseline.
     """
@@ -106,6 +106,11 @@ class Recipe:
             raise InputError(f"clip_norm must be above 0, got {self.clip_norm}; leave it out to not clip")
         if self.patience < 1:
             raise InputError(f"patience must be at least 1 epoch, got {self.patience}; 5 is usual")
+        if self.patience != type(self).patience and self.optimizer != "snt_asgd":
+            raise InputError(
+                f"patience is for snt_asgd, got {self.patience} with {self.optimizer}; leave it at "
+                f"{type(self).patience} or choose snt_asgd"
+            )
 
 
 class Task(ABC):
@@ -153,7 +158,10 @@ class Task(ABC):
 
     @abstractmethod
     def recurrent(self, model: nn.Module, batch: Any) -> Sequence[RecurrentRun]:
-        """The recurrent modules of `model` and the inputs they see on `batch`, in evaluation mode."""
+        """The recurrent modules of `model` and the inputs they see on `batch`, in evaluation mode.
+
+        Plain tuples (module, inputs, state) will do.
+        """
 
     def spectrum_batch(self) -> Any:
         """The batch on which spectra are measured; by default the first one of the validation split."""

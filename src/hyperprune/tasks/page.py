@@ -17,7 +17,7 @@ from hyperprune.models import (
     StringClassifierSettings,
 )
 from hyperprune.tasks.built_in import BUILT_IN, ImageRow, LanguageRow, ReberRow, Row, WiredRow
-from hyperprune.tasks.contract import Recipe
+from hyperprune.tasks.contract import Recipe, Task
 from hyperprune.tasks.images import ImageSettings
 from hyperprune.tasks.language import RECIPES, TextSettings
 from hyperprune.tasks.reber import StringSettings
@@ -29,6 +29,7 @@ def page() -> str:
     return _PAGE.format(
         tasks=_tasks(),
         data=_data(),
+        largest=_largest(),
         presets=_presets(),
         lstm=_settings(ModelSettings),
         awd=_settings(AWDSettings),
@@ -53,12 +54,17 @@ def _tasks() -> str:
     rows = []
     for name, row in BUILT_IN.items():
         recipe = RECIPES[row.model] if isinstance(row, LanguageRow) else row.recipe
-        rows.append([f"`{name}`", row.about, _reading(row), _recipe(recipe), _pairs(row.search)])
+        search: dict[str, Any] = dict(row.search)
+        if isinstance(row, LanguageRow) and row.sparsity != Task.sparsity:
+            search["sparsity"] = row.sparsity
+        rows.append([f"`{name}`", row.about, _reading(row), _recipe(recipe), _pairs(search)])
     return _table(["task", "what it is", "read as", "trained by", "a search by default"], rows) + (
-        "\n\n“–”: 24 candidates, 3 first epochs, 3 round epochs, 100 final epochs. The LSH paper is "
-        "Zheng & Shlizerman,\n[Hyperpruning](https://arxiv.org/abs/2506.07975), the JSE paper Zhang & "
-        "Stadie, [One-shot pruning by Jacobian\nspectrum evaluation](https://arxiv.org/abs/1912.00120); "
-        "SNT-ASGD is SGD that averages its weights once validation\nstops improving."
+        "\n\nWhere a row says nothing else: 24 candidates, 3 first epochs, 3 round epochs, 100 final epochs, "
+        f"sparsity {Task.sparsity:g}. The LSH\npaper is Zheng & Shlizerman, "
+        "[Hyperpruning](https://arxiv.org/abs/2506.07975), the JSE paper Zhang & Stadie,\n[One-shot pruning "
+        "by Jacobian spectrum evaluation](https://arxiv.org/abs/1912.00120); SNT-ASGD is SGD that averages\n"
+        "its weights once validation stops improving. The LSH paper's grid for the RHN has the death rate "
+        "0.5:\n[examples/ptb-rhn-grid.toml](../examples/ptb-rhn-grid.toml)."
     )
 
 
@@ -93,11 +99,20 @@ def _data() -> str:
     ]
     for name, dataset in DATASETS.items():
         files = ", ".join(f"`{names[0]}`" for names in dataset.files.values())
-        size = sum(part.num_bytes for part in dataset.downloads) / 1e6
-        rows.append(
-            [f"`{name}`", dataset.downloads[0].urls[0], f"`{dataset.folder}/`: {files}", f"{size:,.1f} MB"]
-        )
+        size = f"{_num_bytes(name) / 1e6:,.1f} MB"
+        rows.append([f"`{name}`", dataset.downloads[0].urls[0], f"`{dataset.folder}/`: {files}", size])
     return _table(["data", "published at", "looked for as", "download"], rows)
+
+
+def _largest() -> str:
+    """The largest download."""
+    name = max(DATASETS, key=_num_bytes)
+    return f"`{name}` is {_num_bytes(name) / 1e9:.1f} GB"
+
+
+def _num_bytes(name: str) -> int:
+    """Of a data set's downloads."""
+    return sum(part.num_bytes for part in DATASETS[name].downloads)
 
 
 def _presets() -> str:
@@ -161,8 +176,9 @@ The metric of a language task is the perplexity, of a task on images or strings 
 {data}
 
 Files are looked for in `--data-dir`, then in `$HYPERPRUNE_DATA`, then in the user's cache; `hyperprune data`
-shows what is there, `hyperprune data fetch NAME` downloads and checks it (SHA-256). IDX files may be packed
-by gzip or not.
+shows what is there, `hyperprune data fetch NAME` downloads and checks it (SHA-256). Any command that trains,
+plans or measures a task does so with what is missing, `search --plan` too, into `--data-dir` or else the
+cache ({largest}). IDX files may be packed by gzip or not.
 
 **mnist** keeps MNIST's test file for testing; the last 5,000 images of its training file validate.
 **mnist10k** is no MNIST: where only its test file of 10,000 images is at hand, that is split 7,000 / 1,000 /

@@ -41,14 +41,12 @@ def recurrent_spectra(
     """
     device = next(model.parameters()).device
     with torch.no_grad():
-        runs = task.recurrent(model, to_device(task.spectrum_batch(), device))
+        runs = measured_runs(task, model, device)
         if not runs:
             raise InputError(
                 f"Task.recurrent must name at least one recurrent module, task {task.name!r} gave none; its "
                 "Lyapunov spectrum guides the search (--signal loss does without)"
             )
-        if not all(isinstance(run, RecurrentRun) for run in runs):
-            raise InputError("Task.recurrent must return a list of hyperprune.RecurrentRun")
         end = task.spectrum_warmup + 1 if quick else num_steps
         return [
             lyapunov_spectrum(
@@ -63,3 +61,22 @@ def recurrent_spectra(
             )
             for run in runs
         ]
+
+
+def measured_runs(task: Task, model: nn.Module, device: torch.device) -> list[RecurrentRun]:
+    """What `Task.recurrent` gives on the task's measured batch; (module, inputs[, state]) will do for a run.
+
+    Raises:
+        InputError: something else.
+    """
+    runs = task.recurrent(model, to_device(task.spectrum_batch(), device))
+    if not isinstance(runs, list | tuple):
+        got = type(runs).__name__
+    elif wrong := [run for run in runs if not (isinstance(run, tuple) and len(run) in (2, 3))]:
+        got = f"a list with {type(wrong[0]).__name__}"
+    else:
+        return [RecurrentRun(*run) for run in runs]
+    raise InputError(
+        "Task.recurrent must return a list of hyperprune.RecurrentRun, or of (module, inputs, state), got "
+        f"{got}; return [hyperprune.RecurrentRun(model.rnn, inputs)]"
+    )

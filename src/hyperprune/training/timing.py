@@ -10,8 +10,7 @@ from pathlib import Path
 from hyperprune.tasks.contract import Task
 from hyperprune.training.candidate import Candidate, Training
 from hyperprune.training.isolation import isolated
-from hyperprune.training.measure import recurrent_spectra
-from hyperprune.training.nested import to_device
+from hyperprune.training.measure import measured_runs, recurrent_spectra
 
 _WARM_UP = 1  # batches that pay for the first use of everything
 _FEWEST, _MOST = 2, 50  # timed batches
@@ -87,7 +86,7 @@ def _time(steps: Iterable[object], budget: float) -> tuple[float, int]:
 
 def _time_spectrum(task: Task, candidate: Candidate, training: Training) -> float:
     """Seconds of a whole spectrum, by a line through two short ones."""
-    total = task.recurrent(candidate.model, to_device(task.spectrum_batch(), candidate.device))
+    total = measured_runs(task, candidate.model, candidate.device)
     length = max((len(run.inputs) for run in total), default=0)
     short, long = (min(steps, length) for steps in _STEPS)
     measured: Callable[[int], object] = lambda steps: recurrent_spectra(  # noqa: E731

@@ -17,6 +17,7 @@ def add_parser(tables: Any) -> None:
         tables,
         "calibrate",
         about=ABOUT,
+        scales=("small",),
         examples=("hyperprune reproduce calibrate --data-dir DATA --workers 2",),
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="trained of each model (4)")

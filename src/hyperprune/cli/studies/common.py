@@ -6,29 +6,46 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hyperprune.cli import options as shared
-from hyperprune.errors import InputError, unknown_name
+from hyperprune.errors import InputError, install, unknown_name
 
 if TYPE_CHECKING:
     from hyperprune.experiments.cells import Record
     from hyperprune.experiments.documents import StudyPage
 
 Scale = TypeVar("Scale")
+_PACKAGES = ("matplotlib", "scipy", "sklearn")
 
 
-def add_study(tables: Any, name: str, *, about: str, examples: Iterable[str] = ()) -> argparse.ArgumentParser:
-    """A study's parser with the options that all studies have."""
+def add_study(
+    tables: Any, name: str, *, about: str, scales: Sequence[str], examples: Iterable[str] = ()
+) -> argparse.ArgumentParser:
+    """A study's parser with the options that all studies have; `scales` are the names of its sizes."""
     parser = shared.add_parser(tables, name, about=about, examples=examples)
-    parser.add_argument("--scale", metavar="NAME", help="a size of the study, such as small or paper (small)")
+    parser.add_argument("--scale", metavar="NAME", help=f"of {', '.join(scales)} (small)")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (the scale's)")
     parser.add_argument("--workers", type=int, metavar="N", help="models trained at a time (the cores)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the study's folder (runs/TABLE-SCALE)")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data is looked for first")
     parser.set_defaults(study=name)
     return parser
+
+
+def require_packages() -> None:
+    """Refuse a study that needs all of the extra "studies" where a package is missing, before hours of work.
+
+    Raises:
+        InputError: a package cannot be imported.
+    """
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
+        raise InputError(
+            f"the study needs {', '.join(_PACKAGES)}, and {' and '.join(missing)} cannot be imported; "
+            f"{install('studies')}"
+        )
 
 
 def scale_of(scales: Mapping[str, Scale], options: argparse.Namespace) -> Scale:
@@ -80,10 +97,8 @@ def running(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--workers must be at least 1, got {workers}; leave it out for the cores")
     shared.check_data_dir(options.data_dir)
     shared.check_folder(folder_of(options), "--out")
-    if getattr(options, "device", None) is not None:
-        from hyperprune.hypersearch.executor import check_device
-
-        check_device(options.device)
+    if "device" in options:
+        shared.device_of(options)
     return {
         "folder": folder_of(options),
         "workers": workers,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperprune.cli import options as shared
+from hyperprune.cli.studies import common
 
 ABOUT = "docs/evidence.md: every table and picture again, from the committed records (minutes)"
 ITEMS = {
@@ -70,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from hyperprune.errors import InputError
+
+    common.require_packages()
     from hyperprune.experiments.evidence.build import build
 
     workers = shared.usable_cores() if options.workers is None else options.workers

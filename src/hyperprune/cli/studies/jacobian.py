@@ -19,6 +19,7 @@ def add_parser(tables: Any) -> None:
         tables,
         _NAME,
         about=ABOUT,
+        scales=("digits", "small", "paper"),
         examples=(
             "hyperprune reproduce jacobian --scale digits",
             "hyperprune reproduce jacobian --data-dir DATA --workers 2 --docs docs",

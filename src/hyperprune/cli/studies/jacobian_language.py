@@ -19,6 +19,7 @@ def add_parser(tables: Any) -> None:
         tables,
         _NAME,
         about=ABOUT,
+        scales=("tiny", "small", "paper"),
         examples=("hyperprune reproduce jacobian-language --data-dir DATA --workers 2",),
     )
     parser.add_argument("--device", metavar="D", help="train on cpu or cuda (cpu)")

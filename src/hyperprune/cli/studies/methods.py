@@ -19,12 +19,14 @@ def add_parser(tables: Any) -> None:
         tables,
         _NAME,
         about=ABOUT,
+        scales=("small", "paper"),
         examples=(
             "hyperprune reproduce methods --data-dir DATA --workers 2 --docs docs",
             "hyperprune reproduce methods --from docs/records/methods.jsonl",
         ),
     )
     parser.add_argument("--method", action="append", metavar="NAME", help="only this method (repeatable)")
+    parser.add_argument("--device", metavar="D", help="train on cpu or cuda (cpu)")
     parser.add_argument(
         "--from", type=Path, metavar="FILE", dest="source", help="train nothing: read such records"
     )
@@ -49,8 +51,13 @@ def run(options: argparse.Namespace) -> int:
         records = read_records(common.existing(options.source))
         common.check_records(options.source, records, ("task", "method", "sparsity"))
     else:
-        running = common.running(options)
-        records = run_study(scale, names=options.method or (), data_dir=options.data_dir, **running)
+        records = run_study(
+            scale,
+            names=options.method or (),
+            data_dir=options.data_dir,
+            device=options.device or "cpu",
+            **common.running(options),
+        )
     text = to_page(records, scale)
     print(text)
     if options.docs is not None:

@@ -26,6 +26,7 @@ def add_parser(tables: Any) -> None:
         tables,
         _NAME,
         about=ABOUT,
+        scales=("small", "paper"),
         examples=(
             "hyperprune reproduce prune-regain --cell lstm --part both",
             "hyperprune reproduce prune-regain --scale paper --config strings.toml --workers 8",

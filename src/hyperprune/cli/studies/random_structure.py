@@ -26,6 +26,7 @@ def add_parser(tables: Any) -> None:
         tables,
         _NAME,
         about=ABOUT,
+        scales=("tiny", "small", "paper"),
         examples=(
             "hyperprune reproduce random-structure --scale tiny",
             "hyperprune reproduce random-structure --cell gru --family watts_strogatz --workers 2",

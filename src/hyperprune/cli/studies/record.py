@@ -18,6 +18,7 @@ def add_parser(tables: Any) -> None:
         tables,
         "record",
         about=ABOUT,
+        scales=("small", "methods", "sparsities", "unscaled", "gru", "rhn", "medium", "large"),
         examples=(
             "hyperprune reproduce record --data-dir DATA --workers 2",
             "hyperprune reproduce record --seeds 2 --death-rates 0.8     # the same folder takes more later",

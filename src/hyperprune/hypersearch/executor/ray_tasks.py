@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, no_type_check
 
-from hyperprune.errors import InputError, WorkerError
+from hyperprune.errors import InputError, WorkerError, install
 from hyperprune.files import write_atomically
 from hyperprune.folder_lock import same_folder_seen, token_of
 from hyperprune.hypersearch.executor.choose import Execution
@@ -153,7 +153,7 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     try:
         import ray
     except ImportError as error:
-        raise InputError("the executor 'ray' needs Ray; pip install 'hyperprune[ray]'") from error
+        raise InputError(f"the executor 'ray' needs Ray; {install('ray')}") from error
     if ray.is_initialized():
         if address is not None:
             raise InputError(
