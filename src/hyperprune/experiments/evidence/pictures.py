@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, install
 from hyperprune.experiments.evidence import across, searching
 from hyperprune.experiments.evidence.bootstrap import ENOUGH_SEEDS
 from hyperprune.experiments.evidence.correlation import Measured, estimate, value
@@ -64,7 +64,7 @@ def _picture(path: Path, width: float, height: float) -> Iterator[Figure]:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError("pictures need matplotlib; pip install 'hyperprune[report]'") from error
+        raise InputError(f"pictures need matplotlib; {install('report')}") from error
     with mpl.rc_context(_RC):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure

@@ -81,7 +81,7 @@ def load_worlds(folder: Path) -> list[World]:
     grouped: dict[tuple[str, float], list[tuple[str, CandidateTable]]] = {}
     for path in paths:
         table = load_table(path)
-        if _num_missing(table) > 0:
+        if table.num_missing > 0:
             continue
         key = (table.identity.get("name", table.task), table.identity["sparsity"])
         grouped.setdefault(key, []).append((path.name, table))
@@ -106,14 +106,8 @@ def load_worlds(folder: Path) -> list[World]:
 
 def unfinished(folder: Path) -> dict[str, int]:
     """Tables of a folder that are not complete, by file name: how many networks each lacks."""
-    missing = {path.name: _num_missing(load_table(path)) for path in sorted(folder.glob("*.npz"))}
+    missing = {path.name: load_table(path).num_missing for path in sorted(folder.glob("*.npz"))}
     return {name: count for name, count in missing.items() if count > 0}
-
-
-def _num_missing(table: CandidateTable) -> int:
-    run = table.runs[0]
-    num_failed = len([key for key in run.provenance.get("failed", "").split(", ") if key])
-    return table.identity.get("cells", 0) - len(run.configurations) - num_failed
 
 
 def _order(world: World) -> tuple[float, ...]:
