@@ -44,6 +44,11 @@ def last_signal(candidate: CandidateRecord) -> float | None:
     return candidate.signals[max(candidate.signals)] if candidate.signals else None
 
 
+def dropped_at(candidate: CandidateRecord, run: RunRecord) -> int | None:
+    """The epoch of the round that dropped the candidate, whatever an audit trained beyond; None: none did."""
+    return next((part.epoch for part in run.rounds if part.number == candidate.eliminated_in), None)
+
+
 def winner(run: RunRecord) -> CandidateRecord | None:
     """The first finalist of a finished run; None while the run goes on, or when no candidate got there."""
     if not run.finished:
