@@ -162,8 +162,8 @@ class RunRecord:
         lower_is_better: the metric's direction.
         baseline: name and value of the metric that needs no learning ("unigram perplexity"), if known.
         reference: the dense model.
-        candidates: in rank order: finalists by metric, then the eliminated, those trained longest first,
-            each by signal; failed ones last.
+        candidates: in rank order: finalists by metric, then the eliminated, those dropped at the latest epoch
+            first, each by signal; failed ones last.
         rounds: the eliminations, in order.
         epochs_spent: epochs trained by all candidates, catching up included; the reference's and those of the
             audit not.
@@ -213,7 +213,7 @@ class RunRecord:
             return None
         return weighed(
             candidate.metric,
-            sparsity=candidate.configuration.get("sparsity"),
+            sparsity=self.sparsity_of(candidate) if self.sparsity is None else None,
             weight=self.sparsity_weight,
             lower_is_better=self.lower_is_better,
         )

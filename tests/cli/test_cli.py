@@ -103,6 +103,7 @@ def test_wrong_input_exits_with_2_says_what_to_do_and_writes_nothing(
         ("[text]\nbatch_size = 0", "batch_size must be at least 1, got 0"),
         ("sparsity = [0.5]", "sparsity must be a number or left out, got [0.5]"),
         ("search = 5", "'search' in run.toml must be a table, [search]"),
+        ("[search]\nstrategy = ['lsh']", "unknown strategy ['lsh']; did you mean 'lsh'"),
         ("task = 5", "task must be a text, got 5"),
         ("out = 5", "out must be a text or left out, got 5"),
         ("[training]\nclip_norm = nan", "clip_norm must be above 0, got nan"),
@@ -197,6 +198,12 @@ def test_lists_are_printed(capsys):
     for command, expected in (("tasks", "pydoc"), ("methods", "selfish_rnn"), ("data", "wikitext2")):
         assert main([command]) == 0
         assert expected in capsys.readouterr().out
+
+
+def test_output_that_is_not_utf_8_loses_signs_and_not_the_result(tmp_path):
+    done = _call("tasks", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "LSTM 2?128" in done.stdout  # 2×128
 
 
 def _with_interrupt(handler):

@@ -108,6 +108,29 @@ def test_a_plan_tells_what_an_audit_takes(options, told, tmp_path, monkeypatch, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_plan_tells_that_the_search_will_not_take_its_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    plan = ["search", TASK, "--workers", "1", "--out", "run", "--plan"]
+    Path("run").mkdir()
+    Path("run/notes.txt").write_text("")
+    assert main(plan) == 0
+    out, err = capsys.readouterr()
+    assert "with 1 worker, without the audit" in out
+    assert "will be refused: a run folder must be empty or hold a run, and run holds 'notes.txt'" in err
+    assert [path.name for path in Path("run").iterdir()] == ["notes.txt"]
+    Path("run/notes.txt").unlink()
+    assert main(plan[:-1]) == 0
+    capsys.readouterr()
+    assert main(plan) == 0
+    assert capsys.readouterr().err == ""
+    journal = Path("run/journal.jsonl").read_bytes()
+    assert main([*plan, "--seed", "1"]) == 0
+    told = capsys.readouterr().err
+    assert "note: the search itself will be refused: run holds a run with another configuration" in told
+    assert told.endswith("  seed: 0, 1\n")
+    assert Path("run/journal.jsonl").read_bytes() == journal
+
+
 @pytest.mark.parametrize(
     ("options", "noted"),
     [

@@ -157,7 +157,7 @@ def test_a_strategy_named_here_leaves_out_the_numbers_of_the_files(tmp_path, cap
     command = ["record", "digits", "--config", str(path), "--out", str(tmp_path / "t.npz"), "--plan"]
     assert main(command) == 0
     output = capsys.readouterr()
-    assert "full: 2 candidates, 1 final epochs" in output.out
+    assert "full: 2 candidates, 1 final epoch\n" in output.out
     assert "note: first_epochs in [search] means nothing to --strategy full: left out" in output.err
 
 

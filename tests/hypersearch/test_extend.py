@@ -1,5 +1,7 @@
 """Going on from a finished run: longer training of its finalists, or a further bracket of candidates."""
 
+from dataclasses import replace
+
 import pytest
 
 import hyperprune as hp
@@ -105,6 +107,20 @@ def test_more_candidates_are_told_of_all_before_and_sifted_among_themselves(tmp_
     more = hp.LSH(candidates=3, first_epochs=1, round_epochs=1, final_epochs=4)
     assert after.epochs_spent == before.epochs_spent + planned_epochs(more)
     assert len({str(row.configuration) for row in after.candidates}) == len(after.candidates)
+
+
+def test_a_proposer_that_is_missing_now_is_told_before_the_run_counts_as_unfinished(tmp_path, monkeypatch):
+    def missing():
+        raise InputError("the proposer 'atpe' needs hyperopt")
+
+    monkeypatch.setitem(PROPOSERS, "atpe", PROPOSERS["random"])
+    monkeypatch.setattr("hyperprune.hypersearch.preparation.require_hyperopt", lambda: None)
+    hp.search(TinyTask(), replace(LSH, proposer="atpe"), folder=tmp_path, seed=3)
+    monkeypatch.setattr("hyperprune.hypersearch.extend.require_hyperopt", missing)
+    with pytest.raises(InputError, match="'atpe' needs hyperopt"):
+        hp.extend(tmp_path, candidates=3, task=TinyTask())
+    assert read_run(tmp_path).finished
+    assert hp.extend(tmp_path, final_epochs=5, task=TinyTask()).record.finished  # which proposes nothing
 
 
 def test_signals_of_brackets_that_ended_at_other_epochs_do_not_compete(tmp_path, monkeypatch):

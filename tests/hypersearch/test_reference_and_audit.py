@@ -9,6 +9,7 @@ import torch
 import hyperprune as hp
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.audit import chosen
+from hyperprune.hypersearch.journal import Journal, read_journal
 from hyperprune.hypersearch.proposers import PROPOSERS
 from hyperprune.hypersearch.run_folder import RunFolder, read_run, read_state
 from hyperprune.hypersearch.table import load_table
@@ -265,6 +266,29 @@ def test_an_audited_candidate_that_fails_is_told_and_left_out(tmp_path, monkeypa
     assert row.outcome == "failed"
     assert audited.best.metric == done.best.metric
     assert "1 audited candidate failed" in write_report(audited.record, tmp_path).markdown.read_text()
+
+
+def test_a_candidate_that_fails_at_the_epoch_of_the_round_that_drops_it_is_a_failed_one(plain, tmp_path):
+    events, _ = read_journal(plain.folder / "journal.jsonl")
+    entry = next(event for event in events if event["event"] == "round")
+    dropped = next(key for key in entry["signals"] if key not in entry["kept"])
+    segment = [event for event in events if event["event"] == "segment" and event["key"] == dropped][-1]
+    segment["failure"] = "the topology update after epoch 1 failed"  # its record of epoch 1 stays
+    run = shutil.copytree(plain.folder, tmp_path / "run")
+    (run / "journal.jsonl").unlink()
+    journal = Journal(run / "journal.jsonl")
+    for event in events:
+        journal.append(event)
+    journal.close()
+    row = read_state(run)[dropped]
+    assert (row.outcome, row.eliminated_in) == ("failed", entry["number"])
+    whole = hp.search(TinyTask(), LSH, folder=run, seed=3, audit=None).record
+    assert dropped in whole.audited  # it counts among the audited that failed
+    found = trust(whole)
+    assert found is not None
+    assert found.num_failed == 1
+    table = record_table([run])  # made without it, not refused for ever
+    assert len(table.runs[0].candidates) == len(whole.candidates) - 1
 
 
 def test_an_audit_that_failed_changes_nothing_that_an_extension_proposes(tmp_path, monkeypatch):

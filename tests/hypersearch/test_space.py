@@ -74,6 +74,29 @@ def test_an_own_space_from_toml_holds_what_it_says_and_nothing_twice():
     assert "90 %" in everything[1].label
 
 
+def test_no_two_candidates_of_a_search_share_a_label_and_the_papers_are_as_short_as_ever():
+    varied = Branch.of(
+        "dynamic_sparse",
+        allocation="er",
+        death="threshold",
+        redistribution="none",
+        growth=["random", "gradient"],
+        death_rate=[0.5, 0.8],
+        gates=["exchange", "separate"],
+        update_every=["epoch", "3 epochs"],
+        threshold_at_once=[False, True],
+    )
+    everything = list(Space(branches=[varied], sparsity=[0.5, 0.9], sparsity_weight=1.0).everything())
+    labels = [point.full_label for point in everything]
+    assert len(set(labels)) == len(everything) == 2**6
+    assert labels[-1] == (
+        "er · threshold · none · gradient · 0.8 · gates=separate · threshold_at_once=True · "
+        "update_every=3 epochs · 90 %"
+    )
+    for point in Space().grid():
+        assert point.full_label == point.label
+
+
 @pytest.mark.parametrize("name", SPACES)
 def test_a_space_is_the_same_after_being_written_down(name):
     space = get_space(name)
@@ -154,6 +177,11 @@ def test_a_range_of_whole_numbers_gives_whole_numbers():
     assert own.values() == (3, 4, 5, 6, 7, 8)
     assert all(type(value) is int for value in (*own.values(), *own.corners, *own.grid))
     assert own.grid == (3, 6, 8)  # low, middle and high
+    random = np.random.default_rng(0)
+    drawn = [own.sample(random) for _ in range(6000)]
+    assert all(type(value) is int for value in drawn)
+    # Each of six is drawn 1000 times, with a standard deviation of 29; rounding would give the ends 600.
+    assert all(abs(drawn.count(value) - 1000) < 120 for value in own.values())
 
 
 def test_every_value_of_every_branch_is_shown_in_a_cover():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hyperprune.hypersearch.ranks import mean_ranks, spearman_interval
+from hyperprune.hypersearch.ranks import least_told, mean_ranks, spearman_interval
 from hyperprune.hypersearch.signals import SIGNALS
 from hyperprune.hypersearch.trust import RankCorrelation, rank_correlation, trust
 from hyperprune.records import CandidateRecord, EpochRecord, Outcome, RoundRecord, RunRecord
@@ -122,6 +122,16 @@ def test_a_perfect_order_of_few_is_no_certainty(n, certain):
     assert spearman_interval(-1.0, n) == pytest.approx((-high, -low))
 
 
+@pytest.mark.parametrize("n", [5, 6, 24])
+def test_the_least_correlation_that_is_told_from_none_is_where_the_interval_leaves_0(n):
+    least = least_told(n)
+    assert least is not None
+    assert spearman_interval(least, n)[0] > 0 >= spearman_interval(least - 0.01, n)[0]
+    # By hand: artanh 0.42 = 0.4477 is above 1.96 · sqrt((1 + 0.42² / 2) / 21) = 0.4462, artanh 0.41 is not.
+    assert (least == 0.42) == (n == 24)
+    assert [least_told(few) for few in (0, 3, 4)] == [None, None, None]
+
+
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
@@ -178,10 +188,15 @@ def test_the_signal_is_computed_again_at_the_rounds_epoch_and_compared_with_the_
     assert found.num_finalists == 6
 
 
-def test_a_run_without_spectra_and_training_losses_or_with_an_unknown_signal_is_judged_by_what_is_there():
-    found = trust(_run([1, 2, 3.0], signal="a_users_own"))
+def test_a_signal_that_is_not_known_here_is_not_judged_by_another_and_others_by_what_was_recorded():
+    run = _run([float(number) for number in range(12)], signal="a_users_own")
+    found = trust(run)
     assert found is not None
-    assert {item.signal for item in found.judged} == {"loss"}
+    assert [(item.signal, item.correlation.n) for item in found.judged] == [("a_users_own", 0), ("loss", 12)]
+    assert found.judged[1].correlation.verdict == "helped"
+    assert str(verdict(run)).startswith(
+        "Too few candidates to tell whether the signal 'a_users_own' at epoch"
+    )
     assert trust(_run([])) is None
 
 
@@ -213,7 +228,12 @@ def test_the_report_says_that_it_helped_misled_did_not_help_or_that_it_cannot_te
     assert _sentence(list(range(12, 0, -1))).startswith("It misled here")
     assert _sentence(chance).startswith("It did not help here: the signal 'loss' at epoch 1 does not tell")
     assert _sentence([1.0, 2.0]) == (
-        "Too few candidates to tell whether the signal 'loss' at epoch 1 helped here (n = 2)."
+        "Too few candidates to tell whether the signal 'loss' at epoch 1 helped here: not even a perfect "
+        "order of so few would tell (n = 2)."
+    )
+    assert _sentence([1.0, 0.0, 3.0, 2.0, 5.0, 4.0]).startswith(
+        "Too few candidates to tell whether the signal 'loss' at epoch 1 helped here: the smallest "
+        "correlation that so many tell from none is 0.87 (rank correlation +0.83, "
     )
 
 
@@ -224,6 +244,20 @@ def test_the_report_says_whom_it_judges_by():
     assert "0 finalists and 2 of the eliminated, drawn at random" in table.intro
     assert "over-represented" in table.intro
     assert table.rows[0] == ("loss", "1", "–", "–", "2")
+    recorded = replace(alone, audited=("c0", "c1", "c2"))
+    everyone = "0 finalists and all 3 of the eliminated, trained on after the search: Spearman's"
+    for failing, told in (
+        ((), "candidates like these."),
+        ((0,), "1 audited candidate failed on the way and is left out."),
+        ((0, 1), "2 audited candidates failed on the way and are left out."),
+    ):
+        rows = tuple(
+            replace(row, outcome="failed") if number in failing else row
+            for number, row in enumerate(recorded.candidates)
+        )
+        intro = (reliance(replace(recorded, candidates=rows)) or table).intro
+        assert everyone in intro
+        assert intro.endswith(told)  # and nothing of whom they were chosen by
     finalists = _run([1, 2, 3.0])
     assert "--audit" not in (reliance(finalists) or table).intro  # nobody was eliminated
     assert reliance(_run([])) is None

@@ -72,21 +72,31 @@ def test_words_are_explained_as_this_run_used_them(run: RunRecord) -> None:
     assert "of the network's hidden and cell states" in words_["Lyapunov spectrum (LS)"]
     assert "of 3 dimensions, those along which the spectra of these two networks differ" in words_["Signal"]
     assert "of the network's hidden state" in dict(tell(run).definitions)["Lyapunov spectrum (LS)"]
+    line = {**used, "spectrum_dims": 1}
+    assert "of 1 dimension, that along" in dict(tell(replace(run, strategy=line)).definitions)["Signal"]
 
 
 def test_a_higher_metric_is_judged_from_the_other_side(run: RunRecord) -> None:
-    pool = (_candidate(0.9), _candidate(0.526), _candidate(0.527), _candidate(0.71), _candidate(0.72))
-    judged = replace(
-        run, candidates=pool, lower_is_better=False, baseline=("share of the largest class", 0.5)
-    )
-    assert [facts.at_baseline(c, judged) for c in pool] == [
-        False,
-        True,
-        False,
-        False,
-        False,
-    ]  # .5 / .95 = .5263
-    assert [facts.learned(c, judged) for c in pool] == [True, False, False, False, True]  # .5 / .7 = .7143
+    pool = tuple(_candidate(metric) for metric in (9.0, 5.26, 5.27, 7.14, 7.15))
+    judged = replace(run, candidates=pool, lower_is_better=False, baseline=("mean score", 5.0))
+    # 5 / .95 = 5.263
+    assert [facts.at_baseline(c, judged) for c in pool] == [False, True, False, False, False]
+    # 5 / .7 = 7.143
+    assert [facts.learned(c, judged) for c in pool] == [True, False, False, False, True]
+
+
+def test_an_accuracy_is_judged_as_its_error_rate_is(run: RunRecord) -> None:
+    accuracies = (1.0, 0.762, 0.763, 0.824, 0.826)  # 1 - .95 · .25 = .7625, 1 - .7 · .25 = .825
+    pool = tuple(_candidate(accuracy) for accuracy in accuracies)
+    judged = replace(run, candidates=pool, lower_is_better=False, baseline=("share of valid strings", 0.75))
+    errors = tuple(_candidate(1 - accuracy) for accuracy in accuracies)
+    mirrored = replace(run, candidates=errors, baseline=("share of others", 0.25))
+    for record in (judged, mirrored):
+        assert [facts.at_baseline(c, record) for c in record.candidates] == [False, True, False, False, False]
+        assert [facts.learned(c, record) for c in record.candidates] == [True, False, False, False, True]
+    assert "no better than 0.7625\n" in text_table(judged)
+    assert "(at least 0.825)" in tell(judged).notices[0]
+    assert "is not beyond 0.7625." in tell(judged).candidates.intro
 
 
 def test_the_best_metric_ignores_epoch_zero_and_values_that_are_not_finite() -> None:
@@ -104,7 +114,9 @@ def test_an_unfinished_run_has_a_leader_but_no_winner(make_run: Callable[..., Ru
     run = make_run(finished=False, stop_after=1)
     assert facts.winner(run) is None
     assert facts.leader(run) is run.candidates[0]
-    assert "not finished" in text_table(run)
+    assert "The search is not finished" in text_table(run)
+    training = text_table(replace(run, strategy={"name": "train"}))
+    assert training.splitlines()[-1] == "The training is not finished."
     assert summary_json(run)["best"] is None
 
 
@@ -156,6 +168,25 @@ def test_the_report_says_whether_dense_model_and_winner_learned(run: RunRecord) 
     assert "dense model: yes (0.14×)" in good
     poor = replace(run, reference=replace(run.reference, metric=0.71 * 612))
     assert "dense model: NO (0.71×)" in tell(poor).notices[0]
+
+
+def test_failed_candidates_are_told_of_without_a_word_on_when(run: RunRecord) -> None:
+    """They may have failed after rounds that ranked them, or in an audit."""
+    (failed,) = (c for c in run.candidates if c.outcome == "failed")
+    assert tell(run).notices[-1] == f"1 candidate failed and was left out from then on: {failed.key}."
+    two = replace(run, candidates=(*run.candidates, replace(failed, key="c99")))
+    assert tell(two).notices[-1] == (
+        f"2 candidates failed and were left out from then on: {failed.key}, c99."
+    )
+
+
+def test_where_the_sparsity_is_searched_the_dense_row_is_weighed_as_one_of_sparsity_0(run: RunRecord) -> None:
+    own = {**run.candidates[0].configuration, "sparsity": 0.9}
+    first = replace(run.candidates[0], configuration=own, metric=100.0)
+    dense = replace(run.reference, metric=90.0)
+    searched = replace(run, sparsity=None, sparsity_weight=0.5, candidates=(first,), reference=dense)
+    rows = tell(searched).candidates.rows
+    assert [row[-2:] for row in rows] == [("0 %", "135.0"), ("90 %", "105.0")]  # 90 · 1.5 and 100 · 1.05
 
 
 def test_the_rounds_table_counts_entrants_kept_and_inserted(run: RunRecord) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from matplotlib.lines import Line2D
 
-from hyperprune.records import CandidateRecord, EpochRecord, RunRecord
+from hyperprune.records import CandidateRecord, EpochRecord, RoundRecord, RunRecord
 from hyperprune.report import ReportFiles, words, write_report
 from hyperprune.report.markdown import escape
 from hyperprune.report.pictures import PICTURES, metric, style, topology, trajectories
@@ -319,6 +319,76 @@ def test_a_line_of_the_tree_spans_from_creation_to_elimination(run: RunRecord) -
             assert end == len(stages) - 1
         else:
             assert end == pytest.approx(1 / 3)  # it failed after one of the three epochs before round 1
+
+
+def test_a_line_of_a_later_bracket_ends_between_that_brackets_stages(run: RunRecord) -> None:
+    """Brackets with rounds after epochs 3 and 9, and after epoch 4; round 3 lacks, as its bracket failed."""
+
+    def part(number: int, epoch: int) -> RoundRecord:
+        return RoundRecord(number=number, epoch=epoch, signals={}, kept=(), inserted=())
+
+    failed = next(candidate for candidate in run.candidates if candidate.outcome == "failed")
+    brackets = replace(run, rounds=(part(1, 3), part(2, 9), part(4, 4)))
+    stages = _stages(brackets)
+    for born_in, trained, span in (
+        (0, 3, (0, 1)),
+        (0, 6, (0, 1.5)),  # half of the way from 3 to 9
+        (0, 15, (0, 2)),  # after its bracket's last round
+        (3, 2, (2, 2.5)),  # half of the way to epoch 4
+        (3, 12, (2, 3.5)),  # half of the way from 4 to the end at 20
+    ):
+        epochs = run.reference.epochs[: trained + 1]
+        assert _span(replace(failed, born_in=born_in, epochs=epochs), brackets, stages) == span
+
+
+def _audited(run: RunRecord) -> tuple[RunRecord, CandidateRecord]:
+    """The run with one of the eliminated trained to the end."""
+    dropped = next(candidate for candidate in run.candidates if candidate.outcome == "eliminated")
+    epochs = [
+        replace(record, spectrum=None if record.spectrum is None else 1.1 * record.spectrum)
+        for record in run.candidates[0].epochs
+    ]
+    longer = replace(dropped, epochs=tuple(epochs))
+    rows = tuple(longer if candidate is dropped else candidate for candidate in run.candidates)
+    return replace(run, candidates=rows, audited=(dropped.key,)), longer
+
+
+def test_a_cross_stands_where_a_candidate_was_dropped_even_if_it_was_audited(run: RunRecord) -> None:
+    audited, row = _audited(run)
+    (part,) = (part for part in run.rounds if part.number == row.eliminated_in)
+    for record, more in ((run, ""), (audited, "; an audited one was trained on")):
+        drawing = metric.draw(record)
+        assert drawing is not None
+        lines = drawing.figure.axes[0].lines
+        crosses = sorted(_xy(line)[0][0] for line in lines if line.get_marker() == "x")
+        ends = {entry.number: entry.epoch for entry in run.rounds} | {None: 1}  # that failed, after epoch 1
+        assert crosses == sorted(
+            ends[c.eliminated_in] for c in run.candidates if c.outcome in ("eliminated", "failed")
+        )
+        assert f"one was dropped{more}." in drawing.reading
+    (cross,) = (
+        line
+        for line in lines
+        if line.get_marker() == "x" and _xy(line) == ([part.epoch], [row.epochs[part.epoch].metric])
+    )
+    assert cross.get_color() == style.looks(audited)[row.key].color
+
+
+def test_a_path_through_ls_space_is_crossed_where_its_candidate_was_dropped(run: RunRecord) -> None:
+    audited, row = _audited(run)
+    drawing = trajectories.draw(audited)
+    assert drawing is not None
+    (part,) = (part for part in run.rounds if part.number == row.eliminated_in)
+    lines = drawing.figure.axes[0].lines
+    marked = {
+        mark: {point for line in lines if line.get_marker() == mark for point in zip(*_xy(line), strict=True)}
+        for mark in "xo"
+    }
+    paths = [[*zip(*_xy(line), strict=True)] for line in lines if line.get_marker() == "None"]
+    (own,) = (path for path in paths if len(path) == len(row.epochs) and marked["x"] & {*path})
+    assert marked["x"] & {*own} == {own[part.epoch]}
+    assert own[-1] in marked["o"]
+    assert len(marked["x"]) == sum(c.outcome in ("eliminated", "failed") for c in run.candidates)
 
 
 def test_the_best_and_the_last_candidate_are_told_apart_in_every_picture(run: RunRecord) -> None:

@@ -63,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
             observer=progress,
             **{name: checked[name] for name in shared.EXECUTOR_OPTIONS},
         )
+    # The same command would now begin another extension.
+    options.done = f"the extension is done, and 'hyperprune report {options.run_folder}' writes its report"
     print_result(result, as_json=options.json)
     return 0
 

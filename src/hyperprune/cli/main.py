@@ -9,6 +9,7 @@ Ctrl-C lets go of workers and folders first; a second one ends the process at on
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -68,10 +69,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
-    code = _READER_LEFT
+    code, options = _READER_LEFT, argparse.Namespace()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # one that is not UTF-8 must not lose the work's result
     try:
         try:
-            options = build_parser().parse_args(arguments)
+            build_parser().parse_args(arguments, options)
             with _second_interrupt_kills():
                 code = options.run(options)
         except SystemExit as end:  # of argparse, which has printed its help or what is wrong
@@ -86,23 +90,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hyperprune: failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "hyperprune: interrupted; a run goes on where it stopped if the same command is given again",
-            file=sys.stderr,
-        )
+        goes_on = "a run goes on where it stopped if the same command is given again"
+        print(f"hyperprune: interrupted; {_done(options) or goes_on}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         _forget_output()
     except OSError as error:
         is_full = error.errno in DISK_FULL
-        remedy = "; nothing is lost: make room, and the same command goes on" if is_full else ""
-        print(f"hyperprune: failed: {error}{remedy}", file=sys.stderr)
+        goes_on = "nothing is lost: make room, and the same command goes on" if is_full else None
+        remedy = _done(options) or goes_on
+        print(f"hyperprune: failed: {error}{f'; {remedy}' if remedy else ''}", file=sys.stderr)
         try:
             sys.stdout.flush()
         except OSError:
             _forget_output()
         return 1
     return code
+
+
+def _done(options: argparse.Namespace) -> str | None:
+    """What to do after a command that has done its work and would do it once more; None of all others."""
+    return getattr(options, "done", None)
 
 
 def _forget_output() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hyperprune.cli import options as shared
+from hyperprune.errors import InputError
 
 if TYPE_CHECKING:
     from hyperprune.cli.search import Job
@@ -17,7 +18,9 @@ def print_plan(job: Job, *, as_json: bool) -> int:
     from hyperprune.hypersearch.estimate import estimate
     from hyperprune.hypersearch.executor import Execution, num_places
     from hyperprune.hypersearch.preparation import build_device, prepare
+    from hyperprune.hypersearch.run_folder import check_folder
     from hyperprune.hypersearch.strategy import Rehearsal, planned_epochs
+    from hyperprune.report.words import plural
 
     task, strategy, values = job.task, job.strategy, job.values
     execution = Execution(**{name: values[name] for name in shared.EXECUTOR_OPTIONS})
@@ -31,10 +34,14 @@ def print_plan(job: Job, *, as_json: bool) -> int:
         note=shared.note,
         **{name: values[name] for name in ("sparsity", "audit", "seed", "threads", "device")},
     )
+    try:
+        check_folder(job.folder, prepared.header)
+    except InputError as error:  # no word against the plan
+        shared.note(f"the search itself will be refused: {error}")
     given = 0 if prepared.reference is None else prepared.reference.num_epochs
     rounds, final = strategy.plan(), strategy.final_epochs
     total, created = planned_epochs(strategy), strategy.created
-    print(f"{strategy.name}: {strategy.candidates} candidates, {final} final epochs")
+    print(f"{strategy.name}: {strategy.candidates} candidates, {plural(final, 'final epoch')}")
     if rounds:
         print("round  to epoch  candidates  kept  inserted  epochs")
         for planned in rounds:
@@ -66,8 +73,8 @@ def print_plan(job: Job, *, as_json: bool) -> int:
     )
     cost = guess.cost
     print(
-        f"estimated time: {_duration(guess.seconds)} with {workers} workers, without the audit: "
-        f"{guess.epochs_in_turn} epochs in turn\n"
+        f"estimated time: {_duration(guess.seconds)} with {plural(workers, 'worker')}, without the audit: "
+        f"{plural(guess.epochs_in_turn, 'epoch')} in turn\n"
         f"at {cost.seconds:.2g} s (training {cost.train:.2g}, evaluation {cost.evaluate:.2g}, spectrum "
         f"{cost.spectrum:.2g}), scaled up from {cost.num_timed} of {cost.num_batches}\n"
         "batches of the dense model's first epoch and a short spectrum"

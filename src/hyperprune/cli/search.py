@@ -268,7 +268,7 @@ def _strategy(
     chosen = dict(config)
     name = options.strategy or chosen.pop("strategy", "lsh")
     chosen.pop("strategy", None)
-    if name not in STRATEGIES:
+    if not isinstance(name, str) or name not in STRATEGIES:
         raise unknown_name("strategy", name, STRATEGIES)
     kind = STRATEGIES[name]
     known = settings_of(kind)

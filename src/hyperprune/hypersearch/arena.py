@@ -58,8 +58,8 @@ class StateArena(ABC):
         """Make candidates of configurations; their keys."""
         first = len(self.state.candidates) + 1
         entries = [
-            {"key": f"c{number:02d}", "label": configuration.label, "configuration": configuration.to_json()}
-            for number, configuration in enumerate(configurations, start=first)
+            {"key": f"c{number:02d}", "label": own.full_label, "configuration": own.to_json()}
+            for number, own in enumerate(configurations, start=first)
         ]
         self.record({"event": "candidates", "round": round_number, "entries": entries})
         return [entry["key"] for entry in entries]

@@ -141,6 +141,8 @@ class Range:
     def sample(self, random: np.random.Generator) -> float:
         if self.log:
             return self.rounded(math.exp(random.uniform(math.log(self.low), math.log(self.high))))
+        if self.digits == 0:  # rounding would draw the ends half as often, which matters where values are few
+            return int(random.integers(round(self.low), round(self.high) + 1))
         return self.rounded(random.uniform(self.low, self.high))
 
     def __contains__(self, value: Any) -> bool:

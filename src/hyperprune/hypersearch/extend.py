@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperprune.errors import InputError, unknown_name
+from hyperprune.hypersearch.atpe import require_hyperopt
 from hyperprune.hypersearch.executor import Execution
 from hyperprune.hypersearch.extensions import extension_event, further
 from hyperprune.hypersearch.fitting import check_space
@@ -80,6 +81,8 @@ def extend(
     with running(task, header, folder, execution, overwrite=False, observer=observer) as (run, places):
         event = extension_event(run.state, strategy, final_epochs=final_epochs, candidates=candidates)
         if event is not None and strategy is not None and candidates is not None:
+            if strategy.proposer == "atpe":
+                require_hyperopt()
             check_space(further(strategy, candidates), space, taken=len(run.state.candidates))
         arena = LiveArena(
             task,

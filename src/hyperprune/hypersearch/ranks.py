@@ -45,3 +45,12 @@ def spearman_interval(rho: float, num_points: int) -> tuple[float, float]:
     z = math.atanh(min(max(rho, -most), most))
     half = _TWO_SIDED_95 * math.sqrt((1 + rho**2 / 2) / (num_points - 3))
     return min(math.tanh(z - half), rho), max(math.tanh(z + half), rho)
+
+
+def least_told(num_points: int) -> float | None:
+    """The smallest rho, in hundredths, that so many points tell from none: whose interval lies above 0.
+
+    None where they are too few for a perfect order.
+    """
+    hundredths = (step / 100 for step in range(101))
+    return next((rho for rho in hundredths if spearman_interval(rho, num_points)[0] > 0), None)

@@ -117,7 +117,7 @@ class RunFolder:
         self._status_due, self._status_is_old = 0.0, False
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._refuse_strangers()
+            _refuse_strangers(path)
             self._lock = FolderLock(path, "run folder")
         except OSError as error:
             if error.errno in DISK_FULL:
@@ -130,15 +130,6 @@ class RunFolder:
         except BaseException:
             self._lock.close()
             raise
-
-    def _refuse_strangers(self) -> None:
-        """A folder with other things in it and no run is somebody else's, overwriting or not."""
-        strangers = sorted(entry.name for entry in self.path.iterdir() if entry.name != LOCK)
-        if strangers and not (self.path / _JOURNAL).exists():
-            raise InputError(
-                f"a run folder must be empty or hold a run, and {self.path} holds {strangers[0]!r}; "
-                "choose another --out"
-            )
 
     def _open(self, *, overwrite: bool) -> None:
         if overwrite:
@@ -167,13 +158,7 @@ class RunFolder:
         if not self.state.header:
             self.record(header)
             return
-        differences = differences_of(self.state.identity, header["identity"])
-        if differences:
-            raise InputError(
-                f"{self.path} holds a run with another configuration and goes on only with its own; "
-                "use --overwrite to begin anew, or another --out. Differences (there, here):\n"
-                + "\n".join(f"  {name}: {there!r}, {here!r}" for name, there, here in differences)
-            )
+        _refuse_another(self.path, self.state, header)
 
     def record(self, event: Event) -> None:
         """Append an event to the journal, apply it, and refresh the status.
@@ -247,6 +232,40 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_folder(path: Path, header: Event) -> None:
+    """Whether a folder, if it is there, can take the run of a first event; writes nothing and asks no lock.
+
+    Raises:
+        InputError: it holds a run of another identity, or something else.
+    """
+    if path.is_dir():
+        _refuse_strangers(path)
+    state = found_state(path)
+    if state is not None:
+        _refuse_another(path, state, header)
+
+
+def _refuse_strangers(path: Path) -> None:
+    """A folder with other things in it and no run is somebody else's, overwriting or not."""
+    strangers = sorted(entry.name for entry in path.iterdir() if entry.name != LOCK)
+    if strangers and not (path / _JOURNAL).exists():
+        raise InputError(
+            f"a run folder must be empty or hold a run, and {path} holds {strangers[0]!r}; "
+            "choose another --out"
+        )
+
+
+def _refuse_another(path: Path, state: RunState, header: Event) -> None:
+    """A run goes on with its own identity alone."""
+    differences = differences_of(state.identity, header["identity"])
+    if differences:
+        raise InputError(
+            f"{path} holds a run with another configuration and goes on only with its own; "
+            "use --overwrite to begin anew, or another --out. Differences (there, here):\n"
+            + "\n".join(f"  {name}: {there!r}, {here!r}" for name, there, here in differences)
+        )
 
 
 def num_damaged_bytes(folder: Path) -> int:

@@ -130,10 +130,11 @@ class RunState:
         for key, value in signals.items():
             candidate = self.candidates[key]
             dropped = key not in kept
+            # One that failed at the round's own epoch was ranked by it, and stays failed.
             self.candidates[key] = replace(
                 candidate,
                 signals={**candidate.signals, number: value},
-                outcome="eliminated" if dropped else candidate.outcome,
+                outcome="eliminated" if dropped and candidate.reason is None else candidate.outcome,
                 eliminated_in=number if dropped else None,
             )
 

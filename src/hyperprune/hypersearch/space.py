@@ -26,6 +26,8 @@ ALLOCATIONS = ["uniform", "er"]
 DEATHS = ["magnitude", "set", "threshold", "global_magnitude"]
 REDISTRIBUTIONS = ["none", "magnitude", "nonzeros"]
 _SHOWN = {"allocation", "death", "redistribution", "death_rate"}
+_TOLD = {*_SHOWN, "growth"}
+_EVERY_EPOCH = ("update_every", "epoch")
 _MOST_CHECKED = 4096  # combinations of a branch that are built when the space is made
 Suggest = Callable[[str, Dimension], Any]
 
@@ -66,7 +68,18 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """For people: the settings that the paper's space varies, else the method and its settings."""
+        """For people: the settings that the paper's space varies, else the method and its settings.
+
+        Recorded cells are named by it, so that it stays as it is.
+        """
+        return self._label(whole=False)
+
+    @property
+    def full_label(self) -> str:
+        """The label with all other settings, so that no two candidates of a search share one."""
+        return self._label(whole=True)
+
+    def _label(self, *, whole: bool) -> str:
         values = dict(self.settings)
         searched = [] if self.sparsity is None else [f"{100 * self.sparsity:.4g} %"]
         if self.method != "dynamic_sparse" or not values.keys() >= _SHOWN:
@@ -75,7 +88,11 @@ class Configuration:
         shown = [values.get("allocation"), values.get("death"), values.get("redistribution")]
         if values.get("growth", "random") != "random":
             shown.append(values["growth"])
-        return " · ".join([*(str(value) for value in shown), f"{values['death_rate']:g}", *searched])
+        shown.append(f"{values['death_rate']:g}")
+        if whole:
+            others = [pair for pair in self.settings if pair[0] not in _TOLD and pair != _EVERY_EPOCH]
+            shown += [f"{name}={plain(value)}" for name, value in others]
+        return " · ".join([*map(str, shown), *searched])
 
     def pruned_to(self, sparsity: float | None) -> float:
         """Its own sparsity, where that is searched, else the run's; 0 for the dense reference."""

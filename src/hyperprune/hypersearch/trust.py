@@ -3,8 +3,8 @@
 Over the candidates that were trained to the end: the finalists, and eliminated ones that were audited. The
 signal is computed again from their records at each round's epoch, alike for all, whatever their rounds were.
 Finalists alone were selected by a small signal, which hides what the signal can do (restriction of range);
-audited ones are drawn at random from the rest. In an extended run the final metric is that of the epoch
-before the extension, to which the audited were trained.
+audited ones are drawn at random from the rest, or are all of it. In an extended run the final metric is that
+of the epoch before the extension, to which the audited were trained.
 """
 
 from __future__ import annotations
@@ -117,19 +117,19 @@ def trust(record: RunRecord) -> Trust | None:
 
     Judged are the run's own signal and those of `COMPARED`, at the epoch of each round, or, where nobody was
     eliminated, at a quarter of the final epochs. Signals that rank within a round ("blend", "spectrum_joint")
-    rank within the candidates trained to the end. A signal that is not known here is left out, and so are
-    those whose spectra or training losses the run did not record. The run's own tells nobody where it fails
-    on these candidates, who were never a round.
+    rank within the candidates trained to the end. Those whose spectra or training losses the run did not
+    record are left out. The run's own never is: where it is not known here, as that of a task's file is not,
+    or fails on these candidates, who were never a round, it tells nobody.
     """
     rows = trained_to_the_end(record)
     epochs = _epochs(record)
     if not rows or not epochs or len(record.reference.epochs) <= epochs[-1]:
         return None
-    names = dict.fromkeys((record.strategy.get("signal", ""), *COMPARED))
+    own = record.strategy.get("signal")
     judged = [
         Judged(name, epoch, rank_correlation(record, _values(record, rows, name, epoch)))
-        for name in names
-        if name in SIGNALS and _recorded(SIGNALS[name], [record.reference, *rows])
+        for name in dict.fromkeys((own, *COMPARED) if own else COMPARED)
+        if name == own or _recorded(SIGNALS[name], [record.reference, *rows])
         for epoch in epochs
     ]
     if not judged:
@@ -176,7 +176,7 @@ def _epochs(record: RunRecord) -> list[int]:
 
 
 def _values(record: RunRecord, rows: Sequence[CandidateRecord], name: str, epoch: int) -> dict[str, float]:
-    """The signal of every row at an epoch, weighed as the search weighs it; none where one's own fails."""
+    """The signal of every row at an epoch, weighed as the search weighs it; none where the own one fails."""
     is_own = name == record.strategy.get("signal")
     dims = record.strategy.get("spectrum_dims") if is_own else None
     reference = record.reference.epochs[: epoch + 1]

@@ -9,7 +9,7 @@ import math
 
 from hyperprune.records import CandidateRecord, RunRecord
 
-# A model that has clearly learned is beyond this share of the baseline (1 / share: higher is better) …
+# A model that has clearly learned is beyond this share of the baseline (see `limit`) …
 LEARNED = 0.7
 # … and one that has learned next to nothing has not even passed this one.
 AT_BASELINE = 0.95
@@ -42,6 +42,11 @@ def epochs_trained(candidate: CandidateRecord) -> int:
 def last_signal(candidate: CandidateRecord) -> float | None:
     """The ranking signal of the last round that the candidate took part in."""
     return candidate.signals[max(candidate.signals)] if candidate.signals else None
+
+
+def dropped_at(candidate: CandidateRecord, run: RunRecord) -> int | None:
+    """The epoch of the round that dropped the candidate, whatever an audit trained beyond; None: none did."""
+    return next((part.epoch for part in run.rounds if part.number == candidate.eliminated_in), None)
 
 
 def winner(run: RunRecord) -> CandidateRecord | None:
@@ -78,17 +83,36 @@ def ratio(value: float | None, reference: float | None) -> float | None:
     return value / reference if math.isfinite(reference) and reference > 0 else None
 
 
-def beyond(metric: float | None, run: RunRecord, *, share: float) -> bool | None:
-    """Whether a metric is beyond `share` of the baseline (beyond baseline / share where higher is better).
+def is_bounded(run: RunRecord) -> bool:
+    """Whether the metric is taken for one that ends at 1, as an accuracy does."""
+    return not run.lower_is_better and run.baseline is not None and 0 < run.baseline[1] < 1
 
-    None where it cannot be said: no metric, one that is not a number, no baseline, or none above 0.
+
+def limit(run: RunRecord, *, share: float) -> float | None:
+    """The metric at `share` of the baseline; None where that means nothing: no baseline, or none above 0.
+
+    Where higher is better it is baseline / share, and of a bounded metric that whose distance to 1 is `share`
+    of the baseline's: an accuracy is judged as its error rate would be.
     """
-    if metric is None or math.isnan(metric) or run.baseline is None or not run.baseline[1] > 0:
+    if run.baseline is None or not run.baseline[1] > 0:
+        return None
+    baseline = run.baseline[1]
+    if is_bounded(run):
+        return 1 - share * (1 - baseline)
+    return share * baseline if run.lower_is_better else baseline / share
+
+
+def beyond(metric: float | None, run: RunRecord, *, share: float) -> bool | None:
+    """Whether a metric is at or beyond `share` of the baseline (see `limit`).
+
+    None where it cannot be said: no metric, one that is not a number, or no limit.
+    """
+    end = limit(run, share=share)
+    if metric is None or math.isnan(metric) or end is None:
         return None
     if math.isinf(metric):
         return False
-    baseline = run.baseline[1]
-    return metric <= share * baseline if run.lower_is_better else metric >= baseline / share
+    return metric <= end if run.lower_is_better else metric >= end
 
 
 def learned(candidate: CandidateRecord, run: RunRecord) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from hyperprune.hypersearch.ranks import least_told
 from hyperprune.hypersearch.trust import RankCorrelation, Trust, trust
 from hyperprune.records import RunRecord
 from hyperprune.report.table import Table
@@ -57,13 +58,21 @@ def _opening(run: RunRecord, found: Trust) -> str:
         case "did not help":
             return f"It did not help here: {subject} does not tell who ends with the better {run.metric}"
         case "too few":
-            return f"Too few candidates to tell whether {subject} helped here"
+            opening = f"Too few candidates to tell whether {subject} helped here"
+            least = least_told(first.correlation.n)
+            if least is None:
+                return f"{opening}: not even a perfect order of so few would tell"
+            return f"{opening}: the smallest correlation that so many tell from none is {least:.2f}"
 
 
 def _caveats(run: RunRecord, found: Trust) -> str:
-    eliminated = any(row.eliminated_in is not None for row in run.candidates)
+    eliminated = sum(row.eliminated_in is not None for row in run.candidates)
+    audited_all = found.num_audited + found.num_failed == eliminated
     judged = f"Judged by {plural(found.num_finalists, 'finalist')}"
-    if found.num_audited:
+    if found.num_audited and audited_all:
+        whom = "the one eliminated" if eliminated == 1 else f"all {eliminated} of the eliminated"
+        judged += f" and {whom}, trained on after the search"
+    elif found.num_audited:
         judged += (
             f" and {found.num_audited} of the eliminated, drawn at random and trained on after the search"
         )
@@ -72,13 +81,14 @@ def _caveats(run: RunRecord, found: Trust) -> str:
         "1 is a perfect order, 0 is chance. The interval is of candidates like these"
     ]
     if found.num_failed:
-        parts.append(f"{plural(found.num_failed, 'audited candidate')} failed on the way and is left out")
+        are = "is" if found.num_failed == 1 else "are"
+        parts.append(f"{plural(found.num_failed, 'audited candidate')} failed on the way and {are} left out")
     if eliminated and not found.num_audited:
         parts.append(
             "Finalists were chosen by a small signal and cannot show what it does; --audit N trains "
             "N of the eliminated to the end"
         )
-    elif eliminated:
+    elif not audited_all:
         parts.append("Finalists, chosen by a small signal, are over-represented")
     return ". ".join(parts) + "."
 

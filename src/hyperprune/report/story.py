@@ -115,9 +115,8 @@ def _notices(run: RunRecord) -> tuple[str, ...]:
         notices.append(f"This run is not finished{done}. Running the same command again goes on.")
     notices.extend(_learning(run))
     if failed := [c.key for c in run.candidates if c.outcome == "failed"]:
-        notices.append(
-            f"{plural(len(failed), 'candidate')} failed and took no part in the ranking: {', '.join(failed)}."
-        )
+        subject = f"{plural(len(failed), 'candidate')} failed and {'was' if len(failed) == 1 else 'were'}"
+        notices.append(f"{subject} left out from then on: {', '.join(failed)}.")
     return tuple(notices)
 
 
@@ -125,8 +124,8 @@ def _learning(run: RunRecord) -> list[str]:
     if run.baseline is None:
         return ["No baseline is recorded for this task, so whether the models learned is not judged here."]
     name, value = run.baseline
-    limit = f"{facts.LEARNED:g}×" if run.lower_is_better else f"{1 / facts.LEARNED:.2f}×"
     side = "at most" if run.lower_is_better else "at least"
+    limit = words.limit(run, facts.LEARNED, of="of it")
     models = [("dense model", run.reference)] if run.is_search else []
     if (first := facts.leader(run)) is not None:
         models.append((f"{facts.role(run)} {first.key}", first))
@@ -138,9 +137,7 @@ def _learning(run: RunRecord) -> list[str]:
         share = facts.ratio(_metric_of(model, run), value)
         result = {True: "yes", False: "NO", None: "cannot be said"}[verdict]
         clauses.append(f"{who}: {result}" + ("" if share is None else f" ({times(share)})"))
-    sentences = [
-        f"Clearly better than the {name} of {number(value)} ({side} {limit} of it)? {'; '.join(clauses)}."
-    ]
+    sentences = [f"Clearly better than the {name} of {number(value)} ({side} {limit})? {'; '.join(clauses)}."]
     if stuck := [c.key for c in run.candidates if facts.at_baseline(c, run)]:
         subject = f"{plural(len(stuck), 'candidate')} of {len(run.candidates)} stayed at the baseline"
         sentences.append(f"{subject} (flagged in the table): {', '.join(stuck)}.")
@@ -174,9 +171,9 @@ def _candidates(run: RunRecord) -> Table:
     intro = f"{better} {run.metric} is better."
     if run.is_search:
         intro = (
-            f"In rank order: finalists by {run.metric}, then the eliminated, those trained longest first, "
-            f"each by signal, then the failed ones. {better} {run.metric} is better; a smaller signal is "
-            "better. The signal is the one of the last round that the candidate took part in."
+            f"In rank order: finalists by {run.metric}, then the eliminated, those dropped at the latest "
+            f"epoch first, each by signal, then the failed ones. {better} {run.metric} is better; a smaller "
+            "signal is better. The signal is the one of the last round that the candidate took part in."
         )
     if run.sparsity is None:
         intro += (
@@ -184,8 +181,8 @@ def _candidates(run: RunRecord) -> Table:
             f"worse by the factor 1 + {run.sparsity_weight:g} · density, and ranked so."
         )
     if run.baseline is not None:
-        beyond = f"{facts.AT_BASELINE:g}×" if run.lower_is_better else f"{1 / facts.AT_BASELINE:.2f}×"
-        intro += f" “at baseline”: even the best epoch is not beyond {beyond} of the {run.baseline[0]}."
+        limit = words.limit(run, facts.AT_BASELINE, of=f"of the {run.baseline[0]}")
+        intro += f" “at baseline”: even the best epoch is not beyond {limit}."
     return Table(
         title="Candidates" if run.is_search else "The model",
         intro=intro,
@@ -322,7 +319,11 @@ def _definitions(run: RunRecord) -> tuple[tuple[str, str], ...]:
     measure = _SIGNALS.get(signal, "the number by which candidates were ranked at the round's epoch")
     if signal == "spectrum":
         dims = run.strategy.get("spectrum_dims") or 2
-        measure += f": of {dims} dimensions, those along which the spectra of these two networks differ most"
+        those = "that" if dims == 1 else "those"
+        measure += (
+            f": of {plural(dims, 'dimension')}, {those} along which the spectra of these two networks differ "
+            "most"
+        )
     kind = f" In this run ({signal}): " if signal else " In this run: "
     return (
         *_common_words(run),

@@ -44,8 +44,7 @@ def text_table(run: RunRecord, width: int = 80) -> str:
         name, value = run.baseline
         note = f"{name}: {words.number(value)}"
         if any(row[-1].endswith("*") for row in rows):
-            limit = facts.AT_BASELINE if run.lower_is_better else 1 / facts.AT_BASELINE
-            note += f"; * has hardly learned: no better than {limit:.2f}× that"
+            note += f"; * has hardly learned: no better than {words.limit(run, facts.AT_BASELINE, of='that')}"
         lines.append(words.clip(note, width))
     if run.is_search:
         spent, full = f"{run.epochs_spent:,}", f"{run.epochs_full:,}"
@@ -60,7 +59,8 @@ def text_table(run: RunRecord, width: int = 80) -> str:
     if (sentence := verdict(run)) is not None:
         lines += textwrap.wrap(sentence, width)
     if not run.finished:
-        lines.append(words.clip("The search is not finished; the order may still change.", width))
+        search = "The search is not finished; the order may still change."
+        lines.append(words.clip(search if run.is_search else "The training is not finished.", width))
     return "\n".join(lines)
 
 

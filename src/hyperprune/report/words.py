@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from hyperprune.records import CandidateRecord
+from hyperprune.records import CandidateRecord, RunRecord
+from hyperprune.report import facts
 
 NOTHING = "–"
 
@@ -28,6 +29,13 @@ def number(value: float | None) -> str:
 def times(value: float | None) -> str:
     """A ratio with its sign ("0.15×")."""
     return NOTHING if value is None else f"{value:.2f}×"
+
+
+def limit(run: RunRecord, share: float, *, of: str) -> str:
+    """What a metric must pass to be beyond `share` of the baseline, which is spoken of as in "of it"."""
+    if facts.is_bounded(run):
+        return number(facts.limit(run, share=share))
+    return f"{share if run.lower_is_better else 1 / share:.3g}× {of}"
 
 
 def percent(share: float) -> str:

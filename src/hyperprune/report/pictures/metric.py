@@ -44,8 +44,10 @@ def draw(run: RunRecord) -> style.Drawing | None:
                 label=None if name in named else name,
             )
             named.add(name)
-            if model.outcome in ("eliminated", "failed"):
-                axes.plot(epochs[-1], metrics[-1], "x", color=look.color, markersize=5, zorder=look.layer)
+            if (cross := style.crossed(model, run, epochs)) is not None:
+                axes.plot(
+                    epochs[cross], metrics[cross], "x", color=look.color, markersize=5, zorder=look.layer
+                )
         if run.baseline is not None:
             name, value = run.baseline
             axes.axhline(
@@ -61,9 +63,10 @@ def draw(run: RunRecord) -> style.Drawing | None:
         axes.grid()
         figure.legend(loc="outside lower left", ncols=2)
     direction = "lower" if run.lower_is_better else "higher"
+    beyond = "; an audited one was trained on" if run.audited else ""
     reading = (
-        f"Each line is one network's validation {run.metric} after every epoch ({direction} is better); "
-        "thin lines are the other candidates, and a cross marks the epoch after which one was dropped."
+        f"Each line is one network's validation {run.metric} after every epoch ({direction} is better); thin "
+        f"lines are the other candidates, and a cross marks the epoch after which one was dropped{beyond}."
         if run.is_search
         else f"Validation {run.metric} after every epoch ({direction} is better)."
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import re
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +154,20 @@ def cast(run: RunRecord) -> list[tuple[CandidateRecord, Look, str]]:
     look_of, name_of = looks(run), legend_names(run)
     candidates = sorted(run.candidates, key=lambda candidate: not look_of[candidate.key].emphasised)
     return [(run.reference, DENSE, "dense model"), *((c, look_of[c.key], name_of[c.key]) for c in candidates)]
+
+
+def crossed(candidate: CandidateRecord, run: RunRecord, epochs: Sequence[int]) -> int | None:
+    """Which of a line's points is crossed: the one at which its candidate was dropped or failed; None: none.
+
+    Args:
+        candidate: whose line it is.
+        run: its run.
+        epochs: of the line's points, in order; of an audited candidate they go on beyond the cross.
+    """
+    if candidate.outcome not in ("eliminated", "failed"):
+        return None
+    dropped_at = facts.dropped_at(candidate, run)
+    return len(epochs) - 1 if dropped_at is None else max(0, bisect_right(epochs, dropped_at) - 1)
 
 
 def short_name(candidate: CandidateRecord) -> str:

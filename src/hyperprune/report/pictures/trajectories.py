@@ -11,30 +11,33 @@ from hyperprune.spectra import compared_vector, pca_trajectories, resized
 
 
 def draw(run: RunRecord) -> style.Drawing | None:
-    """One path per network, hollow at its start and filled (or crossed: eliminated) at its end."""
+    """One path per network: hollow at its start, crossed where it was dropped, filled at its end."""
     if not run.is_search:  # one network's path is near to nothing and far from nothing
         return None
     models = style.cast(run)
-    paths = [list(spectra_by_epoch(model).values()) for model, _, _ in models]
-    size = next((path[0].size for path in paths if path), 0)
+    measured = [spectra_by_epoch(model) for model, _, _ in models]
+    size = next((spectrum.size for spectra in measured for spectrum in spectra.values()), 0)
     if networks_vary(run.candidates):  # exponents of other layers are not compared one by one
-        paths = [[resized(spectrum, size) for spectrum in path] for path in paths]
+        measured = [
+            {epoch: resized(spectrum, size) for epoch, spectrum in spectra.items()} for spectra in measured
+        ]
     usable = [
-        (entry, path)
-        for entry, path in zip(models, paths, strict=True)
-        if path and {s.size for s in path} == {size}
+        (entry, spectra)
+        for entry, spectra in zip(models, measured, strict=True)
+        if {s.size for s in spectra.values()} == {size}
     ]
-    if sum(len(path) for _, path in usable) < 3:  # two points always lie on one line and say nothing
+    paths = [list(spectra.values()) for _, spectra in usable]
+    if sum(map(len, paths)) < 3:  # two points always lie on one line and say nothing
         return None
-    points = pca_trajectories([path for _, path in usable])
+    points = pca_trajectories(paths)
     if np.ptp(np.concatenate(points), axis=0).max() < 1e-9:  # round-off: all spectra are the same
         return None
-    shares = _shares([path for _, path in usable], points)
+    shares = _shares(paths, points)
     with style.mpl.rc_context(style.rc()):
         figure = style.new_figure(_height(points))
         axes = figure.subplots()
         named = set()
-        for ((model, look, name), _), point_ED in zip(usable, points, strict=True):
+        for ((model, look, name), spectra), point_ED in zip(usable, points, strict=True):
             axes.plot(
                 point_ED[:, 0],
                 point_ED[:, 1],
@@ -46,7 +49,6 @@ def draw(run: RunRecord) -> style.Drawing | None:
                 label=None if name in named else name,
             )
             named.add(name)
-            end = "x" if model.outcome in ("eliminated", "failed") else "o"
             axes.plot(
                 *point_ED[0],
                 "o",
@@ -55,14 +57,17 @@ def draw(run: RunRecord) -> style.Drawing | None:
                 markersize=6 if look.emphasised else 3.5,
                 zorder=look.layer + 0.1,
             )
-            axes.plot(
-                *point_ED[-1],
-                end,
-                color=look.color,
-                markersize=7.5 if look.emphasised else 5,
-                markeredgewidth=2 if look.emphasised else 1.2,
-                zorder=look.layer + 0.2,
-            )
+            cross = style.crossed(model, run, list(spectra))
+            ends = {len(point_ED) - 1: "o"} | ({} if cross is None else {cross: "x"})
+            for place, marker in ends.items():
+                axes.plot(
+                    *point_ED[place],
+                    marker,
+                    color=look.color,
+                    markersize=7.5 if look.emphasised else 5,
+                    markeredgewidth=2 if look.emphasised else 1.2,
+                    zorder=look.layer + 0.2,
+                )
         for marker, face, text in (
             ("o", style.PAPER, "before training"),
             ("o", None, "end"),

@@ -89,17 +89,23 @@ def _head(stage: Stage, *, crowded: bool) -> str:
 def _span(candidate: CandidateRecord, run: RunRecord, stages: list[Stage]) -> tuple[float, float]:
     """Where a candidate's line begins and ends, in stages."""
     position = {stage.number: float(place) for place, stage in enumerate(stages)}
-    begin = position.get(candidate.born_in, 0.0)
+    # Numbers may lack a round: of a bracket that failed, or before that of an extension.
+    begin = sum(part.number <= candidate.born_in for part in run.rounds)
     if candidate.outcome == "eliminated" and candidate.eliminated_in in position:
         return begin, position[candidate.eliminated_in]
     if candidate.outcome in ("eliminated", "failed"):
-        at = float(
-            np.interp(
-                facts.epochs_trained(candidate), [stage.epoch for stage in stages], list(range(len(stages)))
-            )
-        )
-        return begin, max(at, begin)
+        return begin, _reached(facts.epochs_trained(candidate), begin, stages)
     return begin, float(len(stages) - 1)
+
+
+def _reached(epoch: int, begin: int, stages: list[Stage]) -> float:
+    """Where an epoch of a candidate lies: between the stages of its own bracket, along which epochs rise."""
+    epochs = [0]
+    for stage in stages[begin + 1 :]:
+        if stage.epoch <= epochs[-1]:
+            break
+        epochs.append(stage.epoch)
+    return float(np.interp(epoch, epochs, begin + np.arange(len(epochs))))
 
 
 def _draw_row(
