@@ -15,7 +15,7 @@ from hyperprune.records import EpochRecord
 from hyperprune.rng import generator
 from hyperprune.training.candidate import Training, epoch_of_best
 from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
-from hyperprune.training.isolation import isolated
+from hyperprune.training.isolation import begin_dropout_anew, isolated, random_state, restore_random_state
 from hyperprune.training.nested import detached, map_tensors
 from hyperprune.training.segment import advance, model_after
 from tiny_task import TinyTask
@@ -106,6 +106,63 @@ def test_generators_of_gpus_that_are_not_used_are_not_seeded(monkeypatch):
         assert torch.equal(torch.rand(3), one)
     with evaluation(torch.nn.Linear(2, 2), 7):
         assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(7)))
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU's generator: its state, and the states that were set, each of which empties cuDNN's buffer."""
+
+    class Gpu:
+        state, was_set = torch.tensor([1]), []
+
+    def put(state, _):
+        Gpu.was_set.append(int(state))
+        Gpu.state = state
+
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _: Gpu.state.clone())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", put)
+    return Gpu
+
+
+def test_dropout_that_begins_anew_on_a_gpu_leaves_its_generator_as_it_is(gpu):
+    begin_dropout_anew(torch.device("cpu"))
+    assert gpu.was_set == []
+    begin_dropout_anew(torch.device("cuda"))
+    assert gpu.was_set == [1]
+
+
+def test_a_gpus_generator_is_put_back_only_where_it_was_drawn_from(gpu):
+    device = torch.device("cuda")
+    before = random_state(device)
+    restore_random_state(before, device)
+    assert gpu.was_set == []
+    gpu.state = torch.tensor([2])
+    restore_random_state(before, device)
+    assert gpu.was_set == [1]
+
+
+def test_dropout_begins_anew_with_every_training_epoch_before_its_first_batch(tmp_path, monkeypatch):
+    seen = []
+
+    class Watched(TinyTask):
+        def batches(self, split, epoch):
+            seen.append(split)
+            return super().batches(split, epoch)
+
+    monkeypatch.setattr("hyperprune.training.candidate.begin_dropout_anew", seen.append)
+    advance(Watched(), _training(), tmp_path, 2)
+    anew = [index for index, what in enumerate(seen) if what == torch.device("cpu")]
+    assert [seen[index + 1] for index in anew] == ["train", "train"]
+
+
+def test_what_a_probe_draws_changes_nothing(tmp_path):
+    def draw(_):
+        torch.rand(3)
+
+    advance(TinyTask(), _training(), tmp_path / "plain", 2)
+    advance(TinyTask(), _training(), tmp_path / "probed", 2, probe=draw)
+    one, other = _model_at(tmp_path / "plain", 2), _model_at(tmp_path / "probed", 2)
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_the_spectrum_belongs_to_the_evaluated_weights_before_the_topology_update(tmp_path):
