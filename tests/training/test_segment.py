@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.utils.rnn import pack_sequence
 
 import hyperprune as hp
 from hyperprune.at_init.runs import evaluation
@@ -16,7 +17,7 @@ from hyperprune.rng import generator
 from hyperprune.training.candidate import Training, epoch_of_best
 from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from hyperprune.training.isolation import begin_dropout_anew, isolated, random_state, restore_random_state
-from hyperprune.training.nested import detached, map_tensors
+from hyperprune.training.nested import detached, map_tensors, to_device
 from hyperprune.training.segment import advance, model_after
 from tiny_task import TinyTask
 
@@ -338,3 +339,11 @@ def test_every_tensor_of_a_nested_value_is_mapped_and_the_shape_kept(value):
     flags = []
     map_tensors(state, lambda tensor: flags.append(tensor.requires_grad) or tensor)
     assert not any(flags)
+
+
+def test_a_packed_sequence_in_a_batch_moves_without_its_batch_sizes():
+    packed = pack_sequence([torch.ones(2, 4), torch.ones(3, 4)], enforce_sorted=False)
+    ((moved,), flags) = to_device(([packed], torch.ones(2)), torch.device("meta"))
+    on_meta = (moved.data, moved.sorted_indices, moved.unsorted_indices, flags)
+    assert {tensor.device.type for tensor in on_meta} == {"meta"}
+    assert torch.equal(moved.batch_sizes, packed.batch_sizes)
