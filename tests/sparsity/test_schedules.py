@@ -92,3 +92,11 @@ def test_the_steps_before_an_epochs_end_are_known_if_its_length_is() -> None:
     assert Cadence.parse("epoch").steps_to_update(known) == 2
     assert Cadence.parse("epoch").steps_to_update(unknown) == 0
     assert Cadence.parse("2 epochs").steps_to_update(known) is None
+
+
+def test_lost_batches_bring_an_epochs_end_nearer_and_one_that_outlasts_its_length_may_end_at_any_step() -> (
+    None
+):
+    for num_lost, ahead in enumerate([2, 1, 0, 0]):
+        clock = Clock(30, steps_per_epoch=5, num_steps=12, num_epochs=2, epoch_start=10, num_lost=num_lost)
+        assert Cadence.parse("epoch").steps_to_update(clock) == ahead
