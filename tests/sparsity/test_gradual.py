@@ -143,6 +143,30 @@ def test_rewinding_to_a_step_after_the_first_pruning_is_refused() -> None:
         by_epoch.run(10)
 
 
+@pytest.mark.parametrize(
+    ("settings", "first"),
+    [
+        ({}, 10),  # of 15 steps in two rounds the first ends at 7.5, within the second epoch
+        ({"update_every": "3 epochs"}, 15),
+        ({"update_every": "3 epochs", "end": 0.5}, 10),  # the end prunes whatever the cadence
+    ],
+)
+def test_rewinding_to_a_step_after_the_epochs_end_that_prunes_first_is_refused_at_once(
+    settings: dict[str, Any], first: int
+) -> None:
+    def run(rewind_step: int) -> Run:
+        method = methods.lottery_ticket(
+            **{"num_rounds": 2, "update_every": "epoch", **settings}, rewind_step=rewind_step
+        )
+        return Run(method, steps_per_epoch=STEPS_PER_EPOCH)
+
+    with pytest.raises(
+        InputError, match=rf"got {first + 1} and a pruning by step {first}; lower rewind_step"
+    ):
+        run(first + 1)
+    assert run(first).run(first).sparse.summary().density < 1
+
+
 def test_rewinding_to_a_step_after_the_pruning_that_the_end_forces_is_refused() -> None:
     # The cadence alone would prune at step 20 only; the end, at step 12 of 20, prunes whatever the cadence.
     late = methods.lottery_ticket(update_every=100, num_rounds=1, end=0.6, rewind_step=15)

@@ -246,12 +246,22 @@ def test_a_gradient_that_is_not_finite_fails_the_candidate_and_not_the_search(tm
     assert [record.epoch for record in result.epochs] == [0]
 
 
-def test_a_method_whose_update_is_refused_fails_the_candidate_with_what_it_reached(tmp_path):
-    method = hp.methods.lottery_ticket(rewind_step=1000, update_every="epoch")
-    result = advance(TinyTask(), _training(method=method), tmp_path, 4)
-    assert "update after epoch 1 failed: rewind" in str(result.failure)
+def test_a_method_whose_update_is_refused_fails_the_candidate_with_what_it_reached(tmp_path, monkeypatch):
+    def refuse(self):
+        raise InputError("the update must be possible, it is not; take another method")
+
+    monkeypatch.setattr(hp.SparseTraining, "end_epoch", refuse)
+    result = advance(TinyTask(), _training(), tmp_path, 4)
+    assert str(result.failure).startswith("the topology update after epoch 1 failed: the update must be")
     assert len(result.epochs) == 2
-    assert advance(TinyTask(), _training(method=method), tmp_path, 4).failure == result.failure
+    assert advance(TinyTask(), _training(), tmp_path, 4).failure == result.failure
+
+
+def test_a_rewinding_that_comes_too_late_is_refused_before_training(tmp_path):
+    method = hp.methods.lottery_ticket(rewind_step=1000, update_every="epoch")
+    with pytest.raises(InputError, match="rewind_step must come before the first pruning, got 1000 and a"):
+        advance(TinyTask(), _training(method=method), tmp_path, 4)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("method", "epochs"), [("gmp", 3), ("iterative_magnitude", 3), ("narang", 1)])
