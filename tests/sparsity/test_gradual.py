@@ -67,6 +67,16 @@ def test_the_final_density_is_reached_by_three_quarters_of_the_steps_and_stays(
     assert set(seen[14:]) == {num_live_at(sparsity, total)}
 
 
+@pytest.mark.parametrize("update_every", [7, 10, "epoch", "3 epochs"])
+@pytest.mark.parametrize("name", ["gmp", "narang", "iterative_magnitude"])
+def test_a_phase_that_ends_with_training_prunes_to_the_target_at_the_last_planned_step(
+    name: str, update_every: Any
+) -> None:
+    run = Run(methods.get(name, update_every=update_every, end=1.0)).run(TOTAL - 1)
+    assert not run.sparse.at_sparsity
+    assert run.run(1).sparse.at_sparsity
+
+
 def test_gradual_pruning_spreads_by_its_allocation_and_gates() -> None:
     run = Run(methods.gmp(update_every=3, allocation="er", gates="separate", keep_dense="encoder*")).run(
         TOTAL

@@ -11,9 +11,9 @@ from torch import nn
 
 from hyperprune.errors import InputError
 from hyperprune.sparsity import SparseTraining, methods
-from hyperprune.sparsity.counts import rounded_share
+from hyperprune.sparsity.counts import num_live_at, rounded_share
 from hyperprune.sparsity.masks import BACKWARD, NEGATIVE
-from sparsity.tiny_runs import OPTIMIZERS, Run, loss_of, seeded, tiny
+from sparsity.tiny_runs import OPTIMIZERS, Run, assert_same, loss_of, seeded, tiny
 
 
 def one_row(
@@ -60,7 +60,8 @@ def test_l1_pulls_towards_zero_by_the_learning_rate_and_by_the_kept_sign() -> No
 
 
 def test_new_signs_are_drawn_evenly_and_counts_stay_per_tensor() -> None:
-    run = Run(methods.deep_r(l1=0.05, temperature=1e-3), model=tiny(hidden=12), optimizer="sgd")
+    method = methods.deep_r(l1=0.05, temperature=1e-3)
+    run = Run(method, model=tiny(hidden=12), optimizer="sgd", total_steps=25)
     start = [row.live for row in run.sparse.summary()]
     for _ in run.steps(20):
         assert [row.live for row in run.sparse.summary()] == start
@@ -73,6 +74,18 @@ def test_new_signs_are_drawn_evenly_and_counts_stay_per_tensor() -> None:
         weight, flag = named[tensor.name].detach(), tensor.status.bitwise_and(NEGATIVE) != 0
         assert not bool((weight[flag] > 0).any())
         assert not bool((weight[~flag] < 0).any())
+
+
+@pytest.mark.parametrize("method", [methods.deep_r(l1=0.05), methods.top_kast(update_every=2, backward=0.3)])
+def test_the_last_planned_step_changes_no_mask(method: Any) -> None:
+    run = Run(method, optimizer="sgd", total_steps=12).run(11)
+    masks = run.sparse.masks
+    run.run(1)
+    assert_same(run.sparse.masks, masks)
+    assert run.sparse.summary().live == num_live_at(0.6, run.sparse.summary().total)
+    before = run.sparse.num_updates
+    run.run(2)
+    assert run.sparse.num_updates > before  # training beyond the plan goes on as before it
 
 
 def test_top_kast_uses_exactly_the_largest_and_trains_exactly_the_next() -> None:

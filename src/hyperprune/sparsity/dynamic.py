@@ -181,13 +181,8 @@ class DynamicRule(Rule):
         return decayed(method.death_rate, method.final_death_rate, method.decay, progress)
 
     def _stopped(self, clock: Clock, ahead: int = 0) -> bool:
-        """Whether updates are over, now or so many steps later.
-
-        None follows the last planned step: nothing would train the weights that it grows.
-        """
+        """Whether updates are over, now or so many steps later."""
         then = replace(clock, num_steps=clock.num_steps + ahead)
-        if then.num_steps == then.total_steps:
-            return True
         return self.settings.stop is not None and then.progress >= self.settings.stop
 
     def _most_lost(self, block: Block) -> int:

@@ -108,6 +108,8 @@ class Clock:
 class Cadence:
     """When updates are due: every so many steps, or at the end of every so many epochs.
 
+    None is due at the last planned step: nothing would train the weights that it grows.
+
     Attributes:
         every: steps or epochs between updates.
         by_epoch: which of them.
@@ -137,16 +139,20 @@ class Cadence:
             f'update_every must be a number of steps from 1, "epoch" or "3 epochs", got {update_every!r}'
         )
 
-    def _allows(self, step: int) -> bool:
+    def _allows(self, step: int, clock: Clock) -> bool:
+        if step == clock.total_steps:
+            return False
         return step >= self.first_step and (self.last_step is None or step <= self.last_step)
 
     def due_after_step(self, clock: Clock) -> bool:
         """Whether an update is due now that step number `clock.num_steps` is done."""
-        return not self.by_epoch and clock.num_steps % self.every == 0 and self._allows(clock.num_steps)
+        return (
+            not self.by_epoch and clock.num_steps % self.every == 0 and self._allows(clock.num_steps, clock)
+        )
 
     def due_after_epoch(self, clock: Clock) -> bool:
         """Whether an update is due now that epoch number `clock.num_epochs` has ended."""
-        return self.by_epoch and clock.num_epochs % self.every == 0 and self._allows(clock.num_steps)
+        return self.by_epoch and clock.num_epochs % self.every == 0 and self._allows(clock.num_steps, clock)
 
     def steps_to_update(self, clock: Clock) -> int | None:
         """How many more steps follow the one in progress before the next update; None if none is coming.
@@ -162,4 +168,4 @@ class Cadence:
                 return None
             length = clock.steps_per_epoch
             ahead = 0 if length is None else max(0, length - clock.num_batches - 1)
-        return ahead if self._allows(step + ahead) else None
+        return ahead if self._allows(step + ahead, clock) else None
