@@ -146,16 +146,48 @@ def test_right_after_an_update_averages_under_top_kast_are_those_of_the_new_forw
     before = run.sparse.masks
     run.run(1)
     changed = 0
+    used = {name: mask & ~before[name] for name, mask in run.sparse.masks.items()}
     raw = {name: value.detach().clone() for name, value in run.model.named_parameters()}
     with run.optimizer.averaged():  # pyright: ignore[reportAttributeAccessIssue]
         for tensor in run.sparse._network.tensors:
             live = tensor.live()
             assert not bool(tensor.parameter[~live].any())
-            grown = live & ~before[tensor.name]
+            grown = used[tensor.name]
             assert torch.equal(tensor.parameter[grown], raw[tensor.name][grown])
             assert bool(tensor.parameter[live].all())
             changed += int(grown.sum())
     assert changed > 0
+    run.run(1)
+    raw = {name: value.detach().clone() for name, value in run.model.named_parameters()}
+    with run.optimizer.averaged():  # pyright: ignore[reportAttributeAccessIssue]
+        for tensor in run.sparse._network.tensors:  # averaging began with the step just taken
+            grown = used[tensor.name]
+            torch.testing.assert_close(tensor.parameter[grown], raw[tensor.name][grown])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "key", "fresh"),
+    [("adagrad", "sum", 0.1), ("rprop", "step_size", 0.3), ("adam", "exp_avg", 0)],
+)
+def test_top_kast_keeps_the_state_of_what_is_still_trained_and_begins_that_of_what_is_trained_anew(
+    optimizer: str, key: str, fresh: float
+) -> None:
+    # Both have taken the same three steps; after them one has chosen its sets anew.
+    kept, run = (Run(methods.top_kast(backward=0.2, update_every=n), optimizer=optimizer) for n in (100, 3))
+    for one in (kept, run):
+        one.optimizer.param_groups[0]["lr"] = 0.3
+        one.run(3)
+    num_used = num_begun = 0
+    for before, after in zip(kept.sparse._network.tensors, run.sparse._network.tensors, strict=True):
+        old = kept.optimizer.state[before.parameter][key]
+        new = run.optimizer.state[after.parameter][key]
+        still, begun = before.trained() & after.trained(), after.trained() & ~before.trained()
+        assert torch.equal(new[still], old[still])
+        assert bool((new[begun] == torch.tensor(fresh)).all())
+        assert not bool(new[~after.trained()].any())
+        num_used += int((after.live() & ~before.live() & still).sum())
+        num_begun += int(begun.sum())
+    assert min(num_used, num_begun) > 0
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.1])

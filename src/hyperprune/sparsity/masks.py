@@ -65,6 +65,10 @@ class MaskedTensor:
     def num_live(self) -> int:
         return _count(self.status, LIVE, LIVE)
 
+    def trained(self) -> Bool[Tensor, "..."]:
+        """True where a weight is live or in Top-KAST's backward set; a new tensor of its shape."""
+        return self.status.bitwise_and(LIVE | BACKWARD) != 0
+
     def set_live(self, live: Bool[Tensor, "..."]) -> None:
         """Make exactly these weights live; what is known of earlier ones is kept."""
         bits = live.to(self.status.device).reshape(self.status.shape)
