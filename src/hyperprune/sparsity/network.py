@@ -30,7 +30,7 @@ from hyperprune.sparsity.masks import (
     pack_bits,
     unpack_bits,
 )
-from hyperprune.sparsity.parameters import num_gates, select_parameters
+from hyperprune.sparsity.parameters import matrix_shape, num_gates, select_parameters
 
 # Per weight, with gradient, weight and state at 0, these leave all three at 0.
 _KEEP_ZEROS = tuple(
@@ -86,7 +86,10 @@ class SparseNetwork:
         self.optimizers = list(optimizers)
         self.generator = generator
         chosen = select_parameters(model, parameters)
-        self.tensors = [MaskedTensor(name, chosen[name], num_gates(model, name)) for name in chosen]
+        self.tensors = [
+            MaskedTensor(name, parameter, num_gates(model, name), matrix_shape(model, name))
+            for name, parameter in chosen.items()
+        ]
         self.blocks = [block for tensor in self.tensors for block in tensor.blocks(by_gate=by_gate)]
         self.gradients = DenseGradients(self.tensors, self.blocks)
         self.trains_backward_set = False
