@@ -12,8 +12,9 @@ from hyperprune import SparseTraining, methods
 from hyperprune.errors import InputError
 from hyperprune.graphs import GraphPlan, layered
 from hyperprune.models.graph_classifier import GraphClassifier, load_network, save_network
-from hyperprune.models.graph_rnn import CELLS, GraphRNN
+from hyperprune.models.graph_rnn import CELLS, GraphRNN, WiredLayer
 from hyperprune.sparsity.counts import num_live_at
+from hyperprune.sparsity.parameters import matrix_shape
 
 
 def seeded(seed=0):
@@ -183,6 +184,26 @@ def test_a_pruning_method_works_on_the_weights_that_the_graph_has():
     assert sum(row.live for row in sparse.summary()) == half
     matrices = [block.weight_ih.count_nonzero() + block.weight_hh.count_nonzero() for block in model.blocks()]
     assert sum(int(count) for count in matrices) <= half
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_er_spreads_by_the_matrices_and_not_by_how_their_weights_are_stored(cell):
+    stack = layered(GraphPlan.of("stack", 12, seed=0, layers=3).build())  # matrices of 4 by 4 alone
+    model = GraphRNN(stack, cell, generator=seeded())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparse = SparseTraining(
+        model, optimizer, methods.static(allocation="er"), sparsity=0.5, total_steps=1, generator=seeded()
+    )
+    assert {row.density for row in sparse.summary()} == {0.5}
+
+
+def test_the_matrices_have_the_shapes_that_a_layer_says():
+    model = GraphRNN(small_graph(), "gru", generator=seeded())
+    layers = [layer for layer in model.layers if isinstance(layer, WiredLayer)]
+    assert any(layer.num_blocks > 1 for layer in layers)
+    for number, layer in enumerate(layers):
+        for name, matrix in zip(("weight_ih", "weight_hh"), layer.matrices(), strict=True):
+            assert matrix_shape(model, f"layers.{number}.{name}") == matrix.shape
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])

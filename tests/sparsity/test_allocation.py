@@ -50,6 +50,15 @@ def test_er_counts_the_sum_of_all_axes_of_a_kernel() -> None:
     assert Allocation(rule="er").num_live(tensors((8, 4, 3, 3), (9, 9)), 0.9) == [19, 18]
 
 
+def test_er_counts_the_matrix_that_a_tensor_stands_for_within_the_room_that_the_tensor_has() -> None:
+    edges = MaskedTensor("edges", nn.Parameter(torch.zeros(1, 100)), matrix_shape=(10, 10))
+    few = MaskedTensor("few", nn.Parameter(torch.zeros(1, 8)), matrix_shape=(10, 10))
+    (square,) = tensors((10, 10))
+    assert Allocation(rule="er").num_live([edges, square], 0.67) == [33, 33]
+    assert Allocation(rule="er").num_live([edges, few], 0.5) == [46, 8]
+    assert Allocation(rule="uniform").num_live([edges, few], 0.5) == [50, 4]
+
+
 def test_uniform_gives_the_same_density_up_to_one_weight() -> None:
     assert Allocation().num_live(tensors((10, 10), (20, 10), (5, 1)), 0.67) == [33, 66, 2]
 

@@ -67,6 +67,16 @@ def test_the_final_density_is_reached_by_three_quarters_of_the_steps_and_stays(
     assert set(seen[14:]) == {num_live_at(sparsity, total)}
 
 
+@pytest.mark.parametrize("update_every", [7, 10, "epoch", "3 epochs"])
+@pytest.mark.parametrize("name", ["gmp", "narang", "iterative_magnitude"])
+def test_a_phase_that_ends_with_training_prunes_to_the_target_at_the_last_planned_step(
+    name: str, update_every: Any
+) -> None:
+    run = Run(methods.get(name, update_every=update_every, end=1.0)).run(TOTAL - 1)
+    assert not run.sparse.at_sparsity
+    assert run.run(1).sparse.at_sparsity
+
+
 def test_gradual_pruning_spreads_by_its_allocation_and_gates() -> None:
     run = Run(methods.gmp(update_every=3, allocation="er", gates="separate", keep_dense="encoder*")).run(
         TOTAL
@@ -141,6 +151,30 @@ def test_rewinding_to_a_step_after_the_first_pruning_is_refused() -> None:
     by_epoch = Run(methods.lottery_ticket(num_rounds=2, rewind_step=12, update_every="epoch"))
     with pytest.raises(InputError, match=r"got 12 and a pruning at step 10; lower rewind_step"):
         by_epoch.run(10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "first"),
+    [
+        ({}, 10),  # of 15 steps in two rounds the first ends at 7.5, within the second epoch
+        ({"update_every": "3 epochs"}, 15),
+        ({"update_every": "3 epochs", "end": 0.5}, 10),  # the end prunes whatever the cadence
+    ],
+)
+def test_rewinding_to_a_step_after_the_epochs_end_that_prunes_first_is_refused_at_once(
+    settings: dict[str, Any], first: int
+) -> None:
+    def run(rewind_step: int) -> Run:
+        method = methods.lottery_ticket(
+            **{"num_rounds": 2, "update_every": "epoch", **settings}, rewind_step=rewind_step
+        )
+        return Run(method, steps_per_epoch=STEPS_PER_EPOCH)
+
+    with pytest.raises(
+        InputError, match=rf"got {first + 1} and a pruning by step {first}; lower rewind_step"
+    ):
+        run(first + 1)
+    assert run(first).run(first).sparse.summary().density < 1
 
 
 def test_rewinding_to_a_step_after_the_pruning_that_the_end_forces_is_refused() -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from hyperprune.errors import InputError
 from hyperprune.models import cells
-from hyperprune.sparsity.parameters import masks_by_name, num_gates, select_parameters
+from hyperprune.sparsity.parameters import masks_by_name, matrix_shape, num_gates, select_parameters
 from sparsity.tiny_runs import tiny
 
 LSTM_NAMES = [f"rnn.weight_{kind}_l{layer}" for layer in (0, 1) for kind in ("ih", "hh")]
@@ -115,3 +115,12 @@ def test_gates_are_known_for_torch_cells_and_for_modules_that_say_so() -> None:
     assert num_gates(nn.LSTM(3, 4, proj_size=2), "weight_hr_l0") == 1
     assert num_gates(tiny(), "decoder.weight") == 1
     assert num_gates(cells.RHN(4, 4, depth=2), "weight_hh_l0_d1") == 2
+
+
+def test_a_module_says_which_matrix_a_parameter_stands_for() -> None:
+    class Edges(nn.Linear):
+        matrix_shapes = {"weight": (6, 4)}
+
+    model = nn.Sequential(nn.Linear(2, 3), Edges(2, 3))
+    names = [name for name, _ in model.named_parameters()]
+    assert [matrix_shape(model, name) for name in names] == [None, None, (6, 4), None]

@@ -83,6 +83,22 @@ def test_gradients_that_wait_for_the_epochs_end_are_saved(redistribution: str) -
     assert_same(resumed.state(), straight.state())
 
 
+def test_a_batch_that_was_given_up_is_counted_after_a_resumption_too() -> None:
+    straight, resumed = (Run(methods.rigl(update_every="epoch"), steps_per_epoch=3) for _ in range(2))
+    loss_of(straight.model, 0).backward()
+    straight.sparse.mask_gradients()
+    straight.optimizer.zero_grad()
+    restore(resumed, through_a_file(straight.state()))
+    for run in (straight, resumed):
+        for step in (1, 2):
+            run.optimizer.zero_grad()
+            loss_of(run.model, step).backward()
+            run.sparse.step()
+        run.sparse.end_epoch()
+        assert run.sparse.num_updates == 1
+    assert_same(resumed.state(), straight.state())
+
+
 @pytest.mark.parametrize("redistribution", ["none", "magnitude"])
 def test_gradients_that_wait_follow_a_model_that_moves(redistribution: str) -> None:
     run = Run(DynamicSparse(growth="gradient", redistribution=redistribution), steps_per_epoch=1)

@@ -80,6 +80,16 @@ def test_updates_by_epoch_respect_the_period() -> None:
     assert not cadence.due_after_step(Clock(total_steps=30, num_steps=3))
 
 
+def test_no_update_is_due_or_coming_at_the_last_planned_step() -> None:
+    by_step, by_epoch = Cadence.parse(5), Cadence.parse("epoch")
+    for num_steps, due in ((5, True), (10, False), (15, True)):
+        clock = Clock(total_steps=10, num_steps=num_steps, num_epochs=num_steps // 5)
+        assert by_step.due_after_step(clock) == by_epoch.due_after_epoch(clock) == due
+        before = Clock(10, steps_per_epoch=5, num_steps=num_steps - 1, epoch_start=num_steps - 5)
+        expected = 0 if due else None
+        assert by_step.steps_to_update(before) == by_epoch.steps_to_update(before) == expected
+
+
 def test_the_steps_before_an_update_are_known() -> None:
     cadence = Cadence.parse(4, last_step=8)
     ahead = [cadence.steps_to_update(Clock(total_steps=30, num_steps=done)) for done in range(9)]
@@ -92,3 +102,11 @@ def test_the_steps_before_an_epochs_end_are_known_if_its_length_is() -> None:
     assert Cadence.parse("epoch").steps_to_update(known) == 2
     assert Cadence.parse("epoch").steps_to_update(unknown) == 0
     assert Cadence.parse("2 epochs").steps_to_update(known) is None
+
+
+def test_lost_batches_bring_an_epochs_end_nearer_and_one_that_outlasts_its_length_may_end_at_any_step() -> (
+    None
+):
+    for num_lost, ahead in enumerate([2, 1, 0, 0]):
+        clock = Clock(30, steps_per_epoch=5, num_steps=12, num_epochs=2, epoch_start=10, num_lost=num_lost)
+        assert Cadence.parse("epoch").steps_to_update(clock) == ahead

@@ -11,9 +11,9 @@ from torch import nn
 
 from hyperprune.errors import InputError
 from hyperprune.sparsity import SparseTraining, methods
-from hyperprune.sparsity.counts import rounded_share
+from hyperprune.sparsity.counts import num_live_at, rounded_share
 from hyperprune.sparsity.masks import BACKWARD, NEGATIVE
-from sparsity.tiny_runs import OPTIMIZERS, Run, loss_of, seeded, tiny
+from sparsity.tiny_runs import OPTIMIZERS, Run, assert_same, loss_of, seeded, tiny
 
 
 def one_row(
@@ -60,7 +60,8 @@ def test_l1_pulls_towards_zero_by_the_learning_rate_and_by_the_kept_sign() -> No
 
 
 def test_new_signs_are_drawn_evenly_and_counts_stay_per_tensor() -> None:
-    run = Run(methods.deep_r(l1=0.05, temperature=1e-3), model=tiny(hidden=12), optimizer="sgd")
+    method = methods.deep_r(l1=0.05, temperature=1e-3)
+    run = Run(method, model=tiny(hidden=12), optimizer="sgd", total_steps=25)
     start = [row.live for row in run.sparse.summary()]
     for _ in run.steps(20):
         assert [row.live for row in run.sparse.summary()] == start
@@ -73,6 +74,18 @@ def test_new_signs_are_drawn_evenly_and_counts_stay_per_tensor() -> None:
         weight, flag = named[tensor.name].detach(), tensor.status.bitwise_and(NEGATIVE) != 0
         assert not bool((weight[flag] > 0).any())
         assert not bool((weight[~flag] < 0).any())
+
+
+@pytest.mark.parametrize("method", [methods.deep_r(l1=0.05), methods.top_kast(update_every=2, backward=0.3)])
+def test_the_last_planned_step_changes_no_mask(method: Any) -> None:
+    run = Run(method, optimizer="sgd", total_steps=12).run(11)
+    masks = run.sparse.masks
+    run.run(1)
+    assert_same(run.sparse.masks, masks)
+    assert run.sparse.summary().live == num_live_at(0.6, run.sparse.summary().total)
+    before = run.sparse.num_updates
+    run.run(2)
+    assert run.sparse.num_updates > before  # training beyond the plan goes on as before it
 
 
 def test_top_kast_uses_exactly_the_largest_and_trains_exactly_the_next() -> None:
@@ -133,16 +146,48 @@ def test_right_after_an_update_averages_under_top_kast_are_those_of_the_new_forw
     before = run.sparse.masks
     run.run(1)
     changed = 0
+    used = {name: mask & ~before[name] for name, mask in run.sparse.masks.items()}
     raw = {name: value.detach().clone() for name, value in run.model.named_parameters()}
     with run.optimizer.averaged():  # pyright: ignore[reportAttributeAccessIssue]
         for tensor in run.sparse._network.tensors:
             live = tensor.live()
             assert not bool(tensor.parameter[~live].any())
-            grown = live & ~before[tensor.name]
+            grown = used[tensor.name]
             assert torch.equal(tensor.parameter[grown], raw[tensor.name][grown])
             assert bool(tensor.parameter[live].all())
             changed += int(grown.sum())
     assert changed > 0
+    run.run(1)
+    raw = {name: value.detach().clone() for name, value in run.model.named_parameters()}
+    with run.optimizer.averaged():  # pyright: ignore[reportAttributeAccessIssue]
+        for tensor in run.sparse._network.tensors:  # averaging began with the step just taken
+            grown = used[tensor.name]
+            torch.testing.assert_close(tensor.parameter[grown], raw[tensor.name][grown])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "key", "fresh"),
+    [("adagrad", "sum", 0.1), ("rprop", "step_size", 0.3), ("adam", "exp_avg", 0)],
+)
+def test_top_kast_keeps_the_state_of_what_is_still_trained_and_begins_that_of_what_is_trained_anew(
+    optimizer: str, key: str, fresh: float
+) -> None:
+    # Both have taken the same three steps; after them one has chosen its sets anew.
+    kept, run = (Run(methods.top_kast(backward=0.2, update_every=n), optimizer=optimizer) for n in (100, 3))
+    for one in (kept, run):
+        one.optimizer.param_groups[0]["lr"] = 0.3
+        one.run(3)
+    num_used = num_begun = 0
+    for before, after in zip(kept.sparse._network.tensors, run.sparse._network.tensors, strict=True):
+        old = kept.optimizer.state[before.parameter][key]
+        new = run.optimizer.state[after.parameter][key]
+        still, begun = before.trained() & after.trained(), after.trained() & ~before.trained()
+        assert torch.equal(new[still], old[still])
+        assert bool((new[begun] == torch.tensor(fresh)).all())
+        assert not bool(new[~after.trained()].any())
+        num_used += int((after.live() & ~before.live() & still).sum())
+        num_begun += int(begun.sum())
+    assert min(num_used, num_begun) > 0
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.1])

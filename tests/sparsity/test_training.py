@@ -271,6 +271,16 @@ def test_averaging_over_batches_needs_the_epochs_length() -> None:
         Run(DynamicSparse(growth="gradient", gradient_batches=3))
 
 
+@pytest.mark.parametrize("update_every", ["epoch", "3 epochs"])
+def test_averaging_over_more_batches_than_the_epoch_before_an_update_has_is_refused(
+    update_every: str,
+) -> None:
+    settings: dict[str, Any] = {"growth": "gradient", "update_every": update_every}
+    with pytest.raises(InputError, match=r"must be at most those of the epoch .* 5, got 6; lower it"):
+        Run(DynamicSparse(gradient_batches=6, **settings), steps_per_epoch=5)
+    Run(DynamicSparse(gradient_batches=5, **settings), steps_per_epoch=5)
+
+
 def test_a_gradient_that_is_not_finite_stops_growth_by_gradients() -> None:
     run = Run(methods.rigl(update_every=1), clip=None)
     loss_of(run.model, 0).backward()
@@ -311,7 +321,76 @@ def test_a_batch_that_is_given_up_after_masking_leaves_no_trace(
                 one.sparse.mask_gradients()
             one.sparse.step()
             assert_dead_is_zero(one)
-    assert_same(run.state(), plain.state())
+    expected = plain.state()
+    expected["sparse"]["clock"]["num_lost"] = 4  # counted, and that is all
+    assert_same(run.state(), expected)
+
+
+def two_epochs(
+    lost: set[int], how: str, *, steps_per_epoch: int | None = 4, gradient_batches: int = 1
+) -> tuple[list[int], list[int]]:
+    """After which steps masks were updated, and by which batches, of two epochs of four with some lost."""
+    method = methods.rigl(update_every="epoch", gradient_batches=gradient_batches)
+    run = Run(method, clip=None, steps_per_epoch=steps_per_epoch)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=how == "skipped")
+    held: list[int] = []
+    number, add = 0, run.sparse._network.gradients.add
+
+    def take(decay: float, most: Any = None) -> str | None:
+        held.append(number)
+        return add(decay, most)
+
+    run.sparse._network.gradients.add = take
+    for number in range(8):
+        run.optimizer.zero_grad()
+        loss = loss_of(run.model, number)
+        scaler.scale(loss * math.inf if number in lost else loss).backward()
+        if how == "given up" and number in lost:
+            run.sparse.mask_gradients()
+            run.optimizer.zero_grad()
+        else:
+            run.sparse.step(scaler)
+            scaler.update()
+        if number in (3, 7):
+            run.sparse.end_epoch()
+    return [update.step for update in run.sparse.history()], [one for one in held if one not in lost]
+
+
+@pytest.mark.parametrize("how", ["skipped", "given up"])
+@pytest.mark.parametrize(
+    ("lost", "updated_after", "ranked_by"),
+    [
+        (set(), [4, 8], [3, 7]),
+        ({0}, [3, 7], [3, 7]),
+        ({1, 2, 5}, [2, 5], [3, 7]),
+        ({3}, [7], [7]),
+        ({3, 7}, [], []),
+    ],
+)
+def test_lost_batches_do_not_keep_an_update_from_the_last_one_which_is_left_out_if_that_was_lost(
+    lost: set[int], updated_after: list[int], ranked_by: list[int], how: str
+) -> None:
+    assert two_epochs(lost, how) == (updated_after, ranked_by)
+
+
+@pytest.mark.parametrize("how", ["skipped", "given up"])
+@pytest.mark.parametrize(
+    ("lost", "ranked_by"), [({0}, [2, 3, 6, 7]), ({2, 4}, [3, 6, 7]), ({2, 3}, [6, 7]), ({7}, [2, 3, 6])]
+)
+def test_gradients_are_averaged_over_the_epochs_last_batches_however_many_were_lost_before(
+    lost: set[int], ranked_by: list[int], how: str
+) -> None:
+    assert two_epochs(lost, how, gradient_batches=2)[1] == ranked_by
+
+
+def test_in_an_epoch_of_unknown_length_the_newest_batch_that_was_not_lost_is_ranked_by() -> None:
+    assert two_epochs({3}, "skipped", steps_per_epoch=None)[0] == [3, 7]
+    assert two_epochs({0, 1, 2, 3}, "skipped", steps_per_epoch=None)[0] == [4]
+
+
+def test_a_lost_batch_does_not_hide_a_wrong_epoch_length() -> None:
+    with pytest.raises(InputError, match=r"got none at step 3; pass the true steps_per_epoch"):
+        two_epochs({0}, "skipped", steps_per_epoch=6)
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.utils.rnn import pack_sequence
 
 import hyperprune as hp
 from hyperprune.at_init.runs import evaluation
@@ -15,8 +16,8 @@ from hyperprune.records import EpochRecord
 from hyperprune.rng import generator
 from hyperprune.training.candidate import Training, epoch_of_best
 from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
-from hyperprune.training.isolation import isolated
-from hyperprune.training.nested import detached, map_tensors
+from hyperprune.training.isolation import begin_dropout_anew, isolated, random_state, restore_random_state
+from hyperprune.training.nested import detached, map_tensors, to_device
 from hyperprune.training.segment import advance, model_after
 from tiny_task import TinyTask
 
@@ -108,6 +109,63 @@ def test_generators_of_gpus_that_are_not_used_are_not_seeded(monkeypatch):
         assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(7)))
 
 
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU's generator: its state, and the states that were set, each of which empties cuDNN's buffer."""
+
+    class Gpu:
+        state, was_set = torch.tensor([1]), []
+
+    def put(state, _):
+        Gpu.was_set.append(int(state))
+        Gpu.state = state
+
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _: Gpu.state.clone())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", put)
+    return Gpu
+
+
+def test_dropout_that_begins_anew_on_a_gpu_leaves_its_generator_as_it_is(gpu):
+    begin_dropout_anew(torch.device("cpu"))
+    assert gpu.was_set == []
+    begin_dropout_anew(torch.device("cuda"))
+    assert gpu.was_set == [1]
+
+
+def test_a_gpus_generator_is_put_back_only_where_it_was_drawn_from(gpu):
+    device = torch.device("cuda")
+    before = random_state(device)
+    restore_random_state(before, device)
+    assert gpu.was_set == []
+    gpu.state = torch.tensor([2])
+    restore_random_state(before, device)
+    assert gpu.was_set == [1]
+
+
+def test_dropout_begins_anew_with_every_training_epoch_before_its_first_batch(tmp_path, monkeypatch):
+    seen = []
+
+    class Watched(TinyTask):
+        def batches(self, split, epoch):
+            seen.append(split)
+            return super().batches(split, epoch)
+
+    monkeypatch.setattr("hyperprune.training.candidate.begin_dropout_anew", seen.append)
+    advance(Watched(), _training(), tmp_path, 2)
+    anew = [index for index, what in enumerate(seen) if what == torch.device("cpu")]
+    assert [seen[index + 1] for index in anew] == ["train", "train"]
+
+
+def test_what_a_probe_draws_changes_nothing(tmp_path):
+    def draw(_):
+        torch.rand(3)
+
+    advance(TinyTask(), _training(), tmp_path / "plain", 2)
+    advance(TinyTask(), _training(), tmp_path / "probed", 2, probe=draw)
+    one, other = _model_at(tmp_path / "plain", 2), _model_at(tmp_path / "probed", 2)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_the_spectrum_belongs_to_the_evaluated_weights_before_the_topology_update(tmp_path):
     # Spectrum of the saved best weights, which are those that the last epoch evaluated.
     task = TinyTask()
@@ -188,12 +246,22 @@ def test_a_gradient_that_is_not_finite_fails_the_candidate_and_not_the_search(tm
     assert [record.epoch for record in result.epochs] == [0]
 
 
-def test_a_method_whose_update_is_refused_fails_the_candidate_with_what_it_reached(tmp_path):
-    method = hp.methods.lottery_ticket(rewind_step=1000, update_every="epoch")
-    result = advance(TinyTask(), _training(method=method), tmp_path, 4)
-    assert "update after epoch 1 failed: rewind" in str(result.failure)
+def test_a_method_whose_update_is_refused_fails_the_candidate_with_what_it_reached(tmp_path, monkeypatch):
+    def refuse(self):
+        raise InputError("the update must be possible, it is not; take another method")
+
+    monkeypatch.setattr(hp.SparseTraining, "end_epoch", refuse)
+    result = advance(TinyTask(), _training(), tmp_path, 4)
+    assert str(result.failure).startswith("the topology update after epoch 1 failed: the update must be")
     assert len(result.epochs) == 2
-    assert advance(TinyTask(), _training(method=method), tmp_path, 4).failure == result.failure
+    assert advance(TinyTask(), _training(), tmp_path, 4).failure == result.failure
+
+
+def test_a_rewinding_that_comes_too_late_is_refused_before_training(tmp_path):
+    method = hp.methods.lottery_ticket(rewind_step=1000, update_every="epoch")
+    with pytest.raises(InputError, match="rewind_step must come before the first pruning, got 1000 and a"):
+        advance(TinyTask(), _training(method=method), tmp_path, 4)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("method", "epochs"), [("gmp", 3), ("iterative_magnitude", 3), ("narang", 1)])
@@ -281,3 +349,11 @@ def test_every_tensor_of_a_nested_value_is_mapped_and_the_shape_kept(value):
     flags = []
     map_tensors(state, lambda tensor: flags.append(tensor.requires_grad) or tensor)
     assert not any(flags)
+
+
+def test_a_packed_sequence_in_a_batch_moves_without_its_batch_sizes():
+    packed = pack_sequence([torch.ones(2, 4), torch.ones(3, 4)], enforce_sorted=False)
+    ((moved,), flags) = to_device(([packed], torch.ones(2)), torch.device("meta"))
+    on_meta = (moved.data, moved.sorted_indices, moved.unsorted_indices, flags)
+    assert {tensor.device.type for tensor in on_meta} == {"meta"}
+    assert torch.equal(moved.batch_sizes, packed.batch_sizes)

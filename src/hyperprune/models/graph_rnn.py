@@ -81,6 +81,9 @@ class WiredLayer(nn.Module):
     Args:
         cell: a key of `CELLS`.
         links: for each block its edges, (W, nodes of the layer it reads), True where there is one.
+
+    Attributes:
+        matrix_shapes: of the matrices, 0 where no weight is, that `weight_ih` and `weight_hh` stand for.
     """
 
     _places_ih: Tensor
@@ -98,7 +101,7 @@ class WiredLayer(nn.Module):
         for name, mask in (("_places_ih", edges), ("_places_hh", within)):
             places = mask.repeat(self.num_gates, 1).flatten().nonzero().squeeze(1)
             self.register_buffer(name, places, persistent=False)
-        self._shapes = (rows, edges.shape[1]), (rows, self.num_units)
+        self.matrix_shapes = {"weight_ih": (rows, edges.shape[1]), "weight_hh": (rows, self.num_units)}
         self.weight_ih = nn.Parameter(torch.empty(self.num_gates, int(edges.sum())))
         self.weight_hh = nn.Parameter(torch.empty(rows, self.width))
         self.bias_ih = nn.Parameter(torch.empty(rows))
@@ -114,7 +117,10 @@ class WiredLayer(nn.Module):
     def matrices(self) -> tuple[Float[Tensor, "GDW E"], Float[Tensor, "GDW DW"]]:
         """Input and recurrent weights in their places, 0 elsewhere."""
         placed = zip(
-            (self.weight_ih, self.weight_hh), (self._places_ih, self._places_hh), self._shapes, strict=True
+            (self.weight_ih, self.weight_hh),
+            (self._places_ih, self._places_hh),
+            self.matrix_shapes.values(),
+            strict=True,
         )
         weight_ih, weight_hh = (
             weight.new_zeros(shape[0] * shape[1]).index_copy(0, places, weight.flatten()).view(shape)

@@ -6,7 +6,8 @@
   Evci et al. 2020 (ERK): live weights in proportion to the sum of the axes. Densities are capped at 1
   and what exceeds is spread over the rest in the same proportion, so the total is met exactly.
 
-An LSTM's 4H x n matrix counts as one matrix.
+An LSTM's 4H x n matrix counts as one matrix; a network wired by a graph, which stores the weights of its
+edges alone, by the rows and columns of the matrices that they belong to.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from hyperprune.errors import InputError, unknown_name
 from hyperprune.sparsity.counts import apportion, num_live_at, rounded_share
 from hyperprune.sparsity.masks import MaskedTensor
 
-ALLOCATIONS: Mapping[str, Callable[[tuple[int, ...]], float]] = {
-    "uniform": lambda shape: float(_product(shape)),
-    "er": lambda shape: float(sum(shape)),
+ALLOCATIONS: Mapping[str, Callable[[MaskedTensor], float]] = {
+    "uniform": lambda tensor: float(tensor.total),
+    "er": lambda tensor: float(sum(tensor.matrix_shape)),
 }
 
 
@@ -83,7 +84,7 @@ class Allocation:
         least = [min(1, rooms[i]) for i in open_] if final_sparsity is not None else None
         shares = apportion(
             budget,
-            [weight(tuple(tensors[i].parameter.shape)) for i in open_],
+            [weight(tensors[i]) for i in open_],
             [rooms[i] for i in open_],
             least if least is not None and sum(least) <= budget else None,
         )
@@ -109,10 +110,3 @@ class Allocation:
                     fixed[i] = tensor.total - rounded_share((1.0 - density) * advance, tensor.total)
                     break
         return fixed
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for size in shape:
-        product *= size
-    return product

@@ -20,7 +20,7 @@ from hyperprune.sparsity.selection import Ranked, largest
 
 @dataclass(frozen=True, kw_only=True)
 class DeepR(Method):
-    """Sign-constrained random rewiring after every step.
+    """Sign-constrained random rewiring after every step but the last planned one.
 
     Attributes:
         l1: strength α of the pull towards 0; each step takes lr·α off every live weight, so a learning rate

@@ -44,7 +44,8 @@ class DynamicSparse(Method):
         update_every: steps between updates, "epoch" or "3 epochs".
         first_step, last_step: no update before or after so many steps.
         stop: share of the planned steps from which on no update happens; None never stops.
-        gradient_batches: over how many steps before an update gradient growth averages.
+        gradient_batches: over how many batches before an update gradient growth averages; with updates by
+            epoch at most those of the epoch that ends.
         regrow_killed: whether a position may regrow in the update that killed it.
         threshold_start, threshold_tolerance, threshold_at_once: of threshold death only; see `death`.
     """
@@ -158,11 +159,17 @@ class DynamicRule(Rule):
             )
         self._beta = beta or 0.0
         self._num_batches = self._growth.num_batches(method.gradient_batches, self._beta)
-        if self._num_batches > 1 and not self._growth.smoothed and self._length_unknown(clock):
-            raise InputError(
-                f"gradient_batches = {self._num_batches} with updates once an epoch needs the epoch's "
-                "length; pass steps_per_epoch to SparseTraining, or set gradient_batches to 1"
-            )
+        if self.cadence.by_epoch and method.gradient_batches > 1:
+            if clock.steps_per_epoch is None:
+                raise InputError(
+                    f"gradient_batches = {self._num_batches} with updates once an epoch needs the epoch's "
+                    "length; pass steps_per_epoch to SparseTraining, or set gradient_batches to 1"
+                )
+            if method.gradient_batches > clock.steps_per_epoch:
+                raise InputError(
+                    "gradient_batches must be at most those of the epoch that ends with the update, "
+                    f"{clock.steps_per_epoch}, got {self._num_batches}; lower it, or update by steps"
+                )
 
     def _length_unknown(self, clock: Clock) -> bool:
         assert self.cadence is not None
@@ -174,13 +181,8 @@ class DynamicRule(Rule):
         return decayed(method.death_rate, method.final_death_rate, method.decay, progress)
 
     def _stopped(self, clock: Clock, ahead: int = 0) -> bool:
-        """Whether updates are over, now or so many steps later.
-
-        None follows the last planned step: nothing would train the weights that it grows.
-        """
+        """Whether updates are over, now or so many steps later."""
         then = replace(clock, num_steps=clock.num_steps + ahead)
-        if then.num_steps == then.total_steps:
-            return True
         return self.settings.stop is not None and then.progress >= self.settings.stop
 
     def _most_lost(self, block: Block) -> int:
@@ -201,7 +203,12 @@ class DynamicRule(Rule):
         return super().due_after_step(clock) and not self._stopped(clock)
 
     def due_after_epoch(self, clock: Clock) -> bool:
-        return super().due_after_epoch(clock) and not self._stopped(clock)
+        return super().due_after_epoch(clock) and not self._stopped(clock) and not self._gradients_lost(clock)
+
+    def _gradients_lost(self, clock: Clock) -> bool:
+        """Whether the batches that new weights would be ranked by were lost, with gradients not finite."""
+        length_fits = clock.steps_per_epoch in (None, clock.num_batches)
+        return self._growth.ranked and not self.network.gradients and clock.num_lost > 0 and length_fits
 
     def collects(self, clock: Clock) -> float | None:
         assert self.cadence is not None

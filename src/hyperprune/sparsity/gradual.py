@@ -95,7 +95,7 @@ class GradualRule(Rule):
         return self.cadence.by_epoch and self._due(clock, super().due_after_epoch(clock))
 
     def _due(self, clock: Clock, by_cadence: bool) -> bool:
-        # The end may fall between two prunings: what is planned must be met there.
+        # The end may fall between two prunings or at the last planned step; its target must be met.
         return not self._finished and (by_cadence or self.settings.advance(clock) >= 1.0)
 
     def death_rate(self, clock: Clock) -> float:

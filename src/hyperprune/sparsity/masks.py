@@ -38,13 +38,21 @@ class MaskedTensor:
         name: the parameter's name in the model.
         parameter: the tensor that the optimizer updates.
         num_gates: equal blocks of rows that it stacks (4 in an LSTM), 1 if none.
+        matrix_shape: of the matrix that the parameter stands for, by default its own.
         status: int8, of the parameter's shape; the constants of this module say what its bits mean.
     """
 
-    def __init__(self, name: str, parameter: nn.Parameter, num_gates: int = 1) -> None:
+    def __init__(
+        self,
+        name: str,
+        parameter: nn.Parameter,
+        num_gates: int = 1,
+        matrix_shape: tuple[int, ...] | None = None,
+    ) -> None:
         self.name = name
         self.parameter = parameter
         self.num_gates = num_gates
+        self.matrix_shape = tuple(parameter.shape) if matrix_shape is None else matrix_shape
         self.status = torch.full_like(
             parameter, LIVE | EXPLORED, dtype=torch.int8, memory_format=torch.contiguous_format
         )
@@ -64,6 +72,10 @@ class MaskedTensor:
 
     def num_live(self) -> int:
         return _count(self.status, LIVE, LIVE)
+
+    def trained(self) -> Bool[Tensor, "..."]:
+        """True where a weight is live or in Top-KAST's backward set; a new tensor of its shape."""
+        return self.status.bitwise_and(LIVE | BACKWARD) != 0
 
     def set_live(self, live: Bool[Tensor, "..."]) -> None:
         """Make exactly these weights live; what is known of earlier ones is kept."""

@@ -298,8 +298,8 @@ Where weights die and grow:
 - A frozen tensor (`requires_grad=False`) keeps weights and mask; methods that begin dense prune it all the
   same.
 - `densities` hold for the whole training without redistribution, at its start with it.
-- The methods of `dynamic_sparse` do nothing at the last planned step, since nothing need train what they
-  grow.
+- Nothing grows at the last planned step, since nothing would train it: the masks stay as they are, unless a
+  method that begins dense has still to prune (`end = 1`).
 
 ## Settings
 

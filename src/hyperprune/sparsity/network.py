@@ -30,7 +30,7 @@ from hyperprune.sparsity.masks import (
     pack_bits,
     unpack_bits,
 )
-from hyperprune.sparsity.parameters import num_gates, select_parameters
+from hyperprune.sparsity.parameters import matrix_shape, num_gates, select_parameters
 
 # Per weight, with gradient, weight and state at 0, these leave all three at 0.
 _KEEP_ZEROS = tuple(
@@ -86,7 +86,10 @@ class SparseNetwork:
         self.optimizers = list(optimizers)
         self.generator = generator
         chosen = select_parameters(model, parameters)
-        self.tensors = [MaskedTensor(name, chosen[name], num_gates(model, name)) for name in chosen]
+        self.tensors = [
+            MaskedTensor(name, parameter, num_gates(model, name), matrix_shape(model, name))
+            for name, parameter in chosen.items()
+        ]
         self.blocks = [block for tensor in self.tensors for block in tensor.blocks(by_gate=by_gate)]
         self.gradients = DenseGradients(self.tensors, self.blocks)
         self.trains_backward_set = False
@@ -236,25 +239,32 @@ class SparseNetwork:
 
     @torch.no_grad()
     def settle_averages(self) -> None:
-        """After an update, the same state is 0 at dead weights and the weight itself at grown ones."""
+        """After an update, the same state is 0 at dead weights and begins anew at grown ones."""
         for tensor in self.tensors:
             optimizer, _ = self._owner(tensor)
+            averages = getattr(optimizer, "evaluated_state", ())
+            grown = tensor.status.bitwise_and(GROWN) != 0
             for key, values in self._state(tensor):
-                if key in getattr(optimizer, "evaluated_state", ()):
+                if key in averages:
                     tensor.zero_dead(values)
-                    grown = tensor.status.bitwise_and(GROWN) != 0
                     values.copy_(torch.where(grown, tensor.parameter, values))
+            if averages:
+                self.refresh(tensor, grown)
+
+    def refresh_grown(self) -> None:
+        """Grown weights get the state that the optimizer would start with."""
+        for tensor in self.tensors:
+            self.refresh(tensor, tensor.status.bitwise_and(GROWN) != 0)
 
     @torch.no_grad()
-    def refresh_grown(self) -> None:
-        """Grown weights get the state that the optimizer would start with, where that is not 0."""
-        for tensor in self.tensors:
-            optimizer, group = self._owner(tensor)
-            own = getattr(optimizer, "fresh_state", lambda _: {})(tensor.parameter)
-            for key, values in self._state(tensor):
-                fresh = _FRESH[key](group) if key in _FRESH else own.get(key, 0.0)
-                if fresh != 0.0:
-                    values.masked_fill_(tensor.status.bitwise_and(GROWN) != 0, fresh)
+    def refresh(self, tensor: MaskedTensor, chosen: Bool[Tensor, "..."]) -> None:
+        """Chosen weights get the state that the optimizer would start with, where that is not 0."""
+        optimizer, group = self._owner(tensor)
+        own = getattr(optimizer, "fresh_state", lambda _: {})(tensor.parameter)
+        for key, values in self._state(tensor):
+            fresh = _FRESH[key](group) if key in _FRESH else own.get(key, 0.0)
+            if fresh != 0.0:
+                values.masked_fill_(chosen, fresh)
 
     def _state(self, tensor: MaskedTensor) -> Iterator[tuple[str, Tensor]]:
         """The optimizer's state tensors that hold one number per weight."""

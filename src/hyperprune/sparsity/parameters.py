@@ -1,4 +1,4 @@
-"""Which tensors of a model are pruned, under which name, and how many gates each stacks."""
+"""Which tensors of a model are pruned, under which names, their gates and the matrices they stand for."""
 
 from __future__ import annotations
 
@@ -123,6 +123,16 @@ def num_gates(model: nn.Module, name: str) -> int:
     count = getattr(module, "num_gates", 1)
     rows = module.get_parameter(leaf).shape[0]
     return count if isinstance(count, int) and count > 0 and rows % count == 0 else 1
+
+
+def matrix_shape(model: nn.Module, name: str) -> tuple[int, ...] | None:
+    """The shape of the matrix that a parameter stands for, if its module says that it is not its own.
+
+    Modules that leave out weights say it by an attribute `matrix_shapes`, which maps their parameters' names.
+    """
+    path, _, leaf = name.rpartition(".")
+    shapes = getattr(unwrapped(model).get_submodule(path), "matrix_shapes", None)
+    return shapes.get(leaf) if isinstance(shapes, Mapping) else None
 
 
 def parameter_name(name: str, known: Container[str]) -> str:

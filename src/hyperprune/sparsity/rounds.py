@@ -165,13 +165,15 @@ class _RewindingRule(RoundsRule):
         self._saved: dict[str, Any] | None = None
 
     def check_rewind_step(self, clock: Clock) -> None:
-        """What is planned by steps can be told to prune too early; an epoch's end cannot be known."""
+        """Refuse what is planned to prune too early, unless an epoch's end cannot be known."""
         assert self.cadence is not None
-        if self.cadence.by_epoch or self._rewind_step == 0:
+        length = clock.steps_per_epoch if self.cadence.by_epoch else 1
+        if length is None or self._rewind_step == 0:
             return
-        last = self._rewind_step - 1
+        last = (self._rewind_step - 1) // length * length
         if self.settings.advance(replace(clock, num_steps=last)) < 1.0:  # else pruned by then, cadence or not
-            last = last // self.cadence.every * self.cadence.every
+            every = self.cadence.every * length
+            last = last // every * every
         if self.target_sparsity(replace(clock, num_steps=last)) > 0.0:
             raise self._too_late(f"by step {last}")
 

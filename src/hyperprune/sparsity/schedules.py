@@ -78,10 +78,13 @@ class Clock:
 
     Attributes:
         total_steps: optimizer steps that schedules span.
-        steps_per_epoch: if known; needed only to tell which steps come right before an epoch's end.
+        steps_per_epoch: if no batch is lost; None if not known. Needed only to tell which steps come right
+            before an epoch's end.
         num_steps: optimizer steps done.
         num_epochs: epochs ended.
         epoch_start: `num_steps` when the epoch in progress began.
+        num_lost: batches of the epoch in progress that took no step: a gradient scaler skipped it, or the
+            user gave them up.
     """
 
     total_steps: int
@@ -89,15 +92,23 @@ class Clock:
     num_steps: int = 0
     num_epochs: int = 0
     epoch_start: int = 0
+    num_lost: int = 0
 
     @property
     def progress(self) -> float:
         return self.num_steps / self.total_steps
 
+    @property
+    def num_batches(self) -> int:
+        """Batches of the epoch in progress that are over."""
+        return self.num_steps - self.epoch_start + self.num_lost
+
 
 @dataclass(frozen=True)
 class Cadence:
     """When updates are due: every so many steps, or at the end of every so many epochs.
+
+    None is due at the last planned step: nothing would train the weights that it grows.
 
     Attributes:
         every: steps or epochs between updates.
@@ -128,21 +139,26 @@ class Cadence:
             f'update_every must be a number of steps from 1, "epoch" or "3 epochs", got {update_every!r}'
         )
 
-    def _allows(self, step: int) -> bool:
+    def _allows(self, step: int, clock: Clock) -> bool:
+        if step == clock.total_steps:
+            return False
         return step >= self.first_step and (self.last_step is None or step <= self.last_step)
 
     def due_after_step(self, clock: Clock) -> bool:
         """Whether an update is due now that step number `clock.num_steps` is done."""
-        return not self.by_epoch and clock.num_steps % self.every == 0 and self._allows(clock.num_steps)
+        return (
+            not self.by_epoch and clock.num_steps % self.every == 0 and self._allows(clock.num_steps, clock)
+        )
 
     def due_after_epoch(self, clock: Clock) -> bool:
         """Whether an update is due now that epoch number `clock.num_epochs` has ended."""
-        return self.by_epoch and clock.num_epochs % self.every == 0 and self._allows(clock.num_steps)
+        return self.by_epoch and clock.num_epochs % self.every == 0 and self._allows(clock.num_steps, clock)
 
     def steps_to_update(self, clock: Clock) -> int | None:
         """How many more steps follow the one in progress before the next update; None if none is coming.
 
-        An epoch of unknown length may end after any step: then 0, if its end brings an update.
+        An epoch of unknown length, or longer than told, may end after any step: then 0, if its end brings an
+        update.
         """
         step = clock.num_steps + 1
         if not self.by_epoch:
@@ -151,5 +167,5 @@ class Cadence:
             if (clock.num_epochs + 1) % self.every:
                 return None
             length = clock.steps_per_epoch
-            ahead = 0 if length is None else clock.epoch_start + length - step
-        return ahead if ahead >= 0 and self._allows(step + ahead) else None
+            ahead = 0 if length is None else max(0, length - clock.num_batches - 1)
+        return ahead if self._allows(step + ahead, clock) else None

@@ -128,13 +128,15 @@ class _TopKASTRule(Rule):
         self.network.zero_dead_averages()
 
     def update(self, clock: Clock) -> None:
+        before = [tensor.trained() for tensor in self.network.tensors]
         for tensor in self.network.tensors:
             tensor.parameter.add_(self._hidden[tensor.name])
         self._choose_sets()
         self.ready()
         self.network.zero_dead_weights()
         self.network.zero_dead_state()
-        self.network.refresh_grown()
+        for tensor, trained in zip(self.network.tensors, before, strict=True):
+            self.network.refresh(tensor, tensor.trained() & ~trained)
         self.network.settle_averages()
 
     def follow_device(self) -> None:

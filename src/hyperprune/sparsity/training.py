@@ -55,7 +55,8 @@ class SparseTraining:
         rescale_weights: scale the initial weights of each tensor by 1/sqrt(density), which keeps the
             variance of what a unit receives.
         steps_per_epoch: if given, growth that ranks dense gradients before an update at an epoch's end
-            collects them in the last steps only, and can average over several.
+            collects them in the last steps only, and can average over several. It counts all batches that
+            come as far as `mask_gradients` or `step`, also those that are skipped or given up there.
 
     Raises:
         InputError: a setting breaks a rule, or the method makes no sense with the optimizer.
@@ -126,12 +127,14 @@ class SparseTraining:
         Call it once per step, after the last `backward` and before clipping; `step` does it otherwise.
         With a gradient scaler, pass it here or call `scaler.unscale_(optimizer)` before. A batch may be
         given up afterwards (zero the gradients and go on without `step`); what it added to gradients that
-        growth sums over several batches stays.
+        growth sums over several batches stays. An update at an epoch's end is left out if none of the batches
+        that it would rank new weights by had finite gradients.
         """
         self._check_usable()
         self._unscale(scaler)
         self._follow_device()
         if not self._masked or self._network.has_unmasked_gradients():
+            self._clock.num_lost += self._masked  # the batch masked before, which took no step
             decay = self._rule.collects(self._clock)
             self._bad_gradient = None
             if decay is not None:
@@ -167,6 +170,8 @@ class SparseTraining:
                     f"the gradient of {self._bad_gradient} must be finite to choose new weights by, but is "
                     f"not at step {self._clock.num_steps}; lower the learning rate or clip gradients"
                 )
+        else:
+            self._clock.num_lost += 1
         self._rule.after_step(self._clock)
         self._network.zero_dead_weights()
         self._network.zero_dead_state(always=False)
@@ -179,9 +184,12 @@ class SparseTraining:
         self._check_between_steps("end_epoch()")
         self._follow_device()
         self._clock.num_epochs += 1
+        self._clock.num_lost += self._masked
+        self._masked = False
         if self._rule.due_after_epoch(self._clock):
             self._update()
         self._clock.epoch_start = self._clock.num_steps
+        self._clock.num_lost = 0
 
     def _check_between_steps(self, what: str) -> None:
         """Masked gradients that wait for their step would no longer fit the masks after an update."""
@@ -318,6 +326,7 @@ class SparseTraining:
                 "num_steps": self._clock.num_steps,
                 "num_epochs": self._clock.num_epochs,
                 "epoch_start": self._clock.epoch_start,
+                "num_lost": self._clock.num_lost + self._masked,
             },
             "network": self._network.state_dict(),
             "rule": self._rule.state_dict(),
@@ -349,7 +358,7 @@ class SparseTraining:
                 "SparseTraining as it was built then (training may go on beyond total_steps)"
             )
         self._network.load_state_dict(state["network"])
-        for key, value in state["clock"].items():
+        for key, value in {"num_lost": 0, **state["clock"]}.items():  # older states have no such count
             setattr(self._clock, key, value)
         self._follow_device()
         self._rule.load_state_dict(state["rule"])

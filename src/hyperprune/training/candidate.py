@@ -33,7 +33,7 @@ from hyperprune.sparsity.method import Method
 from hyperprune.sparsity.training import SparseTraining
 from hyperprune.tasks.contract import Evaluation, Task
 from hyperprune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
-from hyperprune.training.isolation import random_state, restore_random_state
+from hyperprune.training.isolation import begin_dropout_anew, random_state, restore_random_state
 from hyperprune.training.measure import recurrent_spectra
 from hyperprune.training.nested import detached, to_device
 from hyperprune.training.optimizer import build_optimizer
@@ -250,6 +250,7 @@ class Candidate:
         A loss that is not finite is given without a step, and is the last one.
         """
         state, clip_norm = None, self.task.recipe.clip_norm
+        begin_dropout_anew(self.device)  # checkpoints lie between epochs: a resumed one begins as any does
         for batch in self.batches("train", epoch):
             outcome = self.task.loss(self.model, batch, state)
             value = outcome.loss.item()
@@ -282,9 +283,10 @@ class Candidate:
         if self.probe is None:
             return
         moment = Moment(kind, epoch, self.model, self.optimizer, self.sparse, record)
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        before = random_state(self.device)
+        with torch.no_grad():
             self.probe(moment)
+        restore_random_state(before, self.device)
 
     def batches(self, split: Any, epoch: int) -> Iterator[Any]:
         """A split's batches on the candidate's device."""

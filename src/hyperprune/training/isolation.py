@@ -46,7 +46,18 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Put back what `random_state` gave."""
+    """Put back what `random_state` gave; a GPU's generator is not touched if it has that state."""
     torch.set_rng_state(state["cpu"])
-    if device.type == "cuda":
+    # Setting it makes cuDNN's dropout begin anew, see `begin_dropout_anew`.
+    if device.type == "cuda" and not torch.equal(torch.cuda.get_rng_state(device), state["cuda"]):
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def begin_dropout_anew(device: torch.device) -> None:
+    """Let cuDNN's dropout between recurrent layers draw from the device's generator again.
+
+    It has a buffer of its own, which no checkpoint holds and which is filled from the generator after the
+    generator's state was set.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(torch.cuda.get_rng_state(device), device)

@@ -23,6 +23,9 @@ def starting_masks(
 ) -> dict[str, Tensor] | None:
     """The masks that `method.at_init` chooses on the first training batch; None if it names no criterion.
 
+    What is scored are the weights as they were drawn. Where the recipe has `rescale_weights`, training then
+    multiplies each tensor by 1/sqrt(its density), so that the network trained is not the one scored.
+
     Raises:
         InputError: an unknown criterion, one that cannot score this task's model, or one that leaves a tensor
             without a weight.
@@ -54,7 +57,7 @@ def task_masks(
     """`prune_at_init` of a task's model: its loss, its prunable tensors, its first training batches.
 
     Tensors that the criterion cannot score keep the same share of random weights, so that every criterion
-    goes with every task.
+    goes with every task; networks wired by a graph go with SNIP, GraSP, magnitude and random alone.
 
     Args:
         criterion: by name, or with settings of its own.
