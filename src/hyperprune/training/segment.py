@@ -57,7 +57,8 @@ def advance(
         to_epoch: total epochs to reach; 0 evaluates and measures the untrained network.
         on_epoch: called with the record of each epoch as it ends, epochs found in the checkpoint excluded.
         best_weights_extra: JSON values stored beside the best weights (how to rebuild the model).
-        probe: called at the moments of each epoch trained; training is the same, bit for bit, without it. An
+        probe: called at the moments of each epoch trained; training is the same, bit for bit, without it (on
+            a GPU with dropout between recurrent layers only if it draws nothing from the GPU's generator). An
             epoch's moments are over before its checkpoint is written, so that what a probe writes of an
             epoch is there for every epoch of a checkpoint, and is written again if the epoch is.
 
