@@ -145,6 +145,25 @@ def test_the_summary_is_strict_json_whatever_the_metrics_are(run: RunRecord) -> 
     assert [entry["metric"] for entry in parsed["candidates"]] == [None, None]
 
 
+def test_a_ranking_before_most_have_learned_is_told(make_run) -> None:
+    record = make_run(first=1, every=2, failed=0)
+    first = record.rounds[0]
+    metrics = sorted(row.epochs[1].metric for row in record.candidates if row.key in first.signals)
+    warning = "When they were first ranked, after 1 epoch,"
+
+    def notices(baseline: float) -> str:
+        return " ".join(tell(replace(record, baseline=("unigram perplexity", baseline))).notices)
+
+    assert len(metrics) == 12
+    half, more = (metrics[5] + metrics[6]) / 2, metrics[5]  # a tie with the baseline is no better than it
+    assert warning not in notices(half)
+    assert f"{warning} 7 of 12 candidates were no better than the unigram perplexity yet." in notices(more)
+    mirrored = replace(record, lower_is_better=False, baseline=("share", metrics[6]))
+    assert [row.epochs[1].metric for row in facts.unlearned_when_ranked(mirrored)] != []
+    assert all(row.epochs[1].metric <= metrics[6] for row in facts.unlearned_when_ranked(mirrored))
+    assert facts.unlearned_when_ranked(replace(record, rounds=())) == []
+
+
 def test_the_headline_names_winner_dense_model_baseline_and_saving(run: RunRecord) -> None:
     headline, first = tell(run).headline, run.candidates[0]
     assert first.metric is not None

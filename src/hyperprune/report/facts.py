@@ -127,6 +127,23 @@ def at_baseline(candidate: CandidateRecord, run: RunRecord) -> bool:
     )
 
 
+def unlearned_when_ranked(run: RunRecord) -> list[CandidateRecord]:
+    """Who was no better than the baseline at the epoch at which candidates were ranked for the first time.
+
+    A loss tells next to nothing of these. None where nobody was ranked, or there is no baseline.
+    """
+    if not run.rounds or run.baseline is None:
+        return []
+    first, baseline = run.rounds[0], run.baseline[1]
+    return [
+        row
+        for row in run.candidates
+        for entry in row.epochs
+        if row.key in first.signals and entry.epoch == first.epoch
+        if not (entry.metric < baseline if run.lower_is_better else entry.metric > baseline)
+    ]
+
+
 def saving(run: RunRecord) -> float | None:
     """How many times fewer epochs a search spent than training every candidate to the end would have.
 

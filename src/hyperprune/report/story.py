@@ -141,7 +141,22 @@ def _learning(run: RunRecord) -> list[str]:
     if stuck := [c.key for c in run.candidates if facts.at_baseline(c, run)]:
         subject = f"{plural(len(stuck), 'candidate')} of {len(run.candidates)} stayed at the baseline"
         sentences.append(f"{subject} (flagged in the table): {', '.join(stuck)}.")
+    sentences += _ranked_too_early(run)
     return sentences
+
+
+def _ranked_too_early(run: RunRecord) -> list[str]:
+    """A warning, where most candidates had learned nothing yet when the first of them were dropped."""
+    unlearned = facts.unlearned_when_ranked(run)
+    if run.baseline is None or 2 * len(unlearned) <= len(run.rounds[0].signals if run.rounds else ()):
+        return []
+    first = run.rounds[0]
+    return [
+        f"When they were first ranked, after {plural(first.epoch, 'epoch')}, {len(unlearned)} of "
+        f"{plural(len(first.signals), 'candidate')} were no better than the {run.baseline[0]} yet. A "
+        "validation loss tells little of such candidates; the training losses so far and spectra tell more "
+        "(docs/evidence.md), and --first-epochs ranks later."
+    ]
 
 
 def _tiles(run: RunRecord) -> tuple[tuple[str, str], ...]:
