@@ -102,7 +102,7 @@ class Strategy(ABC):
         final_epochs: a finalist's epochs in all, selection included.
         proposer: a name of `proposers.PROPOSERS`: "grid", "random", "tpe", "atpe".
         signal: what ranks candidates, a name of `signals.SIGNALS`: "training_losses", "loss", "spectrum" (the
-            LSH paper's), … In docs/evidence.md the default told who ends well, and the paper's did not.
+            LSH paper's), … docs/evidence.md holds what each told about who ends well.
         spectrum_dims: dimensions of the signal's PCA space; None is the signal's own, 2.
         spectrum_state: of which state spectra are measured: "hidden", as in the paper, or "full" (an LSTM's
             hidden and cell state).

@@ -126,7 +126,7 @@ def _parts_of(
         lambda: searching.needed_table(found),
         lambda: _folded("All schedules", searching.regret_table(found, searching.chance(main))),
     )
-    others = [correlation.measure(world, (*summary.MAIN, "none")) for world in worlds[1:]]
+    others = [correlation.measure(world) for world in worlds[1:]]
     part("other-worlds", lambda: _other_worlds([measured, *others], replays, epoch, picture))
     part("answer", lambda: summary.answer(measured, kinds, found, epoch, others))
     part("budgets", lambda: paper.budgets_table(main, **replays), paper.published_budgets_table)
@@ -225,12 +225,20 @@ def _other_worlds(
     made = [
         picture("worlds", lambda path: pictures.worlds(measured, path), "correlation over epochs, by world"),
         other_worlds.ends_table(measured),
-        other_worlds.signals_table(measured, outcomes, (*summary.MAIN, "none"), epoch),
+        other_worlds.signals_table(measured, outcomes, (*summary.MAIN, "frobenius_alone", "none"), epoch),
     ]
     for found in measured[1:]:
         world = found.world
-        own = f"{why.world_table(world)}\n\n{why.kinds_table(world, epoch)}"
-        made.append(_folded(f"{world.title}, seed by seed and by kind of death", own))
+        tables = [
+            why.world_table(world),
+            why.kinds_table(world, epoch),
+            why.switch_table(found),
+            f"At epoch {epoch}:",
+            correlation.decisive_table(found, epoch),
+            correlation.sensitivity_table(found, summary.MAIN, epoch),
+        ]
+        about = f"{world.title}: seed by seed, by kind of death, and every signal"
+        made.append(_folded(about, "\n\n".join(tables)))
     return "\n\n".join(made)
 
 

@@ -234,7 +234,7 @@ def _buys(world: World, outcomes: Sequence[Outcome]) -> str:
             f"Mean regret of LSH over the grid, {_schedule(own)}: {epochs:.0f} epochs on candidates (all "
             f"{full.point.strategy.candidates} to the end: {full.epochs:.0f}): {', '.join(texts)}. "
             f"Eliminating by chance: {100 * by_chance.mean:.1f} % (95 % of the draws: {low:.1f} to "
-            f"{high:.1f}); it loses no more than {_as_good(own, by_chance)}."
+            f"{high:.1f}); it does as well in so many of the draws: {_as_good(own, by_chance)}."
         )
         if nearest is not None:
             text += (
@@ -254,11 +254,7 @@ def _buys(world: World, outcomes: Sequence[Outcome]) -> str:
 
 def _as_good(own: Mapping[str, Outcome], by_chance: Chance) -> str:
     """How often chance does as well as each of the main signals."""
-    texts = [
-        f"{ENTRIES[name].label} in {chance_text(own[name], by_chance)} of the draws"
-        for name in MAIN
-        if name in own
-    ]
+    texts = [f"{ENTRIES[name].label} {chance_text(own[name], by_chance)}" for name in MAIN if name in own]
     return ", ".join(texts)
 
 
