@@ -79,8 +79,3 @@ def test_the_keys_of_what_is_printed_for_programs_are_told(tmp_path, monkeypatch
     first_keys = [key for command in lists for key in _printed(capsys, *command)]
     assert first_keys == keys["`prune-at-init --list`, `tasks`, `methods`, `data`"]
     assert len(keys) == 13
-
-
-@pytest.mark.parametrize("code", [0, 1, 2, 130, 141])
-def test_every_exit_code_is_told(code):
-    assert f"\n| {code} | " in (ROOT / "docs" / "search.md").read_text()

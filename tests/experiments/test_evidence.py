@@ -1,5 +1,6 @@
 """The evidence: its statistics on known cases, its signals, and the whole page from made-up tables."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from hyperprune.experiments.evidence import (
 )
 from hyperprune.experiments.evidence.bootstrap import Sample, spearman_rows
 from hyperprune.experiments.evidence.build import build
+from hyperprune.experiments.evidence.chance import chance
 from hyperprune.experiments.evidence.correlation import estimate, is_shown, measure, p_value
 from hyperprune.experiments.evidence.page import places_of, template, write_page
 from hyperprune.experiments.evidence.searching import (
@@ -545,14 +547,17 @@ def test_a_verdict_follows_from_the_interval_and_the_kinds(folder, tmp_path, mon
 
 def test_chance_is_the_better_one_of_two(folder, tmp_path):
     world = load_worlds(folder)[0]
-    by_chance = searching.chance(world)
+    by_chance = chance(world)
     # Finals are 101, 102, ... 124 in both seeds: all pairs, written out.
     pairs = [min(one, other) / 101 for one in range(24) for other in range(one)]
     assert by_chance.mean == pytest.approx(np.mean(pairs))
     assert by_chance.draws.mean() == pytest.approx(np.mean(pairs), rel=0.02)
     assert by_chance.draws.std() == pytest.approx(np.std(pairs) / np.sqrt(2), rel=0.03)
     share = np.mean([(one + other) / 2 <= 5 / 101 + 1e-9 for one in pairs for other in pairs])
-    assert by_chance.as_good(5 / 101) == pytest.approx(share, abs=0.015)
+    assert by_chance.as_good(round(5 / 101 - 4e-7, 6)) == pytest.approx(share, abs=0.015)  # as replays are
+    three = [min(each) / 101 for each in itertools.combinations(range(24), 3)]
+    assert chance(world, 3).mean == pytest.approx(np.mean(three))
+    assert (chance(world, 99).picks, chance(world, 99).mean) == (24, 0.0)
 
 
 def test_searches_draw_from_the_candidates_that_all_seeds_have():
@@ -772,10 +777,20 @@ def test_other_worlds_stand_beside_the_first(folder, tmp_path, monkeypatch):
     assert {item.point.family for found in outcomes_.values() for item in found} == {GRID}
     table = other_worlds.signals_table(measured, outcomes_, ("spectrum", "loss", "none"), 3)
     rows = [row.split(" | ") for row in table.splitlines()[2:]]
-    assert [row[1] for row in rows] == [ENTRIES[name].label for name in ("spectrum", "loss", "none")] * 2
-    assert rows[0][-1] == "0.0 / – |"
-    assert rows[0][3] == rows[3][3] == "1.00 (1.00 to 1.00)"
-    assert [row[5] for row in rows[::3]] == ["1.00 / 1.00", "1.00"]  # of each seed
+    without = ["eliminating by chance", "as many epochs on random candidates, trained fully"]
+    assert [row[1] for row in rows] == [
+        *(ENTRIES[name].label for name in ("spectrum", "loss", "none")),
+        *without,
+    ] * 2
+    assert len({len(row) for row in rows}) == 1
+    assert rows[0][-1] == "0.0 (1 %) / – |"  # both seeds' best among two of 24: (23 / 276)² of the draws
+    assert rows[5][-1] == "0.0 (8 %) / – |"  # one seed
+    assert rows[3][-1] == f"{100 * chance(worlds[0]).mean:.1f} / – |"
+    fully = chance(worlds[0], int(outcomes_[worlds[0].title][0].epochs / FINAL))
+    assert fully.picks > 2
+    assert rows[4][-1] == f"{100 * fully.mean:.1f} ({fully.picks} of them) / – |"
+    assert rows[0][3] == rows[5][3] == "1.00 (1.00 to 1.00)"
+    assert [row[5] for row in rows[::5]] == ["1.00 / 1.00", "1.00"]  # of each seed
     pictures.worlds(measured, tmp_path / "worlds.png")
     assert (tmp_path / "worlds.png").stat().st_size > 10_000
 

@@ -249,6 +249,10 @@ import numpy as np
 import torch
 import tiny_task
 
+def scaled(factor):
+    return lambda x: factor * x
+
+
 class Holder:
     def __init__(self, kept):
         self.kept = kept
@@ -301,6 +305,7 @@ def test_a_changed_attribute_is_noticed_by_a_program_and_by_a_run_that_goes_on(t
         ("Holder(torch.zeros(3))", "Holder(torch.ones(3))"),
         ("[Holder(lambda x: x)]", "[Holder(lambda x: 2 * x)]"),
         ("lambda x: x", "lambda x: 2 * x"),
+        ("scaled(1)", "scaled(2)"),
     ],
 )
 def test_an_object_of_any_kind_is_compared_by_what_it_holds(tmp_path, made, other):

@@ -240,9 +240,14 @@ def check_folder(path: Path, header: Event) -> None:
     Raises:
         InputError: it holds a run of another identity, or something else.
     """
-    if path.is_dir():
-        _refuse_strangers(path)
-    state = found_state(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"a run needs a folder, and {path} is a file; choose another --out")
+    try:
+        if path.is_dir():
+            _refuse_strangers(path)
+        state = found_state(path)
+    except OSError as error:
+        raise InputError(f"the run folder {path} cannot be read: {error}; choose another --out") from error
     if state is not None:
         _refuse_another(path, state, header)
 

@@ -76,7 +76,7 @@ class Configuration:
 
     @property
     def full_label(self) -> str:
-        """The label with all other settings, so that no two candidates of a search share one."""
+        """The label with the other settings too; growth at random and updates by epoch go without saying."""
         return self._label(whole=True)
 
     def _label(self, *, whole: bool) -> str:

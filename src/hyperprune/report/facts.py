@@ -130,7 +130,7 @@ def at_baseline(candidate: CandidateRecord, run: RunRecord) -> bool:
 def unlearned_when_ranked(run: RunRecord) -> list[CandidateRecord]:
     """Who was no better than the baseline at the epoch at which candidates were ranked for the first time.
 
-    A loss tells next to nothing of these. None where nobody was ranked, or there is no baseline.
+    A loss tells next to nothing of these. Nobody where none was ranked, or there is no baseline.
     """
     if not run.rounds or run.baseline is None:
         return []

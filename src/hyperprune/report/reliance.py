@@ -50,6 +50,11 @@ def _trust(run: RunRecord) -> Trust | None:
 def _opening(run: RunRecord, found: Trust) -> str:
     first = found.first
     subject = f"the signal {first.signal!r} at epoch {first.epoch}"
+    if first.correlation.n == 0:
+        return (
+            f"Whether {subject} helped is not judged: it is not known here, or fails on the candidates "
+            "trained to the end"
+        )
     match first.correlation.verdict:
         case "helped":
             return f"It helped here: candidates that {subject} put first ended with the better {run.metric}"
@@ -71,6 +76,8 @@ def _caveats(run: RunRecord, found: Trust) -> str:
     judged = f"Judged by {plural(found.num_finalists, 'finalist')}"
     if found.num_audited and audited_all:
         whom = "the one eliminated" if eliminated == 1 else f"all {eliminated} of the eliminated"
+        if found.num_failed:
+            whom = f"{found.num_audited} of the {eliminated} eliminated"
         judged += f" and {whom}, trained on after the search"
     elif found.num_audited:
         judged += (
@@ -83,7 +90,7 @@ def _caveats(run: RunRecord, found: Trust) -> str:
     if found.num_failed:
         are = "is" if found.num_failed == 1 else "are"
         parts.append(f"{plural(found.num_failed, 'audited candidate')} failed on the way and {are} left out")
-    if eliminated and not found.num_audited:
+    if eliminated and not found.num_audited + found.num_failed:
         parts.append(
             "Finalists were chosen by a small signal and cannot show what it does; --audit N trains "
             "N of the eliminated to the end"

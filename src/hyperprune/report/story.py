@@ -147,10 +147,11 @@ def _learning(run: RunRecord) -> list[str]:
 
 def _ranked_too_early(run: RunRecord) -> list[str]:
     """A warning, where most candidates had learned nothing yet when the first of them were dropped."""
-    unlearned = facts.unlearned_when_ranked(run)
-    if run.baseline is None or 2 * len(unlearned) <= len(run.rounds[0].signals if run.rounds else ()):
+    if run.baseline is None or not run.rounds:
         return []
-    first = run.rounds[0]
+    first, unlearned = run.rounds[0], facts.unlearned_when_ranked(run)
+    if 2 * len(unlearned) <= len(first.signals):
+        return []
     return [
         f"When they were first ranked, after {plural(first.epoch, 'epoch')}, {len(unlearned)} of "
         f"{plural(len(first.signals), 'candidate')} were no better than the {run.baseline[0]} yet. A "

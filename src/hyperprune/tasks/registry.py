@@ -157,7 +157,7 @@ def _pickled(value: Any) -> Any:
     try:
         _ByValue(content).dump(value)
     except Exception:  # whatever a class of the user's raises
-        return value
+        return id(value)
     return content.getvalue()
 
 
@@ -168,7 +168,8 @@ class _ByValue(pickle.Pickler):
         if isinstance(obj, Tensor):
             return str, (as_json(obj),)
         if isinstance(obj, FunctionType):
-            return int, (id(obj.__code__),)
+            held = tuple(cell.cell_contents for cell in obj.__closure__ or ())
+            return tuple, ((id(obj.__code__), obj.__defaults__, obj.__kwdefaults__, held),)
         return NotImplemented
 
 

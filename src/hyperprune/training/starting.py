@@ -57,7 +57,7 @@ def task_masks(
     """`prune_at_init` of a task's model: its loss, its prunable tensors, its first training batches.
 
     Tensors that the criterion cannot score keep the same share of random weights, so that every criterion
-    goes with every task; networks wired by a graph go with SNIP, GraSP, magnitude and random alone.
+    goes with every task; but networks wired by a graph take SNIP, GraSP, magnitude and random alone.
 
     Args:
         criterion: by name, or with settings of its own.

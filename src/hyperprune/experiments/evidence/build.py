@@ -21,6 +21,7 @@ from hyperprune.experiments.evidence import (
     summary,
     why,
 )
+from hyperprune.experiments.evidence.chance import chance
 from hyperprune.experiments.evidence.page import CALIBRATION, METHODS, places_of, template, write_page
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, load_worlds, unfinished
@@ -124,7 +125,7 @@ def _parts_of(
         lambda: picture("regret", lambda path: pictures.regret(found, main, path), "regret over epochs"),
         lambda: searching.replayed_on(main, replays["repeats"]),
         lambda: searching.needed_table(found),
-        lambda: _folded("All schedules", searching.regret_table(found, searching.chance(main))),
+        lambda: _folded("All schedules", searching.regret_table(found, chance(main))),
     )
     others = [correlation.measure(world) for world in worlds[1:]]
     part("other-worlds", lambda: _other_worlds([measured, *others], replays, epoch, picture))
@@ -225,7 +226,7 @@ def _other_worlds(
     made = [
         picture("worlds", lambda path: pictures.worlds(measured, path), "correlation over epochs, by world"),
         other_worlds.ends_table(measured),
-        other_worlds.signals_table(measured, outcomes, (*summary.MAIN, "frobenius_alone", "none"), epoch),
+        other_worlds.signals_table(measured, outcomes, (*summary.MAIN, "frobenius_alone"), epoch),
     ]
     for found in measured[1:]:
         world = found.world

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hyperprune.experiments.evidence.chance import Chance, chance
 from hyperprune.experiments.evidence.correlation import (
     Measured,
     estimate,
@@ -16,7 +17,7 @@ from hyperprune.experiments.evidence.correlation import (
     share_learning,
     value,
 )
-from hyperprune.experiments.evidence.searching import SCHEDULES, Outcome
+from hyperprune.experiments.evidence.searching import SCHEDULES, Outcome, chance_text
 from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, kind_of
@@ -79,8 +80,9 @@ def signals_table(
     """
     rows = []
     for found in measured:
+        by_chance = chance(found.world)
         for name in names:
-            if name != "none" and math.isnan(value(found, name, epoch)):
+            if math.isnan(value(found, name, epoch)):
                 continue
             own = estimate(found, name, epoch)
             rows.append(
@@ -91,13 +93,15 @@ def signals_table(
                     seeds_text(own),
                     p_text(p_value(found, name, epoch)),
                     estimate(found, name, epoch, "within").text(),
-                    _regrets(outcomes[found.world.title], name),
+                    _regrets(outcomes[found.world.title], name, by_chance),
                 ]
             )
+        rows += _without_signal(found, outcomes[found.world.title], 5 + len(measured[0].told_epochs))
     head = ["world", "signal", *(f"ρ, epoch {item}" for item in measured[0].told_epochs)]
     head += [f"each seed, epoch {epoch}", f"p by kinds, epoch {epoch}", f"within kinds, epoch {epoch}"]
     schedules = "; ".join(f"{first}, {each}" for first, each in SCHEDULES)
-    return table([*head, f"regret of LSH over the grid, %, by e0, ei: {schedules}"], rows)
+    regret = f"regret of LSH over the grid, %, and how often chance does as well, by e0, ei: {schedules}"
+    return table([*head, regret], rows)
 
 
 def _at(found: Measured, name: str, epoch: int) -> str:
@@ -105,10 +109,41 @@ def _at(found: Measured, name: str, epoch: int) -> str:
     return estimate(found, name, epoch).text() if epoch in found.epochs else "–"
 
 
-def _regrets(outcomes: Sequence[Outcome], name: str) -> str:
+def _without_signal(found: Measured, outcomes: Sequence[Outcome], columns: int) -> list[list[str]]:
+    """What the schedules' epochs buy without any signal: halving by chance, and a few candidates fully."""
+    epochs = {
+        (strategy.first_epochs, strategy.round_epochs): item.epochs
+        for item in outcomes
+        if isinstance(strategy := item.point.strategy, LSH)
+    }
+    fully = {
+        schedule: chance(found.world, max(1, int(spent / found.world.table.final_epochs)))
+        for schedule, spent in epochs.items()
+    }
+    halving = f"{100 * chance(found.world).mean:.1f}"
+    texts = {
+        "eliminating by chance": dict.fromkeys(epochs, halving),
+        "as many epochs on random candidates, trained fully": {
+            schedule: f"{100 * own.mean:.1f} ({own.picks} of them)" for schedule, own in fully.items()
+        },
+    }
+    return [
+        [
+            found.world.title,
+            label,
+            *["–"] * (columns - 2),
+            " / ".join(own.get(schedule, "–") for schedule in SCHEDULES),
+        ]
+        for label, own in texts.items()
+    ]
+
+
+def _regrets(outcomes: Sequence[Outcome], name: str, by_chance: Chance) -> str:
     """Of each schedule in its turn; "–" where it does not fit, or its signal was not measured."""
     own = {
-        (strategy.first_epochs, strategy.round_epochs): f"{100 * item.mean.value:.1f}"
+        (strategy.first_epochs, strategy.round_epochs): (
+            f"{100 * item.mean.value:.1f} ({chance_text(item, by_chance)})"
+        )
         for item in outcomes
         if isinstance(strategy := item.point.strategy, LSH) and item.point.signal == name
     }

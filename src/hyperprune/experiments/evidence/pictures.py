@@ -13,7 +13,7 @@ import numpy as np
 from hyperprune.errors import InputError, install
 from hyperprune.experiments.evidence import across, searching
 from hyperprune.experiments.evidence.bootstrap import ENOUGH_SEEDS
-from hyperprune.experiments.evidence.correlation import Measured, estimate, value
+from hyperprune.experiments.evidence.correlation import Measured, estimate, share_learning, value
 from hyperprune.experiments.evidence.paper import Ratio
 from hyperprune.experiments.evidence.searching import Outcome
 from hyperprune.experiments.evidence.signals import ENTRIES
@@ -47,6 +47,7 @@ _SIGNALS: Mapping[str, tuple[str, str]] = {  # colour and dashes
     "loss": ("#d55e00", "-"),
     "training_losses": ("#e69f00", "--"),
     "blend": ("#cc79a7", "-."),
+    "frobenius_alone": ("#009e73", ":"),
     "none": (FAINT, ":"),
 }
 _WORLDS_IN_A_ROW = 3
@@ -91,22 +92,34 @@ def correlation(found: Measured, path: Path) -> None:
 
 def worlds(measured: Sequence[Measured], path: Path) -> None:
     """Rank correlation with the final metric over the epochs, a panel for each world."""
-    names = set.intersection(*(set(found.values) for found in measured))
+    names = set.intersection(*(set(found.values) for found in measured)) - {"spectrum_mean", "blend"}
     columns = min(len(measured), _WORLDS_IN_A_ROW)
     rows = math.ceil(len(measured) / columns)
     with _picture(path, 1.5 + 3.6 * columns, 1.3 + 3.0 * rows) as figure:
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, found in zip(panels, measured, strict=False):
             _correlations(axes, found, "all", names)
-            seeds = len(found.finals)
-            axes.set_title(f"{found.world.title}\n{seeds} {'seed' if seeds == 1 else 'seeds'}")
+            seeds, shares = len(found.finals), share_learning(found)
+            learned = (
+                ""
+                if shares is None
+                else "\nbetter than the baseline: "
+                + ", ".join(
+                    f"{100 * shares[found.epochs.index(epoch)]:.0f} % after {epoch}"
+                    for epoch in found.told_epochs[1:3]
+                )
+            )
+            title = f"{found.world.title} ({seeds} {'seed' if seeds == 1 else 'seeds'})"
+            axes.set_title(f"{title}{learned}", fontsize=9)
         for axes in panels[len(measured) :]:
             axes.set_visible(False)
         figure.supylabel("Spearman's ρ with the final metric", fontsize=10)
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(columns, 3))
         figure.suptitle(
-            "Among all candidates of each world; shaded: 95 % intervals of spectrum and loss", fontsize=11
+            "What early signals tell of the end, among all candidates of a world (above 0: the right way)\n"
+            "bands: 95 % intervals of the paper's distance (blue) and of the validation loss (orange)",
+            fontsize=11,
         )
 
 

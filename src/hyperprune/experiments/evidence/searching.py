@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from hyperprune import rng
 from hyperprune.errors import InputError
 from hyperprune.experiments.evidence import bootstrap, signals
 from hyperprune.experiments.evidence.bootstrap import Estimate
+from hyperprune.experiments.evidence.chance import Chance, chance
 from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search, values_of
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, shared
@@ -47,7 +48,6 @@ SCHEDULES = ((1, 1), (2, 1), (3, 1), (3, 3), (6, 3))
 DEFAULT_SCHEDULE = (3, 3)  # the library's
 TPE_SCHEDULES = ((1, 1), (3, 3))  # a replay with TPE takes ten times as long
 HALVING_EPOCHS = (1, 2, 3, 6)
-_CHANCE_DRAWS = 20_000
 MOST_IN_GRID = 24  # candidates of LSH over the grid and of successive halving
 WITHIN = 0.01  # of the best
 GRID = "LSH, grid"
@@ -276,39 +276,6 @@ def replayed_on(world: World, repeats: int) -> str:
     return text
 
 
-class Chance(NamedTuple):
-    """What is lost by the better one of two candidates drawn at random and trained to the end.
-
-    So ends every search that halves all candidates without knowing anything.
-
-    Attributes:
-        mean: of the relative regret, over all pairs.
-        draws: (D,) the mean over seeds of as many random pairs in each.
-    """
-
-    mean: float
-    draws: np.ndarray
-
-    def as_good(self, regret: float) -> float:
-        """The share of the draws that lose no more."""
-        return float((self.draws <= regret + 1e-9).mean())
-
-
-def chance(world: World, *, seed: int = 0) -> Chance:
-    """Of the candidates that every seed has."""
-    random = np.random.default_rng(seed)
-    data = shared(world.table)
-    means, draws = [], []
-    for run in data.runs:
-        finals = np.array([data.final_metric(records) for records in run.candidates])
-        ends = np.sort(finals if data.lower_is_better else -finals)
-        regrets = (ends - ends[0]) / abs(ends[0])
-        better = np.repeat(regrets, np.arange(len(regrets) - 1, -1, -1))  # the i-th has n − 1 − i behind it
-        means.append(better.mean())
-        draws.append(random.choice(better, size=_CHANCE_DRAWS))
-    return Chance(float(np.mean(means)), np.mean(draws, axis=0))
-
-
 def regret_table(found: Sequence[Outcome], by_chance: Chance) -> str:
     """One row per search: epochs, mean regret, median, share within 1 %, how often chance does as well."""
     ordered = sorted(found, key=lambda item: (item.point.family, item.point.signal or "", item.epochs))
@@ -332,7 +299,9 @@ def regret_table(found: Sequence[Outcome], by_chance: Chance) -> str:
 
 def chance_text(outcome: Outcome, by_chance: Chance) -> str:
     """How often two random picks lose no more; for searches that keep two of all candidates."""
+    num_rows = outcome.point.strategy.candidates
     halves = outcome.point.family in (GRID, HALVING) and outcome.point.signal != "none"
+    halves = halves and num_rows == by_chance.num_rows  # of fewer, other ones in each replay
     return f"{100 * by_chance.as_good(outcome.mean.value):.0f} %" if halves else "–"
 
 

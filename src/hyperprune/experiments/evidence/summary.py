@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hyperprune.experiments.evidence.across import Kinds, by_trait, never_changes
+from hyperprune.experiments.evidence.chance import Chance, chance
 from hyperprune.experiments.evidence.correlation import (
     Measured,
     estimate,
@@ -28,11 +29,8 @@ from hyperprune.experiments.evidence.searching import (
     DEFAULT_SCHEDULE,
     FULL,
     GRID,
-    RANDOM,
     SIGNALS,
-    Chance,
     Outcome,
-    chance,
     chance_text,
 )
 from hyperprune.experiments.evidence.signals import ENTRIES
@@ -106,7 +104,8 @@ def _spectrum_against_loss(found: Measured, epoch: int) -> str:
     return (
         f"{verdict}. Rank correlation with the final metric at epoch {epoch}: {texts}. "
         f"{_shown_text(found, names, epoch)}. Lead of the hidden state's spectrum over the loss: "
-        f"{margin.text()}."
+        f"{margin.text()}; of the training losses over that spectrum: "
+        f"{lead(found, 'training_losses', 'spectrum', epoch).text()}."
     )
 
 
@@ -228,19 +227,17 @@ def _buys(world: World, outcomes: Sequence[Outcome]) -> str:
         ]
         low, high = 100 * np.percentile(by_chance.draws, [2.5, 97.5])
         epochs = next(iter(own.values())).epochs
-        random = [item for item in outcomes if item.point.family == RANDOM]
-        nearest = min(random, key=lambda item: abs(item.epochs - epochs), default=None)
+        fully = chance(world, max(1, int(epochs / world.table.final_epochs)))
         text += (
             f"Mean regret of LSH over the grid, {_schedule(own)}: {epochs:.0f} epochs on candidates (all "
             f"{full.point.strategy.candidates} to the end: {full.epochs:.0f}): {', '.join(texts)}. "
             f"Eliminating by chance: {100 * by_chance.mean:.1f} % (95 % of the draws: {low:.1f} to "
             f"{high:.1f}); it does as well in so many of the draws: {_as_good(own, by_chance)}."
         )
-        if nearest is not None:
-            text += (
-                f" Random search, {nearest.point.strategy.candidates} candidates trained to the end "
-                f"({nearest.epochs:.0f} epochs): {100 * nearest.mean.value:.1f} %."
-            )
+        text += (
+            f" As many epochs spent on random candidates, {fully.picks} of them, each trained to the end: "
+            f"{100 * fully.mean:.1f} %."
+        )
     kind, regret = _by_kind_alone(world)
     text += f" Knowing only that {kind} ends best, and drawing one of it: {100 * regret:.1f} %."
     twins = twin_differences(world)
@@ -300,7 +297,7 @@ def _table(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
     rows = []
     for name in SIGNALS:
         schedules = [item for item in outcomes if (item.point.family, item.point.signal) == (GRID, name)]
-        regrets = [100 * item.mean.value for item in schedules]
+        regrets = [100 * (by_chance.mean if name == "none" else item.mean.value) for item in schedules]
         rows.append(
             [
                 ENTRIES[name].label,
@@ -309,7 +306,9 @@ def _table(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
                 seeds_text(estimate(found, name, epoch)),
                 p_text(p_value(found, name, epoch)),
                 told(estimate(found, name, epoch, "within")),
-                f"{100 * own[name].mean.value:.1f}" if name in own else "–",
+                f"{100 * (by_chance.mean if name == 'none' else own[name].mean.value):.1f}"
+                if name in own
+                else "–",
                 chance_text(own[name], by_chance) if name in own else "–",
                 f"{min(regrets):.1f} to {max(regrets):.1f}" if regrets else "–",
             ]

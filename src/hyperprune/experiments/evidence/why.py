@@ -335,7 +335,8 @@ def _switches_text(world: World) -> str:
         firsts = [first_averaging(records) for records in run.candidates]
         own = [epoch for epoch in firsts if epoch is not None]
         finals = [final for final, epoch in zip(world.finals(run), firsts, strict=True) if epoch is not None]
-        correlations.append(f"{spearman(np.array(own), np.array(finals)):+.2f}")
+        rho = spearman(np.array(own), np.array(finals))
+        correlations.append("–" if np.isnan(rho) else f"{rho:+.2f}")
         span = (
             f"epochs {min(own)} to {max(own)} (median {np.median(own):g}), "
             f"{len(own)} of {len(run.candidates)}"
