@@ -47,9 +47,10 @@ _SIGNALS: Mapping[str, tuple[str, str]] = {  # colour and dashes
     "loss": ("#d55e00", "-"),
     "training_losses": ("#e69f00", "--"),
     "blend": ("#cc79a7", "-."),
-    "frobenius_alone": ("#009e73", ":"),
+    "frobenius_alone": ("#7b4fa3", ":"),
     "none": (FAINT, ":"),
 }
+_BANDS = "bands: 95 % intervals of the paper's distance (blue) and of the validation loss (orange)"
 _WORLDS_IN_A_ROW = 3
 _KINDS: Mapping[str, tuple[str, str]] = {  # colour and marker
     "threshold": ("#0072b2", "o"),
@@ -76,16 +77,15 @@ def _picture(path: Path, width: float, height: float) -> Iterator[Figure]:
 def correlation(found: Measured, path: Path) -> None:
     """Rank correlation with the final metric over the epochs, among all and within kinds of death."""
     titles = {"all": "among all candidates", "within": "within a kind of death (mean of kinds)"}
-    with _picture(path, 9.0, 4.3) as figure:
+    with _picture(path, 9.0, 4.6) as figure:
         for axes, (among, title) in zip(_row(figure, 2, sharey=True), titles.items(), strict=True):
             _correlations(axes, found, among, found.values)
             axes.set_title(title)
         figure.axes[0].set_ylabel(f"Spearman's ρ with the final {found.world.table.metric}")
         handles, names = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=3)
+        figure.legend(handles, names, loc="outside lower center", ncols=2)
         figure.suptitle(
-            f"{found.world.title}: does a small signal early mean a good network at the end?\n"
-            "shaded: 95 % intervals of spectrum and loss",
+            f"{found.world.title}: does a small signal early mean a good network at the end?\n{_BANDS}",
             fontsize=11,
         )
 
@@ -118,7 +118,7 @@ def worlds(measured: Sequence[Measured], path: Path) -> None:
         figure.legend(handles, names, loc="outside lower center", ncols=min(columns, 3))
         figure.suptitle(
             "What early signals tell of the end, among all candidates of a world (above 0: the right way)\n"
-            "bands: 95 % intervals of the paper's distance (blue) and of the validation loss (orange)",
+            f"{_BANDS}",
             fontsize=11,
         )
 
