@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperprune.errors import InputError, install
 from hyperprune.experiments.evidence import across, searching
 from hyperprune.experiments.evidence.bootstrap import ENOUGH_SEEDS
+from hyperprune.experiments.evidence.canvas import FAINT, INK, picture, side_by_side
 from hyperprune.experiments.evidence.correlation import Measured, estimate, share_learning, value
 from hyperprune.experiments.evidence.paper import Ratio
 from hyperprune.experiments.evidence.searching import Outcome
@@ -22,23 +21,7 @@ from hyperprune.experiments.evidence.worlds import World, kind_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-INK, FAINT, GRID = "#1a1c1e", "#7d838a", "#dcdfe3"
-_RC: dict[Any, Any] = {
-    "font.size": 10,
-    "font.family": ["DejaVu Sans"],
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": FAINT,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "text.parse_math": False,
-}
 _SIGNALS: Mapping[str, tuple[str, str]] = {  # colour and dashes
     "spectrum": ("#0072b2", "-"),
     "full": ("#56b4e9", "--"),
@@ -60,25 +43,11 @@ _KINDS: Mapping[str, tuple[str, str]] = {  # colour and marker
 }
 
 
-@contextmanager
-def _picture(path: Path, width: float, height: float) -> Iterator[Figure]:
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(f"pictures need matplotlib; {install('report')}") from error
-    with mpl.rc_context(_RC):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130, facecolor="white", metadata={"Software": None})
-
-
 def correlation(found: Measured, path: Path) -> None:
     """Rank correlation with the final metric over the epochs, among all and within kinds of death."""
     titles = {"all": "among all candidates", "within": "within a kind of death (mean of kinds)"}
-    with _picture(path, 9.0, 4.6) as figure:
-        for axes, (among, title) in zip(_row(figure, 2, sharey=True), titles.items(), strict=True):
+    with picture(path, 9.0, 4.6) as figure:
+        for axes, (among, title) in zip(side_by_side(figure, 2, sharey=True), titles.items(), strict=True):
             _correlations(axes, found, among, found.values)
             axes.set_title(title)
         figure.axes[0].set_ylabel(f"Spearman's ρ with the final {found.world.table.metric}")
@@ -95,7 +64,7 @@ def worlds(measured: Sequence[Measured], path: Path) -> None:
     names = set.intersection(*(set(found.values) for found in measured)) - {"spectrum_mean", "blend"}
     columns = min(len(measured), _WORLDS_IN_A_ROW)
     rows = math.ceil(len(measured) / columns)
-    with _picture(path, 1.5 + 3.6 * columns, 1.3 + 3.0 * rows) as figure:
+    with picture(path, 1.5 + 3.6 * columns, 1.3 + 3.0 * rows) as figure:
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, found in zip(panels, measured, strict=False):
             _correlations(axes, found, "all", names)
@@ -155,8 +124,8 @@ def all_signals(found: Measured, path: Path) -> None:
         "without threshold": "without threshold death",
         "between": "between kinds",
     }
-    with _picture(path, 16.0, 0.29 * len(names) + 1.7) as figure:
-        panels = _row(figure, len(titles), sharey=True)
+    with picture(path, 16.0, 0.29 * len(names) + 1.7) as figure:
+        panels = side_by_side(figure, len(titles), sharey=True)
         image = None
         for axes, (among, title) in zip(panels, titles.items(), strict=True):
             grid = np.array([[value(found, name, epoch, among) for epoch in found.epochs] for name in names])
@@ -192,8 +161,8 @@ def regret(found: Sequence[Outcome], world: World, path: Path) -> None:
     """Mean regret against epochs, one panel per kind of search."""
     families = [searching.GRID, searching.HALVING, searching.HYPERBAND, searching.TPE]
     shown = [family for family in families if any(item.point.family == family for item in found)]
-    with _picture(path, 3.4 * max(len(shown), 2) + 1, 4.6) as figure:
-        panels = _row(figure, max(len(shown), 1), sharey=True)
+    with picture(path, 3.4 * max(len(shown), 2) + 1, 4.6) as figure:
+        panels = side_by_side(figure, max(len(shown), 1), sharey=True)
         for axes, family in zip(panels, shown, strict=False):
             for name, (color, dashes) in _SIGNALS.items():
                 own = [item for item in found if (item.point.family, item.point.signal) == (family, name)]
@@ -261,7 +230,7 @@ def ratios(found: Sequence[Ratio], metric: str, path: Path) -> None:
         "LSH by training losses": ("#009e73", "-", "P"),
         "LSH by chance": (FAINT, "-", "x"),
     }
-    with _picture(path, 7.5, 4.4) as figure:
+    with picture(path, 7.5, 4.4) as figure:
         axes = figure.subplots()
         for name, (color, dashes, marker) in looks.items():
             points = [(item.sparsity, item.metrics[name]) for item in found if name in item.metrics]
@@ -284,8 +253,8 @@ def ratios(found: Sequence[Ratio], metric: str, path: Path) -> None:
 
 def spectra(world: World, epoch: int, path: Path) -> None:
     """How the kinds of death differ from the dense model, and from each other in the end."""
-    with _picture(path, 9.5, 4.4) as figure:
-        left, right = _row(figure, 2)
+    with picture(path, 9.5, 4.4) as figure:
+        left, right = side_by_side(figure, 2)
         for kind, (color, marker) in _KINDS.items():
             differences, points = [], []
             for run in world.table.runs:
@@ -342,7 +311,7 @@ def kinds(found: across.Kinds, epoch: int, path: Path) -> None:
     """What four signals say about each kind of pruning; kinds from the best end, at the top, to the worst."""
     ends = found.ends()
     rows = np.arange(len(ends))
-    with _picture(path, 10.5, 0.9 + 0.27 * len(ends)) as figure:
+    with picture(path, 10.5, 0.9 + 0.27 * len(ends)) as figure:
         panels = figure.subplots(1, 4, sharey=True)
         for axes, signal in zip(panels, ("spectrum", "full", "mean_exponent", "loss"), strict=True):
             columns = [own[epoch] for own in found.every.values[signal]]
@@ -370,7 +339,7 @@ def kinds(found: across.Kinds, epoch: int, path: Path) -> None:
 
 def switch(world: World, path: Path) -> None:
     """Distances over the epochs, as evaluated and of raw weights, and who averages when."""
-    with _picture(path, 9.5, 5.2) as figure:
+    with picture(path, 9.5, 5.2) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         epochs = np.arange(world.table.final_epochs + 1)
         for kind, (color, marker) in _KINDS.items():
@@ -419,10 +388,6 @@ def switch(world: World, path: Path) -> None:
 def _append(values: list[float], dense: np.ndarray | None, own: np.ndarray | None) -> None:
     if dense is not None and own is not None:
         values.append(float(np.linalg.norm(own - dense)))
-
-
-def _row(figure: Figure, count: int, *, sharey: bool = False) -> list[Axes]:
-    return list(figure.subplots(1, count, squeeze=False, sharey=sharey)[0])
 
 
 def _label(name: str) -> str:
