@@ -49,3 +49,8 @@ def chance(world: World, picks: int = HALVING, *, seed: int = 0) -> Chance:
         means.append(regrets @ shares)  # the i-th is the best of a draw with others behind it alone
         draws.append(random.choice(regrets, size=_DRAWS, p=shares))
     return Chance(num_rows, picks, float(np.mean(means)), np.mean(draws, axis=0))
+
+
+def trained_fully(world: World, epochs: float) -> Chance:
+    """What so many epochs buy without any signal: spent on random candidates that are trained to the end."""
+    return chance(world, max(1, int(epochs / world.table.final_epochs)))

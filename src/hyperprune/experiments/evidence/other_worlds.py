@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hyperprune.experiments.evidence.chance import Chance, chance
+from hyperprune.experiments.evidence.chance import Chance, chance, trained_fully
 from hyperprune.experiments.evidence.correlation import (
     Measured,
     estimate,
@@ -96,7 +96,9 @@ def signals_table(
                     _regrets(outcomes[found.world.title], name, by_chance),
                 ]
             )
-        rows += _without_signal(found, outcomes[found.world.title], 5 + len(measured[0].told_epochs))
+        rows += _without_signal(
+            found, outcomes[found.world.title], by_chance, 5 + len(measured[0].told_epochs)
+        )
     head = ["world", "signal", *(f"ρ, epoch {item}" for item in measured[0].told_epochs)]
     head += [f"each seed, epoch {epoch}", f"p by kinds, epoch {epoch}", f"within kinds, epoch {epoch}"]
     schedules = "; ".join(f"{first}, {each}" for first, each in SCHEDULES)
@@ -109,18 +111,17 @@ def _at(found: Measured, name: str, epoch: int) -> str:
     return estimate(found, name, epoch).text() if epoch in found.epochs else "–"
 
 
-def _without_signal(found: Measured, outcomes: Sequence[Outcome], columns: int) -> list[list[str]]:
+def _without_signal(
+    found: Measured, outcomes: Sequence[Outcome], by_chance: Chance, columns: int
+) -> list[list[str]]:
     """What the schedules' epochs buy without any signal: halving by chance, and a few candidates fully."""
     epochs = {
         (strategy.first_epochs, strategy.round_epochs): item.epochs
         for item in outcomes
         if isinstance(strategy := item.point.strategy, LSH)
     }
-    fully = {
-        schedule: chance(found.world, max(1, int(spent / found.world.table.final_epochs)))
-        for schedule, spent in epochs.items()
-    }
-    halving = f"{100 * chance(found.world).mean:.1f}"
+    fully = {schedule: trained_fully(found.world, spent) for schedule, spent in epochs.items()}
+    halving = f"{100 * by_chance.mean:.1f}"
     texts = {
         "eliminating by chance": dict.fromkeys(epochs, halving),
         "as many epochs on random candidates, trained fully": {

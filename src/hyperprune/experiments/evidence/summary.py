@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hyperprune.experiments.evidence.across import Kinds, by_trait, never_changes
-from hyperprune.experiments.evidence.chance import Chance, chance
+from hyperprune.experiments.evidence.chance import Chance, chance, trained_fully
 from hyperprune.experiments.evidence.correlation import (
     Measured,
     estimate,
@@ -227,7 +227,7 @@ def _buys(world: World, outcomes: Sequence[Outcome]) -> str:
         ]
         low, high = 100 * np.percentile(by_chance.draws, [2.5, 97.5])
         epochs = next(iter(own.values())).epochs
-        fully = chance(world, max(1, int(epochs / world.table.final_epochs)))
+        fully = trained_fully(world, epochs)
         text += (
             f"Mean regret of LSH over the grid, {_schedule(own)}: {epochs:.0f} epochs on candidates (all "
             f"{full.point.strategy.candidates} to the end: {full.epochs:.0f}): {', '.join(texts)}. "
