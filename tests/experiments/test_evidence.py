@@ -16,6 +16,7 @@ from hyperprune.experiments.evidence import (
     across,
     bootstrap,
     correlation,
+    death_rates,
     other_worlds,
     paper,
     pictures,
@@ -40,10 +41,12 @@ from hyperprune.experiments.evidence.searching import (
 from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search, values_of
 from hyperprune.experiments.evidence.worlds import (
     extended,
+    grid_point,
     joined,
     load_worlds,
     of_seeds,
     restricted,
+    setting,
     shared,
     without_never_averaging,
 )
@@ -560,13 +563,44 @@ def test_chance_is_the_better_one_of_two(folder, tmp_path):
     assert (chance(world, 99).picks, chance(world, 99).mean) == (24, 0.0)
 
 
-def test_searches_draw_from_the_candidates_that_all_seeds_have():
-    both = joined([("a", made_up(0)), ("b", made_up(0, rate=0.5)), ("c", made_up(1))])
-    table = shared(both)
-    assert [run.seed for run in table.runs] == [0, 1]
-    assert table.runs[0].configurations == table.runs[1].configurations == made_up(0).runs[0].configurations
+def test_searches_draw_from_the_candidates_that_all_seeds_have(tmp_path):
+    names = {"a": made_up(0), "b": made_up(0, rate=0.5), "c": made_up(1)}
+    for name, table in names.items():
+        table.save(tmp_path / f"{name}.npz")
+    (world,) = load_worlds(tmp_path)
+    assert [run.seed for run in world.table.runs] == [0, 1]
+    first, second = (run.configurations for run in world.table.runs)
+    assert first == second == made_up(0).runs[0].configurations
+    assert world.wider is not None
+    assert [(run.seed, len(run.candidates)) for run in world.wider.runs] == [(0, 48)]
+    made_up(1, rate=0.5).save(tmp_path / "d.npz")
+    (world,) = load_worlds(tmp_path)
+    assert [len(run.candidates) for run in world.table.runs] == [48, 48]
+    assert world.wider is None
     with pytest.raises(InputError, match="the seeds of a world must share at least two candidates"):
         shared(joined([("a", made_up(0)), ("b", made_up(1, rate=0.5))]))
+
+
+def test_other_death_rates_are_told_one_by_one_and_as_one_space(folder, tmp_path):
+    assert death_rates.by_rate(load_worlds(folder)[0]) == []
+    for name, table in {"a": made_up(0), "b": made_up(0, rate=0.5), "c": made_up(1)}.items():
+        table.save(tmp_path / f"{name}.npz")
+    (world,) = load_worlds(tmp_path)
+    low, high = death_rates.by_rate(world)
+    assert [item.name for item in (low, high)] == ["made-up, death rate 0.5", "made-up, death rate 0.8"]
+    for item, rate in ((low, 0.5), (high, 0.8)):
+        (run,) = item.table.runs
+        assert run.seed == 0  # the other seed has one rate alone
+        assert {setting(own, "death_rate") for own in run.configurations} == {rate}
+        assert len(run.candidates) == 24
+    assert death_rates.all_rates(world).table.num_rows == 48
+    by_point = [
+        {grid_point(own): end for own, end in zip(run.configurations, item.finals(run), strict=True)}
+        for item in (low, high)
+        for run in item.table.runs
+    ]
+    expected = scipy.stats.spearmanr(*([ends[point] for point in by_point[0]] for ends in by_point))[0]
+    assert death_rates.agreement([low, high]).endswith(f"over the grid: 0.5 and 0.8 {expected:.2f}.")
 
 
 def test_what_the_answer_might_hang_on_is_changed_one_at_a_time(folder):
@@ -829,11 +863,17 @@ def test_the_whole_page_is_made_from_the_tables(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "SCHEDULES", ((1, 1),))
     monkeypatch.setattr(paper, "BUDGETS", (8,))
     monkeypatch.setattr(paper, "DEFAULT_SCHEDULE", (1, 1))
+    records = tmp_path / "records"
+    records.mkdir()
+    for table in folder.iterdir():
+        (records / table.name).symlink_to(table)
+    made_up(0, rate=0.5).save(records / "world-rate-0.5-seed-0.npz")
     page = tmp_path / "docs" / "evidence.md"
-    written = build(folder, page, repeats=4, cache=tmp_path / "cache", say=silent)
-    assert len(written) == 8
+    written = build(records, page, repeats=4, cache=tmp_path / "cache", say=silent)
+    assert len(written) == 9
     assert all(path.stat().st_size > 500 for path in written)
     text = page.read_text()
     assert "made-up, sparsity 0.67" in text
+    assert "made-up, death rate 0.5, sparsity 0.67" in text
     assert text.count("<!-- part:") == template().count("<!-- part:")
     assert " nan" not in text

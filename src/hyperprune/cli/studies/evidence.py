@@ -18,6 +18,7 @@ ITEMS = {
     "sensitivity": "the main signals with something changed that the answer might hang on",
     "across-methods": "the main signals with kinds of pruning as units, other methods among them",
     "regret": "regret against epochs of every search and signal: tables, picture (question 2)",
+    "death-rates": "the main signals at each death rate, searches among all: tables, picture",
     "other-worlds": "the same in every recorded world: ends, signals, regret, picture",
     "methods": "LSH paper, table 1: the order of methods (from the records of 'methods')",
     "budgets": "LSH paper, table 2: number of candidates",

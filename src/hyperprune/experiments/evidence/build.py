@@ -13,6 +13,7 @@ from hyperprune.experiments.cells import read_records
 from hyperprune.experiments.evidence import (
     across,
     correlation,
+    death_rates,
     other_worlds,
     paper,
     pictures,
@@ -128,6 +129,7 @@ def _parts_of(
         lambda: _folded("All schedules", searching.regret_table(found, chance(main))),
     )
     others = [correlation.measure(world) for world in worlds[1:]]
+    part("death-rates", lambda: _death_rates(main, replays, epoch, picture))
     part("other-worlds", lambda: _other_worlds([measured, *others], replays, epoch, picture))
     part("answer", lambda: summary.answer(measured, kinds, found, epoch, others))
     part("budgets", lambda: paper.budgets_table(main, **replays), paper.published_budgets_table)
@@ -241,6 +243,31 @@ def _other_worlds(
         about = f"{world.title}: seed by seed, by kind of death, and every signal"
         made.append(_folded(about, "\n\n".join(tables)))
     return "\n\n".join(made)
+
+
+def _death_rates(world: World, replays: dict[str, Any], epoch: int, picture: Picture) -> str:
+    """The main signals at each death rate, and searches of all of them at once."""
+    worlds = death_rates.by_rate(world)
+    if not worlds:
+        return "Not recorded yet: one death rate alone."
+    everything = death_rates.all_rates(world)
+    names = (*summary.MAIN, "frobenius_alone")
+    measured = [correlation.measure(item, names) for item in (*worlds, everything)]
+    found = searching.search_outcomes(everything, **replays)
+    outcomes = {
+        item.title: searching.search_outcomes(item, family=searching.GRID, **replays) for item in worlds
+    }
+    outcomes[everything.title] = [item for item in found if item.point.family == searching.GRID]
+    return "\n\n".join(
+        [
+            picture("rates", lambda path: pictures.worlds(measured, path), "correlation, by death rate"),
+            other_worlds.ends_table(measured),
+            death_rates.agreement(worlds),
+            other_worlds.signals_table(measured, outcomes, names, epoch),
+            searching.replayed_on(everything, replays["repeats"]),
+            searching.needed_table(found),
+        ]
+    )
 
 
 def _ratios(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hyperprune.experiments.evidence.worlds import World, shared
+from hyperprune.experiments.evidence.worlds import World
 
 _DRAWS = 20_000
 HALVING = 2
@@ -35,9 +35,9 @@ class Chance(NamedTuple):
 
 
 def chance(world: World, picks: int = HALVING, *, seed: int = 0) -> Chance:
-    """Of the candidates that every seed has; of all of them, where more are picked than there are."""
+    """Of a world's candidates; of all of them, where more are picked than there are."""
     random = np.random.default_rng(seed)
-    data = shared(world.table)
+    data = world.table
     num_rows = data.num_rows
     picks = min(picks, num_rows)
     shares = [comb(num_rows - 1 - row, picks - 1) / comb(num_rows, picks) for row in range(num_rows)]

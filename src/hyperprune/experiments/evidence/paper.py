@@ -16,6 +16,7 @@ import numpy as np
 
 from hyperprune.errors import InputError
 from hyperprune.experiments.cells import Record, read_records
+from hyperprune.experiments.evidence.death_rates import widest
 from hyperprune.experiments.evidence.searching import (
     DEFAULT_SCHEDULE,
     GRID,
@@ -27,7 +28,7 @@ from hyperprune.experiments.evidence.searching import (
 )
 from hyperprune.experiments.evidence.signals import known_to_the_search
 from hyperprune.experiments.evidence.text import table
-from hyperprune.experiments.evidence.worlds import World, kind_of, restricted, setting, shared
+from hyperprune.experiments.evidence.worlds import World, kind_of, restricted, setting
 from hyperprune.experiments.methods_study import published_figures
 from hyperprune.experiments.methods_tables import to_tables
 from hyperprune.hypersearch.ranks import spearman
@@ -88,7 +89,7 @@ def published_budgets_table() -> str:
 
 def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> str:
     """Table 2: how the outcome depends on the number of initial candidates."""
-    data = shared(world.table)
+    data = widest(world)
     points = []
     for count, signal in itertools.product(BUDGETS, COMPARED):
         make = partial(LSH, candidates=count, first_epochs=1, round_epochs=1, proposer="tpe", signal=signal)

@@ -27,7 +27,7 @@ from hyperprune.experiments.evidence.bootstrap import Estimate
 from hyperprune.experiments.evidence.chance import Chance, chance
 from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search, values_of
 from hyperprune.experiments.evidence.text import table
-from hyperprune.experiments.evidence.worlds import World, shared
+from hyperprune.experiments.evidence.worlds import World
 from hyperprune.files import write_atomically
 from hyperprune.hypersearch import arena, dimensions, proposers, ranks, run_state, space, strategies, strategy
 from hyperprune.hypersearch import replay as replays
@@ -252,16 +252,15 @@ def _checksum(data: CandidateTable) -> str:
 def search_outcomes(
     world: World, *, repeats: int, cache: Path, workers: int, family: str | None = None
 ) -> list[Outcome]:
-    """All searches that fit, or those of one family, on the candidates that every seed has."""
-    data = shared(world.table)
+    """All searches that fit, or those of one family, on the world's candidates."""
     with known_to_the_search():
-        points = [point for point in points_of(data) if family in (None, point.family)]
-    return outcomes(data, points, repeats=repeats, cache=cache, workers=workers)
+        points = [point for point in points_of(world.table) if family in (None, point.family)]
+    return outcomes(world.table, points, repeats=repeats, cache=cache, workers=workers)
 
 
 def replayed_on(world: World, repeats: int) -> str:
     """On what, and how often, `search_outcomes` replays."""
-    data = shared(world.table)
+    data = world.table
     seeds = [str(run.seed) for run in data.runs]
     named = f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}"
     rows = data.num_rows

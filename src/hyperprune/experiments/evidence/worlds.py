@@ -26,7 +26,9 @@ class World:
 
     Attributes:
         name: of the recording ("ptb-mini").
-        table: the candidates of the space, one run per seed.
+        table: the candidates of the space that every seed has, one run per seed.
+        wider: the seeds that have more of them (other death rates), with all that those share; None where all
+            have the same.
         controls: static masks and a threshold that meets its target at once, which are outside the space;
             None where none were recorded.
         methods: candidates of other pruning methods; None where none were recorded.
@@ -35,6 +37,7 @@ class World:
 
     name: str
     table: CandidateTable
+    wider: CandidateTable | None
     controls: CandidateTable | None
     methods: CandidateTable | None
     files: tuple[str, ...]
@@ -92,10 +95,12 @@ def load_worlds(folder: Path) -> list[World]:
             group = member[1].identity.get("group", "")
             own[group if group in own else ""].append(member)
         if own[""]:
+            everything = joined(own[""])
             worlds.append(
                 World(
                     name=name,
-                    table=joined(own[""]),
+                    table=shared(everything),
+                    wider=_wider(everything),
                     controls=joined(own[_CONTROLS]) if own[_CONTROLS] else None,
                     methods=joined(own[_METHODS]) if own[_METHODS] else None,
                     files=tuple(name for name, _ in members),
@@ -161,6 +166,16 @@ def shared(table: CandidateTable) -> CandidateTable:
             f"{table.identity['sparsity']:g} do not; record the same ones for each"
         )
     return found
+
+
+def _wider(table: CandidateTable) -> CandidateTable | None:
+    """The seeds with most candidates, if some have fewer."""
+    counts = [len(run.candidates) for run in table.runs]
+    most = max(counts)
+    if min(counts) == most:
+        return None
+    runs = [run for run, count in zip(table.runs, counts, strict=True) if count == most]
+    return shared(replace(table, runs=tuple(runs)))
 
 
 def without_never_averaging(world: World) -> World | None:
