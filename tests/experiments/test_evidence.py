@@ -599,8 +599,29 @@ def test_other_death_rates_are_told_one_by_one_and_as_one_space(folder, tmp_path
         for item in (low, high)
         for run in item.table.runs
     ]
-    expected = scipy.stats.spearmanr(*([ends[point] for point in by_point[0]] for ends in by_point))[0]
+    one, other = (np.array([ends[point] for point in by_point[0]]) for ends in by_point)
+    (expected,) = spearman_rows(one[None], other[None])
     assert death_rates.agreement([low, high]).endswith(f"over the grid: 0.5 and 0.8 {expected:.2f}.")
+
+
+def test_budgets_draw_from_the_widest_table_and_adaptive_tpe_only_where_it_learns(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(paper, "BUDGETS", (8, 24))
+    monkeypatch.setattr(paper, "COMPARED", {"spectrum": "spectrum"})
+    monkeypatch.setattr(paper, "ADAPTIVE_REPEATS", 1)
+    (tmp_path / "few").mkdir()
+    for name, table in {"a": made_up(0), "b": made_up(0, rate=0.5), "c": made_up(1)}.items():
+        table.save(tmp_path / "few" / f"{name}.npz")
+    (world,) = load_worlds(tmp_path / "few")
+    text = paper.budgets_table(world, repeats=4, cache=tmp_path / "cache", workers=1)
+    assert text.startswith("4 replays (1 with adaptive TPE) on 48 candidates of seed 0.")
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines()[4:]]
+    assert rows == [["8", "TPE", "12"], ["24", "TPE", "42"], ["24", "adaptive TPE", "42"]]
+    text = paper.budgets_table(load_worlds(folder)[0], repeats=4, cache=tmp_path / "cache", workers=1)
+    assert text.startswith("4 replays on 24 candidates of seed 0, 1.")
+    assert len(text.splitlines()) == 5  # of 24 rows adaptive TPE never knows enough
+    assert paper._spread([np.array([0.0, 0.01]), np.array([0.02, 0.03])]) == "1.5 (0.1 to 2.9)"
 
 
 def test_what_the_answer_might_hang_on_is_changed_one_at_a_time(folder):

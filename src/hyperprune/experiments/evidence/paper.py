@@ -6,6 +6,7 @@ Axes: R candidates, B samples, S exponents, E epochs.
 from __future__ import annotations
 
 import itertools
+import math
 import statistics as plain
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from hyperprune.experiments.evidence.searching import (
     DEFAULT_SCHEDULE,
     GRID,
     TPE,
+    Outcome,
     Point,
     outcomes,
     selection_epochs,
@@ -38,6 +40,9 @@ from hyperprune.records import EpochRecord
 from hyperprune.spectra import compared_vector, spectrum_distance
 
 BUDGETS = (8, 12, 16, 24, 30, 36, 40)
+ADAPTIVE = "LSH, adaptive TPE"
+ADAPTIVE_REPEATS = 50  # each takes seconds
+ENOUGH_FOR_ADAPTIVE = 10  # survivors of the first round; hyperopt draws at random until it knows so many
 FIRST_RATE = 0.8
 SCHEDULES = tuple(itertools.product((1, 2, 3), (1, 2, 3, 4)))
 COMPARED = {"spectrum": "spectrum", "loss": "loss", "training_losses": "training losses"}  # the third is ours
@@ -88,27 +93,65 @@ def published_budgets_table() -> str:
 
 
 def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> str:
-    """Table 2: how the outcome depends on the number of initial candidates."""
+    """Table 2: how the outcome depends on the number of initial candidates, and on who proposes more."""
     data = widest(world)
-    points = []
-    for count, signal in itertools.product(BUDGETS, COMPARED):
-        make = partial(LSH, candidates=count, first_epochs=1, round_epochs=1, proposer="tpe", signal=signal)
-        lsh = _fitting(make, data)
-        if lsh is not None and lsh.created <= data.num_rows:
-            points.append(Point(family=TPE, signal=signal, strategy=lsh))
-    found = outcomes(data, points, repeats=repeats, cache=cache, workers=workers)
+    found: list[Outcome] = []
+    for proposer, most in {"tpe": repeats, "atpe": min(repeats, ADAPTIVE_REPEATS)}.items():
+        points = _budgets(data, proposer)
+        found += outcomes(data, points, repeats=most, cache=cache, workers=workers) if points else []
     if not found:
         return "No budget fits into so few candidates and epochs."
     rows = []
-    for count in dict.fromkeys(item.point.strategy.candidates for item in found):
-        own = [item for item in found if item.point.strategy.candidates == count]
-        created = own[0].point.strategy.created
+    for count, proposer in dict.fromkeys(_budget_of(item.point) for item in found):
+        own = [item for item in found if _budget_of(item.point) == (count, proposer)]
         rows.append(
-            [str(count), str(created), f"{own[0].epochs:.0f}", *(item.mean.percent() for item in own)]
+            [
+                str(count),
+                {"tpe": "TPE", "atpe": "adaptive TPE"}[proposer],
+                str(own[0].point.strategy.created),
+                f"{own[0].epochs:.0f}",
+                *(_spread(item.regret) for item in own),
+            ]
         )
+    seeds = ", ".join(str(run.seed) for run in data.runs)
+    adaptive = any(item.point.family == ADAPTIVE for item in found)
+    fewer = f" ({min(repeats, ADAPTIVE_REPEATS)} with adaptive TPE)" if adaptive else ""
+    about = (
+        f"{repeats:,} replays{fewer} on {data.num_rows} candidates of seed {seeds}. In brackets: 2.5 to "
+        "97.5 % of the picks."
+    )
     regrets = [f"{name}: mean regret, %" for name in COMPARED.values()]
-    head = ["initial candidates (e0, ei = 1, 1)", "created", "epochs", *regrets]
-    return table(head, rows)
+    head = ["initial candidates (e0, ei = 1, 1)", "proposer", "created", "epochs", *regrets]
+    return f"{about}\n\n{table(head, sorted(rows, key=lambda row: int(row[0])))}"
+
+
+def _budgets(data: CandidateTable, proposer: str) -> list[Point]:
+    """The searches that the table's rows suffice for, and in which the proposer is more than chance."""
+    points = []
+    for count, signal in itertools.product(BUDGETS, COMPARED):
+        make = partial(
+            LSH, candidates=count, first_epochs=1, round_epochs=1, proposer=proposer, signal=signal
+        )
+        lsh = _fitting(make, data)
+        if lsh is None or lsh.created > data.num_rows:
+            continue
+        if proposer == "tpe":
+            points.append(Point(family=TPE, signal=signal, strategy=lsh))
+        elif math.ceil(count / 2) >= ENOUGH_FOR_ADAPTIVE:
+            points.append(Point(family=ADAPTIVE, signal=signal, strategy=lsh))
+    return points
+
+
+def _budget_of(point: Point) -> tuple[int, str]:
+    assert isinstance(point.strategy, LSH)
+    return point.strategy.candidates, point.strategy.proposer
+
+
+def _spread(regret: Sequence[np.ndarray]) -> str:
+    """The mean of the replays, and where nearly all of them lie."""
+    percent = 100 * np.concatenate(regret)
+    low, high = np.percentile(percent, [2.5, 97.5])
+    return f"{percent.mean():.1f} ({low:.1f} to {high:.1f})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,17 @@ from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World
 from hyperprune.files import write_atomically
-from hyperprune.hypersearch import arena, dimensions, proposers, ranks, run_state, space, strategies, strategy
+from hyperprune.hypersearch import (
+    arena,
+    atpe,
+    dimensions,
+    proposers,
+    ranks,
+    run_state,
+    space,
+    strategies,
+    strategy,
+)
 from hyperprune.hypersearch import replay as replays
 from hyperprune.hypersearch import signals as search_signals
 from hyperprune.hypersearch import table as tables
@@ -235,7 +245,7 @@ def _checksum(data: CandidateTable) -> str:
     """Of all that replays look at, and of the code that they are."""
     digest = hashlib.sha256()
     modules = (signals, search_signals, distance, ranks, strategy, strategies, replays, arena, run_state)
-    for module in (*modules, proposers, dimensions, space, rng, tables, sys.modules[__name__]):
+    for module in (*modules, proposers, atpe, dimensions, space, rng, tables, sys.modules[__name__]):
         digest.update(inspect.getsource(module).encode())
     for run in data.runs:
         digest.update(repr((run.seed, [item.text for item in run.configurations])).encode())
