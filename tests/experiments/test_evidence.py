@@ -19,6 +19,7 @@ from hyperprune.experiments.evidence import (
     death_rates,
     other_worlds,
     paper,
+    paper_searches,
     pictures,
     prediction,
     searching,
@@ -607,21 +608,23 @@ def test_other_death_rates_are_told_one_by_one_and_as_one_space(folder, tmp_path
 def test_budgets_draw_from_the_widest_table_and_adaptive_tpe_only_where_it_learns(
     folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(paper, "BUDGETS", (8, 24))
-    monkeypatch.setattr(paper, "COMPARED", {"spectrum": "spectrum"})
-    monkeypatch.setattr(paper, "ADAPTIVE_REPEATS", 1)
+    monkeypatch.setattr(paper_searches, "BUDGETS", (8, 24))
+    monkeypatch.setattr(paper_searches, "COMPARED", {"spectrum": "spectrum"})
+    monkeypatch.setattr(paper_searches, "ADAPTIVE_REPEATS", 1)
     (tmp_path / "few").mkdir()
     for name, table in {"a": made_up(0), "b": made_up(0, rate=0.5), "c": made_up(1)}.items():
         table.save(tmp_path / "few" / f"{name}.npz")
     (world,) = load_worlds(tmp_path / "few")
-    text = paper.budgets_table(world, repeats=4, cache=tmp_path / "cache", workers=1)
+    text = paper_searches.budgets_table(world, repeats=4, cache=tmp_path / "cache", workers=1)
     assert text.startswith("4 replays (1 with adaptive TPE) on 48 candidates of seed 0.")
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines()[4:]]
     assert rows == [["8", "TPE", "12"], ["24", "TPE", "42"], ["24", "adaptive TPE", "42"]]
-    text = paper.budgets_table(load_worlds(folder)[0], repeats=4, cache=tmp_path / "cache", workers=1)
+    text = paper_searches.budgets_table(
+        load_worlds(folder)[0], repeats=4, cache=tmp_path / "cache", workers=1
+    )
     assert text.startswith("4 replays on 24 candidates of seed 0, 1.")
     assert len(text.splitlines()) == 5  # of 24 rows adaptive TPE never knows enough
-    assert paper._spread([np.array([0.0, 0.01]), np.array([0.02, 0.03])]) == "1.5 (0.1 to 2.9)"
+    assert paper_searches._spread([np.array([0.0, 0.01]), np.array([0.02, 0.03])]) == "1.5 (0.1 to 2.9)"
 
 
 def test_what_the_answer_might_hang_on_is_changed_one_at_a_time(folder):
@@ -862,8 +865,8 @@ def test_the_answer_tells_what_other_worlds_say(folder, tmp_path, monkeypatch):
 
 
 def test_each_sparsity_is_searched_by_spectrum_by_the_losses_and_by_chance(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(paper, "DEFAULT_SCHEDULE", (1, 1))
-    found = paper.ratios(load_worlds(folder), repeats=4, cache=tmp_path, workers=1)
+    monkeypatch.setattr(paper_searches, "DEFAULT_SCHEDULE", (1, 1))
+    found = paper_searches.ratios(load_worlds(folder), repeats=4, cache=tmp_path, workers=1)
     assert [item.sparsity for item in found] == [0.67, 0.9]
     searches = {"LSH by spectrum", "LSH by loss", "LSH by training losses", "LSH by chance"}
     for item in found:
@@ -881,9 +884,9 @@ def test_the_whole_page_is_made_from_the_tables(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(correlation, "LAST_EPOCH", 3)
     monkeypatch.setattr(searching, "SCHEDULES", ((1, 1),))
     monkeypatch.setattr(searching, "HALVING_EPOCHS", (1,))
-    monkeypatch.setattr(paper, "SCHEDULES", ((1, 1),))
-    monkeypatch.setattr(paper, "BUDGETS", (8,))
-    monkeypatch.setattr(paper, "DEFAULT_SCHEDULE", (1, 1))
+    monkeypatch.setattr(paper_searches, "SCHEDULES", ((1, 1),))
+    monkeypatch.setattr(paper_searches, "BUDGETS", (8,))
+    monkeypatch.setattr(paper_searches, "DEFAULT_SCHEDULE", (1, 1))
     records = tmp_path / "records"
     records.mkdir()
     for table in folder.iterdir():

@@ -16,6 +16,7 @@ from hyperprune.experiments.evidence import (
     death_rates,
     other_worlds,
     paper,
+    paper_searches,
     pictures,
     prediction,
     searching,
@@ -132,9 +133,13 @@ def _parts_of(
     part("death-rates", lambda: _death_rates(main, replays, epoch, picture))
     part("other-worlds", lambda: _other_worlds([measured, *others], replays, epoch, picture))
     part("answer", lambda: summary.answer(measured, kinds, found, epoch, others))
-    part("budgets", lambda: paper.budgets_table(main, **replays), paper.published_budgets_table)
+    part(
+        "budgets",
+        lambda: paper_searches.budgets_table(main, **replays),
+        paper_searches.published_budgets_table,
+    )
     part("ratios", lambda: _ratios(worlds, replays, picture))
-    part("schedules", lambda: paper.schedules_table(main, **replays))
+    part("schedules", lambda: paper_searches.schedules_table(main, **replays))
     part("samples", lambda: paper.samples_table(main, epoch))
     part("first-round", lambda: paper.first_round_table(main, epoch))
     part(
@@ -275,15 +280,15 @@ def _ratios(
     replays: dict[str, Any],
     picture: Picture,
 ) -> str:
-    found = paper.ratios(worlds, **replays)
+    found = paper_searches.ratios(worlds, **replays)
     if not found:
         return "Not recorded yet."
     if len(found) < 2:
-        return paper.ratios_table(found)
+        return paper_searches.ratios_table(found)
     shown = picture(
         "ratios", lambda path: pictures.ratios(found, worlds[0].table.metric, path), "metric by sparsity"
     )
-    return f"{shown}\n\n{paper.ratios_table(found)}"
+    return f"{shown}\n\n{paper_searches.ratios_table(found)}"
 
 
 def _curves(records: Path) -> str:

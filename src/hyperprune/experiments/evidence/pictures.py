@@ -13,7 +13,7 @@ from hyperprune.experiments.evidence import across, searching
 from hyperprune.experiments.evidence.bootstrap import ENOUGH_SEEDS
 from hyperprune.experiments.evidence.canvas import FAINT, INK, picture, side_by_side
 from hyperprune.experiments.evidence.correlation import Measured, estimate, share_learning, value
-from hyperprune.experiments.evidence.paper import Ratio
+from hyperprune.experiments.evidence.paper_searches import Ratio
 from hyperprune.experiments.evidence.searching import Outcome
 from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.why import control_name, usable
