@@ -841,11 +841,17 @@ def test_other_worlds_stand_beside_the_first(folder, tmp_path, monkeypatch):
         *without,
     ] * 2
     assert len({len(row) for row in rows}) == 1
-    assert rows[0][-1] == "0.0 (1 %) / – |"  # both seeds' best among two of 24: (23 / 276)² of the draws
-    assert rows[5][-1] == "0.0 (8 %) / – |"  # one seed
+    # Both seeds' best is among k of 24 in (k / 24)² of the draws, one seed's in k / 24.
+    picks = int(outcomes_[worlds[0].title][0].epochs / FINAL)
+    share = picks / 24
+    assert picks > 2
+    assert rows[0][-1].startswith("0.0 (1 %, ")
+    assert float(rows[0][-1].split()[3]) == pytest.approx(100 * share**2, abs=1.5)  # rounded, drawn
+    assert rows[5][-1].startswith("0.0 (8 %, ")
+    assert float(rows[5][-1].split()[3]) == pytest.approx(100 * share, abs=1.5)
+    assert rows[2][-1].endswith("(–, –) / – |")  # chance itself
     assert rows[3][-1] == f"{100 * chance(worlds[0]).mean:.1f} / – |"
-    fully = chance(worlds[0], int(outcomes_[worlds[0].title][0].epochs / FINAL))
-    assert fully.picks > 2
+    fully = chance(worlds[0], picks)
     assert rows[4][-1] == f"{100 * fully.mean:.1f} ({fully.picks} of them) / – |"
     assert rows[0][3] == rows[5][3] == "1.00 (1.00 to 1.00)"
     assert [row[5] for row in rows[::5]] == ["1.00 / 1.00", "1.00"]  # of each seed

@@ -23,7 +23,6 @@ from hyperprune.experiments.evidence import (
     summary,
     why,
 )
-from hyperprune.experiments.evidence.chance import chance
 from hyperprune.experiments.evidence.page import CALIBRATION, METHODS, places_of, template, write_page
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, load_worlds, unfinished
@@ -127,7 +126,7 @@ def _parts_of(
         lambda: picture("regret", lambda path: pictures.regret(found, main, path), "regret over epochs"),
         lambda: searching.replayed_on(main, replays["repeats"]),
         lambda: searching.needed_table(found),
-        lambda: _folded("All schedules", searching.regret_table(found, chance(main))),
+        lambda: _folded("All schedules", searching.regret_table(found, main)),
     )
     others = [correlation.measure(world) for world in worlds[1:]]
     part("death-rates", lambda: _death_rates(main, replays, epoch, picture))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hyperprune.experiments.evidence.chance import Chance, chance, trained_fully
+from hyperprune.experiments.evidence.chance import chance, trained_fully
 from hyperprune.experiments.evidence.correlation import (
     Measured,
     estimate,
@@ -17,7 +17,7 @@ from hyperprune.experiments.evidence.correlation import (
     share_learning,
     value,
 )
-from hyperprune.experiments.evidence.searching import SCHEDULES, Outcome, chance_text
+from hyperprune.experiments.evidence.searching import SCHEDULES, Outcome, chance_texts
 from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World, kind_of
@@ -80,7 +80,6 @@ def signals_table(
     """
     rows = []
     for found in measured:
-        by_chance = chance(found.world)
         for name in names:
             if math.isnan(value(found, name, epoch)):
                 continue
@@ -93,16 +92,17 @@ def signals_table(
                     seeds_text(own),
                     p_text(p_value(found, name, epoch)),
                     estimate(found, name, epoch, "within").text(),
-                    _regrets(outcomes[found.world.title], name, by_chance),
+                    _regrets(outcomes[found.world.title], name, found.world),
                 ]
             )
-        rows += _without_signal(
-            found, outcomes[found.world.title], by_chance, 5 + len(measured[0].told_epochs)
-        )
+        rows += _without_signal(found, outcomes[found.world.title], 5 + len(measured[0].told_epochs))
     head = ["world", "signal", *(f"ρ, epoch {item}" for item in measured[0].told_epochs)]
     head += [f"each seed, epoch {epoch}", f"p by kinds, epoch {epoch}", f"within kinds, epoch {epoch}"]
     schedules = "; ".join(f"{first}, {each}" for first, each in SCHEDULES)
-    regret = f"regret of LSH over the grid, %, and how often chance does as well, by e0, ei: {schedules}"
+    regret = (
+        "regret of LSH over the grid, %, and how often two random finalists, and random candidates trained "
+        f"fully for as many epochs, do as well, by e0, ei: {schedules}"
+    )
     return table([*head, regret], rows)
 
 
@@ -111,9 +111,7 @@ def _at(found: Measured, name: str, epoch: int) -> str:
     return estimate(found, name, epoch).text() if epoch in found.epochs else "–"
 
 
-def _without_signal(
-    found: Measured, outcomes: Sequence[Outcome], by_chance: Chance, columns: int
-) -> list[list[str]]:
+def _without_signal(found: Measured, outcomes: Sequence[Outcome], columns: int) -> list[list[str]]:
     """What the schedules' epochs buy without any signal: halving by chance, and a few candidates fully."""
     epochs = {
         (strategy.first_epochs, strategy.round_epochs): item.epochs
@@ -121,7 +119,7 @@ def _without_signal(
         if isinstance(strategy := item.point.strategy, LSH)
     }
     fully = {schedule: trained_fully(found.world, spent) for schedule, spent in epochs.items()}
-    halving = f"{100 * by_chance.mean:.1f}"
+    halving = f"{100 * chance(found.world).mean:.1f}"
     texts = {
         "eliminating by chance": dict.fromkeys(epochs, halving),
         "as many epochs on random candidates, trained fully": {
@@ -139,11 +137,11 @@ def _without_signal(
     ]
 
 
-def _regrets(outcomes: Sequence[Outcome], name: str, by_chance: Chance) -> str:
+def _regrets(outcomes: Sequence[Outcome], name: str, world: World) -> str:
     """Of each schedule in its turn; "–" where it does not fit, or its signal was not measured."""
     own = {
         (strategy.first_epochs, strategy.round_epochs): (
-            f"{100 * item.mean.value:.1f} ({chance_text(item, by_chance)})"
+            f"{100 * item.mean.value:.1f} ({', '.join(chance_texts(item, world))})"
         )
         for item in outcomes
         if isinstance(strategy := item.point.strategy, LSH) and item.point.signal == name

@@ -20,6 +20,7 @@ from hyperprune.records import EpochRecord
 _COMPONENTS = 8
 _PENALTIES = np.logspace(-2, 4, 13)
 _SPLITS = 40
+_FEW = 5  # scores: too few for a range
 
 Features = Callable[[RecordedRun, Sequence[EpochRecord], int], np.ndarray]
 
@@ -146,6 +147,8 @@ def _score_text(scores: np.ndarray) -> str:
     known = scores[~np.isnan(scores)]
     if not len(known):
         return "–"
+    if len(known) < _FEW:
+        return f"{known.mean():+.2f} [{' / '.join(f'{item:+.2f}' for item in known)}]"
     low, high = np.percentile(known, [10, 90])
     return f"{known.mean():+.2f} ({low:+.2f} to {high:+.2f})"
 

@@ -24,7 +24,7 @@ from hyperprune import rng
 from hyperprune.errors import InputError
 from hyperprune.experiments.evidence import bootstrap, signals
 from hyperprune.experiments.evidence.bootstrap import Estimate
-from hyperprune.experiments.evidence.chance import Chance, chance
+from hyperprune.experiments.evidence.chance import chance, trained_fully
 from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search, values_of
 from hyperprune.experiments.evidence.text import table
 from hyperprune.experiments.evidence.worlds import World
@@ -285,7 +285,7 @@ def replayed_on(world: World, repeats: int) -> str:
     return text
 
 
-def regret_table(found: Sequence[Outcome], by_chance: Chance) -> str:
+def regret_table(found: Sequence[Outcome], world: World) -> str:
     """One row per search: epochs, mean regret, median, share within 1 %, how often chance does as well."""
     ordered = sorted(found, key=lambda item: (item.point.family, item.point.signal or "", item.epochs))
     rows = [
@@ -298,20 +298,32 @@ def regret_table(found: Sequence[Outcome], by_chance: Chance) -> str:
             " / ".join(f"{100 * item:.1f}" for item in outcome.mean.each),
             f"{100 * outcome.median:.1f}",
             f"{100 * outcome.near:.0f} %",
-            chance_text(outcome, by_chance),
+            *chance_texts(outcome, world),
         ]
         for outcome in ordered
     ]
     head = ["search", "signal", "schedule", "epochs", "mean regret, %", "of each seed", "median, %"]
-    return table([*head, "within 1 %", "chance does as well"], rows)
+    return table([*head, "within 1 %", *AS_WELL], rows)
 
 
-def chance_text(outcome: Outcome, by_chance: Chance) -> str:
-    """How often two random picks lose no more; for searches that keep two of all candidates."""
-    num_rows = outcome.point.strategy.candidates
-    halves = outcome.point.family in (GRID, HALVING) and outcome.point.signal != "none"
-    halves = halves and num_rows == by_chance.num_rows  # of fewer, other ones in each replay
-    return f"{100 * by_chance.as_good(outcome.mean.value):.0f} %" if halves else "–"
+AS_WELL = ("two random finalists do as well", "as many epochs on random candidates do as well")
+
+
+def chance_texts(outcome: Outcome, world: World) -> tuple[str, str]:
+    """How often chance loses no more; "–" for searches that are chance themselves.
+
+    Two random finalists are compared with searches that keep two of all candidates. All searches that use a
+    signal are compared with as many epochs on random candidates, each trained to the end.
+    """
+    lost, signal = outcome.mean.value, outcome.point.signal
+    if signal in (None, "none"):
+        return "–", "–"
+    halves = outcome.point.family in (GRID, HALVING)
+    halves = (
+        halves and outcome.point.strategy.candidates == world.table.num_rows
+    )  # else others in each replay
+    two = f"{100 * chance(world).as_good(lost):.0f} %" if halves else "–"
+    return two, f"{100 * trained_fully(world, outcome.epochs).as_good(lost):.0f} %"
 
 
 def _label(signal: str | None) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hyperprune.experiments.evidence.across import Kinds, by_trait, never_changes
-from hyperprune.experiments.evidence.chance import Chance, chance, trained_fully
+from hyperprune.experiments.evidence.chance import chance, trained_fully
 from hyperprune.experiments.evidence.correlation import (
     Measured,
     estimate,
@@ -26,12 +26,13 @@ from hyperprune.experiments.evidence.correlation import (
     with_p,
 )
 from hyperprune.experiments.evidence.searching import (
+    AS_WELL,
     DEFAULT_SCHEDULE,
     FULL,
     GRID,
     SIGNALS,
     Outcome,
-    chance_text,
+    chance_texts,
 )
 from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.text import table
@@ -232,11 +233,9 @@ def _buys(world: World, outcomes: Sequence[Outcome]) -> str:
             f"Mean regret of LSH over the grid, {_schedule(own)}: {epochs:.0f} epochs on candidates (all "
             f"{full.point.strategy.candidates} to the end: {full.epochs:.0f}): {', '.join(texts)}. "
             f"Eliminating by chance: {100 * by_chance.mean:.1f} % (95 % of the draws: {low:.1f} to "
-            f"{high:.1f}); it does as well in so many of the draws: {_as_good(own, by_chance)}."
-        )
-        text += (
-            f" As many epochs spent on random candidates, {fully.picks} of them, each trained to the end: "
-            f"{100 * fully.mean:.1f} %."
+            f"{high:.1f}). As many epochs spent on random candidates, {fully.picks} of them, each trained to "
+            f"the end: {100 * fully.mean:.1f} %. They do as well in so many of the draws: "
+            f"{_as_good(own, world)}."
         )
     kind, regret = _by_kind_alone(world)
     text += f" Knowing only that {kind} ends best, and drawing one of it: {100 * regret:.1f} %."
@@ -249,9 +248,9 @@ def _buys(world: World, outcomes: Sequence[Outcome]) -> str:
     return text
 
 
-def _as_good(own: Mapping[str, Outcome], by_chance: Chance) -> str:
-    """How often chance does as well as each of the main signals."""
-    texts = [f"{ENTRIES[name].label} {chance_text(own[name], by_chance)}" for name in MAIN if name in own]
+def _as_good(own: Mapping[str, Outcome], world: World) -> str:
+    """How often random candidates, trained fully, do as well as each of the main signals."""
+    texts = [f"{ENTRIES[name].label} {chance_texts(own[name], world)[1]}" for name in MAIN if name in own]
     return ", ".join(texts)
 
 
@@ -309,11 +308,11 @@ def _table(found: Measured, outcomes: Sequence[Outcome], epoch: int) -> str:
                 f"{100 * (by_chance.mean if name == 'none' else own[name].mean.value):.1f}"
                 if name in own
                 else "–",
-                chance_text(own[name], by_chance) if name in own else "–",
+                *(chance_texts(own[name], found.world) if name in own else ("–", "–")),
                 f"{min(regrets):.1f} to {max(regrets):.1f}" if regrets else "–",
             ]
         )
     told_schedule = f"LSH over the grid, {_schedule(own)}" if own else "LSH over the grid"
     head = ["signal", "needs the dense model", *(f"ρ, epoch {item}" for item in epochs)]
     head += [f"each seed, epoch {epoch}", f"p by kinds, epoch {epoch}", f"within kinds, epoch {epoch}"]
-    return table([*head, f"regret, %: {told_schedule}", "chance does as well", "all its schedules"], rows)
+    return table([*head, f"regret, %: {told_schedule}", *AS_WELL, "all its schedules"], rows)
