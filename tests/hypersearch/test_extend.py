@@ -243,6 +243,35 @@ def test_an_extension_that_means_nothing_is_refused_and_leaves_the_run_as_it_was
     assert (band / "journal.jsonl").read_bytes() == before
 
 
+def test_an_unfinished_audit_is_not_destroyed_by_an_extension(tmp_path):
+    hp.search(TinyTask(), LSH, folder=tmp_path, seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        hp.search(TinyTask(), LSH, folder=tmp_path, seed=3, audit=1, observer=StopsAfter(1))
+    assert read_state(tmp_path).finished
+    with pytest.raises(InputError, match="audit must be finished before it is extended"):
+        hp.extend(tmp_path, final_epochs=6, task=TinyTask())
+    hp.search(TinyTask(), LSH, folder=tmp_path, seed=3, audit=1)
+    assert hp.extend(tmp_path, final_epochs=6, task=TinyTask()).record.finished
+
+
+class LoadsLate(TinyTask):
+    """Has an attribute, a number that is none, once its batches were asked for."""
+
+    late = None
+
+    def batches(self, split, epoch):
+        self.late = float("nan")
+        return super().batches(split, epoch)
+
+
+def test_a_task_that_loads_its_data_when_first_asked_is_extended_and_gone_on_with(tmp_path):
+    strategy = replace(LSH, candidates=2)
+    hp.search(LoadsLate(), strategy, folder=tmp_path, seed=3)
+    hp.search(LoadsLate(), strategy, folder=tmp_path, seed=3)
+    assert "late" in read_state(tmp_path).identity["task"]["attributes"]
+    assert hp.extend(tmp_path, final_epochs=5, task=LoadsLate()).record.finished
+
+
 def test_a_run_that_is_not_finished_or_at_another_extension_is_not_extended(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         hp.search(TinyTask(), LSH, folder=tmp_path, seed=3, observer=StopsAfter(4))

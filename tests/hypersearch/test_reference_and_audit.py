@@ -10,6 +10,7 @@ import hyperprune as hp
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.audit import chosen
 from hyperprune.hypersearch.journal import Journal, read_journal
+from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.proposers import PROPOSERS
 from hyperprune.hypersearch.run_folder import RunFolder, read_run, read_state
 from hyperprune.hypersearch.table import load_table
@@ -210,6 +211,20 @@ def test_an_extension_leaves_what_the_audit_told_and_gives_no_reference_to_other
     more = trust(hp.search(TinyTask(), LSH, audit=3, **settings).record)
     assert more is not None
     assert more.num_audited == 3
+    with pytest.raises(InputError, match=r"at most this search's 4 epochs, .* was extended to 6"):
+        hp.search(TinyTask(), LSH, folder=tmp_path / "other", seed=3, reference=tmp_path / "run")
+
+
+def test_a_run_in_the_midst_of_its_extension_gives_no_reference(plain, tmp_path):
+    """Its checkpoints may be of later epochs than its journal knows."""
+    shutil.copytree(plain.folder, tmp_path / "run")
+
+    class Interrupts(SilentObserver):
+        def event(self, state, event):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hp.extend(tmp_path / "run", final_epochs=6, task=TinyTask(), observer=Interrupts())
     with pytest.raises(InputError, match=r"at most this search's 4 epochs, .* was extended to 6"):
         hp.search(TinyTask(), LSH, folder=tmp_path / "other", seed=3, reference=tmp_path / "run")
 

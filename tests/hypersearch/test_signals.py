@@ -107,12 +107,22 @@ def test_a_signal_of_ones_own_ranks_by_its_name(monkeypatch):
     assert min(measure("mix", reference, candidates).values()) == 1.0
 
 
-@pytest.mark.parametrize("values", [{}, {"c0": float("nan")}])
+@pytest.mark.parametrize("values", [{}, {"c0": float("nan")}, {"c0": None}])
 def test_a_signal_without_a_number_for_a_candidate_is_refused_before_it_ranks(monkeypatch, values):
     monkeypatch.setitem(SIGNALS, "gappy", lambda reference, candidates: values)
     reference, candidates = _round(count=1)
     with pytest.raises(InputError, match=r"every candidate a number, 'gappy' gave (None|nan) for c0; mend"):
         measure("gappy", reference, candidates)
+
+
+def test_a_candidate_without_a_number_in_a_part_of_an_average_has_none(monkeypatch):
+    def gap(reference, candidates):
+        return {key: float("nan") if key == "c1" else 0.0 for key in candidates}
+
+    monkeypatch.setitem(SIGNALS, "mix", RankAverage((SIGNALS["loss"], gap)))
+    reference, candidates = _round()
+    with pytest.raises(InputError, match="'mix' gave nan for c1"):
+        measure("mix", reference, candidates)
 
 
 @pytest.mark.parametrize("name", ["spectrum", "spectrum_joint", "spectrum_raw", "blend"])

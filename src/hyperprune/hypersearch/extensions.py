@@ -45,6 +45,13 @@ def extension_event(
         if last is not None and (last.final_epochs, last.candidates) == asked:
             return None
         raise InputError("a run must be finished to be extended, and this one is not; give its command again")
+    audited = [state.candidates[key] for key in state.audited]
+    planned = state.header["strategy"]["final_epochs"]
+    if any(item.reason is None and item.epochs[-1].epoch < planned for item in audited):
+        raise InputError(
+            "a run's audit must be finished before it is extended, and this one is not; give the search's "
+            "command again"
+        )
     if final_epochs is not None:
         if last is not None and final_epochs == state.final_epochs > state.header["strategy"]["final_epochs"]:
             return None

@@ -98,10 +98,11 @@ def read_reference(source: Path, header: Event, *, needs_spectra: bool) -> Given
     if candidate.outcome == "failed":
         raise InputError(f"the dense model of {source} failed ({candidate.reason}); leave --reference out")
     last, trained = header["strategy"]["final_epochs"], candidate.epochs[-1].epoch
-    if trained > last:
+    extended = max(trained, state.final_epochs)  # an extension is told of before its epochs are
+    if extended > last:
         raise InputError(
             f"a reference must be trained for at most this search's {last} epochs, and that of {source} was "
-            f"extended to {trained}; leave --reference out"
+            f"extended to {extended}; leave --reference out"
         )
     if needs_spectra and any(record.spectrum is None for record in candidate.epochs):
         raise InputError(

@@ -299,4 +299,5 @@ def differences_of(there: Any, here: Any, name: str = "") -> list[tuple[str, Any
                 there.get(key, missing), here.get(key, missing), f"{name}.{key}" if name else key
             )
         ]
-    return [] if there == here else [(name, there, here)]
+    same = there == here or repr(there) == repr(here)  # NaN equals nothing
+    return [] if same else [(name, there, here)]

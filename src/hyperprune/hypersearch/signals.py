@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 
@@ -162,8 +163,14 @@ class RankAverage:
         return any(needs_spectra(signal) for signal in self.signals)
 
     def __call__(self, reference: Records, candidates: Mapping[str, Records]) -> dict[str, float]:
-        rankings = [_ranks(signal(reference, candidates)) for signal in self.signals]
-        return {key: sum(ranks[key] for ranks in rankings) / len(rankings) for key in candidates}
+        values = [signal(reference, candidates) for signal in self.signals]
+        rankings = [_ranks(own) for own in values]
+        return {
+            key: math.nan  # has no rank
+            if any(math.isnan(own[key]) for own in values)
+            else sum(ranks[key] for ranks in rankings) / len(rankings)
+            for key in candidates
+        }
 
     def with_dims(self, dims: int) -> RankAverage:
         """The same with another number of dimensions in every part that has one."""
@@ -237,7 +244,7 @@ def measure(
         candidates = {key: _resized(records, size) for key, records in candidates.items()}
     values = signal(reference, candidates)
     for key in candidates:
-        if key not in values or math.isnan(values[key]):
+        if not isinstance(values.get(key), Real) or math.isnan(values[key]):
             raise InputError(
                 f"a signal must give every candidate a number, {name!r} gave {values.get(key)} for {key}; "
                 "mend its function, or use --signal loss"

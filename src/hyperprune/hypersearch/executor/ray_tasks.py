@@ -164,7 +164,7 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
-        ray.init(include_dashboard=False, **quiet)
+        ray.init(address="local", include_dashboard=False, **quiet)  # not a cluster that happens to run
         return ray, True
     _check_address(address)
     ray.init(address=address, **quiet)
