@@ -175,6 +175,11 @@ def test_step_functions_that_break_the_contract(function, message):
         lyapunov_spectrum(function, X, STATE)
 
 
+def test_a_part_of_the_state_that_changes_with_the_old_one_and_is_detached():
+    with pytest.raises(InputError, match="part 1 is detached"):
+        lyapunov_spectrum(lambda x, s: (torch.tanh(s[0]), torch.tanh(s[1]).detach()), X, (STATE, STATE))
+
+
 def test_a_step_function_that_computes_in_another_type():
     weight = torch.eye(3)
 

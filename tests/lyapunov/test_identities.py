@@ -138,6 +138,29 @@ def test_a_callable_module_is_measured_as_in_evaluation_and_left_as_it_was():
     )
 
 
+@pytest.mark.parametrize("dtype", [None, torch.float64])
+def test_a_method_of_a_module_is_measured_as_the_module_is(dtype):
+    torch.manual_seed(0)
+    module = Dropping()
+    inputs, state = torch.randn(20, 2, 3), torch.zeros(2, 5)
+    method, whole = (lyapunov_spectrum(step, inputs, state, dtype=dtype) for step in (module.forward, module))
+    np.testing.assert_array_equal(method.exponents, whole.exponents)
+    assert module.training
+    assert next(module.parameters()).dtype == torch.float32
+
+
+def test_a_part_of_the_state_that_remembers_the_inputs_has_rows_of_zeros():
+    """A delay line: J = [[0.5, 0.3], [0, 0]]."""
+
+    def step(x, state):
+        return 0.5 * state[0] + 0.3 * state[1], x
+
+    state = (torch.zeros(2, 1, dtype=F64), torch.zeros(2, 1, dtype=F64))
+    spectrum = lyapunov_spectrum(step, torch.ones(9, 2, 1, dtype=F64), state, warmup=1)
+    # The first direction is that of the eigenvalue from the first step on; a logarithm's round-off.
+    np.testing.assert_allclose(spectrum.exponents, [np.log(0.5), -np.inf], rtol=1e-12)
+
+
 class EchoState(nn.Module):
     """A network whose matrices are fixed: buffers, not parameters."""
 

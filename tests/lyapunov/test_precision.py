@@ -132,13 +132,38 @@ def test_closed_relus_are_counted_as_lost_directions():
     assert spectrum.num_negative_infinite >= 4
 
 
-def test_dead_units_take_no_live_direction_with_them():
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("kind", "size", "scale", "num_dead", "dtype"),
+    [(nn.LSTM, 128, 1, 10, torch.float32), (nn.RNN, 60, 5, 5, F64)],
+)
+def test_dead_units_take_no_live_direction_with_them(kind, size, scale, num_dead, dtype, seed):
     """A live direction may be smaller in a step than the round-off of a lost one."""
-    module, inputs = network(layers=1, features=8), drive(35, 3, features=8)
-    module.get_parameter("weight_hh_l0")[:, :12] = 0
-    for dtype in (torch.float32, F64):
-        spectrum = lyapunov_spectrum(module, inputs, jacobian="hidden", dtype=dtype)
-        assert np.isneginf(spectrum.per_sample).sum(1).tolist() == [12] * 3
+    torch.manual_seed(seed)
+    module = kind(size, size).requires_grad_(False)
+    for parameter in module.parameters():
+        parameter.mul_(scale)
+    module.get_parameter("weight_hh_l0")[:, :num_dead] = 0
+    inputs = drive(45, 10, features=size)
+    spectrum = lyapunov_spectrum(module, inputs, jacobian="hidden", warmup=10, dtype=dtype)
+    assert np.isneginf(spectrum.per_sample).sum(1).tolist() == [num_dead] * 10
+
+
+@pytest.mark.parametrize("preactivation", [12.0, 20.0])
+def test_a_saturated_unit_keeps_its_slope_in_single_precision(preactivation):
+    """tanh and the logistic function round to 1 there, their slopes are far from 0."""
+    module = nn.RNN(1, 1, bias=False).requires_grad_(False)
+    for parameter in module.parameters():
+        parameter.fill_(0.5)
+    # Of the first step; tanh' = 4 e^-2z to e^-24.
+    spectrum = lyapunov_spectrum(module, torch.full((1, 2, 1), 2 * preactivation))
+    assert spectrum.largest == pytest.approx(np.log(0.5 * 4) - 2 * preactivation, rel=1e-6)
+    highway = RHN(1, 1, 1).requires_grad_(False)
+    for parameter in highway.parameters():
+        parameter.zero_()
+    highway.get_parameter("bias_l0_d0")[1] = preactivation
+    spectrum = lyapunov_spectrum(highway, torch.zeros(5, 2, 1))
+    assert spectrum.largest == pytest.approx(-preactivation, rel=1e-6)  # 1 − t = e^-z to e^-12
 
 
 @pytest.mark.parametrize("batched", [True, False])

@@ -274,6 +274,14 @@ def _holding(folder, made, other, name="Own") -> tuple[Any, Any]:
     return task, vars(sys.modules[type(task).__module__])["other"]
 
 
+def test_a_task_of_a_file_that_a_program_changed_in_place_travels_whole(tmp_path):
+    task, _ = _holding(tmp_path, "{'scale': 1.0}", "None", name="task")
+    assert as_found(task) is task
+    task.held["scale"] = 7.0
+    assert load_task(f"{tmp_path / 'own.py'}:task").held == {"scale": 1.0}  # pyright: ignore[reportAttributeAccessIssue]
+    assert vars(_in_another_process(as_found(task)))["held"] == {"scale": 7.0}
+
+
 @pytest.mark.parametrize(
     ("made", "other"),
     [

@@ -7,6 +7,7 @@ import copy
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float64, Int64
 
 _MAX_BLOCKS = 128
@@ -79,7 +80,15 @@ class TimeBlocks:
         return np.asarray(steps, dtype=np.int64)
 
     def state_dict(self) -> dict[str, Any]:
-        return copy.deepcopy(vars(self))
+        """Tensors and plain values; none of numpy's, which `torch.load` takes from trusted files only."""
+        return {
+            "sums": [torch.tensor(sum_BK) for sum_BK in self._sums],
+            "open": None if self._open is None else torch.tensor(self._open),
+            "open_slots": self._open_slots,
+            "slots_per_block": self._slots_per_block,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(copy.deepcopy(state))
+        self._sums = [sum_BK.numpy().copy() for sum_BK in state["sums"]]
+        self._open = None if state["open"] is None else state["open"].numpy().copy()
+        self._open_slots, self._slots_per_block = state["open_slots"], state["slots_per_block"]

@@ -38,6 +38,9 @@ counts as mapped to zero. Round-off leaves such a direction up to 2000 eps in th
 float64 nothing else is as small. In float32 the last directions of a large LSTM's full state are, so there
 the limit is where a step no longer resolves them to 0.1 nats."""
 
+_ROUND_OFF_OF_LOST = 1e-2
+"""Share of the largest |r| up to which that of a direction lost before is round-off (docs/lyapunov.md)."""
+
 _Part = tuple[int, Float[Tensor, "B *C"]]  # number of the factor within its step, its coefficients
 
 
@@ -120,6 +123,8 @@ class Chain:
         self._factors_counted = 0
         # Factors of an interval once one had to be cut short; it stays so.
         self._shortened_to: int | None = None
+        # Directions that zeros of a Jacobian took so far, in a warm-up too.
+        self._was_lost_BK = np.zeros((self._batch, self._num_directions), dtype=bool)
 
     @torch.no_grad()
     def push(self, coefficients: Float[Tensor, "T B F *C"], plan: Plan) -> Growth:
@@ -239,27 +244,37 @@ class Chain:
     def _find_singular(self, absolute_EBK: np.ndarray, parts: Sequence[_Part], bounds: list[int]) -> None:
         """Set to zero what zero rows or columns of a Jacobian (a pruned unit, a closed relu) make zero.
 
-        They tell how many directions a factor loses, exactly; which ones, the size of their round-off tells.
-        Other losses show only over time, see `TimeBlocks.growth`.
+        They tell how many directions a factor loses, exactly. Which ones, the size of their round-off tells
+        once; from then on they come first, for in many steps some live direction is smaller than the
+        round-off of a lost one. Other losses show only over time, see `TimeBlocks.growth`.
         """
         # Round-off has a long tail, but above this a small r is more likely a true one.
         largest_noise = torch.finfo(self._jacobian_BSS.dtype).eps ** 0.5
-        is_small_EBK = absolute_EBK <= absolute_EBK.max(-1, keepdims=True) * largest_noise
-        for index, sample in np.argwhere(is_small_EBK.any(-1)):
-            if bounds[index + 1] - bounds[index] > 1:
+        largest_EB1 = absolute_EBK.max(-1, keepdims=True)
+        is_small_EBK = absolute_EBK <= largest_EB1 * largest_noise
+        if not (is_small_EBK.any() or self._was_lost_BK.any()):
+            return
+        may_be_noise_EBK = absolute_EBK <= largest_EB1 * _ROUND_OFF_OF_LOST
+        for index, sample in np.ndindex(absolute_EBK.shape[:2]):
+            was_lost_K, r_K = self._was_lost_BK[sample], absolute_EBK[index, sample]
+            may_be_zero_K = is_small_EBK[index, sample] | (was_lost_K & may_be_noise_EBK[index, sample])
+            if bounds[index + 1] - bounds[index] > 1 or not may_be_zero_K.any():
                 continue
             factor, coefficients = parts[bounds[index]]
             own = (factor, coefficients[sample : sample + 1])
             num_lost = int(_num_lost(self._jacobian(own, self._jacobian_BSS[:1])))
             num_zero = max(0, self._num_directions - (self._layer.state_size - num_lost))
-            zero_K = np.argsort(absolute_EBK[index, sample])[:num_zero]
-            absolute_EBK[index, sample, zero_K[is_small_EBK[index, sample, zero_K]]] = 0.0
+            order_K = np.lexsort((r_K, ~was_lost_K))
+            zero_K = order_K[may_be_zero_K[order_K]][:num_zero]
+            r_K[zero_K] = 0.0
+            was_lost_K[zero_K] = True
 
     def copy(self) -> "Chain":
         """An independent chain in the same place."""
         twin = copy.copy(self)
         twin._jacobian_BSS = torch.empty_like(self._jacobian_BSS)
         twin._frame, twin._next = copy.deepcopy((self._frame, self._next))
+        twin._was_lost_BK = self._was_lost_BK.copy()
         return twin
 
     def state_dict(self) -> dict[str, Any]:
@@ -268,6 +283,7 @@ class Chain:
             "back_off": (self._careful_left, self._back_off),
             "factors_counted": self._factors_counted,
             "shortened_to": self._shortened_to,
+            "was_lost": torch.tensor(self._was_lost_BK),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -275,6 +291,7 @@ class Chain:
         self._careful_left, self._back_off = state["back_off"]
         self._factors_counted = state["factors_counted"]
         self._shortened_to = state["shortened_to"]
+        self._was_lost_BK = state["was_lost"].numpy().copy()
 
 
 def _num_lost(jacobian_BSS: Float[Tensor, "B S S"]) -> Int64[Tensor, " B"]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hyperprune.errors import InputError, unknown_name
+from hyperprune.lyapunov.jacobians import module_behind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,8 +96,8 @@ def as_tensors_name_it(device: torch.device | str) -> torch.device:
 
 
 def _first_tensor(module: Any, state: Any) -> Tensor:
-    if isinstance(module, torch.nn.Module):
-        for parameter in module.parameters():
+    if (owner := module_behind(module)) is not None:
+        for parameter in owner.parameters():
             return parameter
     parts = state if isinstance(state, tuple | list) else (state,)
     return next((part for part in parts if isinstance(part, Tensor)), torch.empty(0))

@@ -46,7 +46,7 @@ def load_task(
     folder = None if data_dir is None else _absolute_path(data_dir)
     path, separator, attribute = name.rpartition(":")
     if separator and path.endswith(".py"):
-        task = copy.copy(from_file(Path(path), attribute))  # the file's own object stays as it is
+        task = _copied(from_file(Path(path), attribute))  # the file's own object stays as it is
         for table, values in settings.items():
             if table not in SETTING_TABLES:
                 raise unknown_name("table of settings", table, ("training",))
@@ -72,6 +72,15 @@ def load_task(
         "data_dir": None if folder is None else str(folder),
     }
     return task
+
+
+def _copied(task: Task) -> Task:
+    """A copy whose attributes can be changed in place; one that shares them where they cannot be copied."""
+    try:
+        copied = copy.deepcopy(task)
+    except Exception:  # whatever a class of the user's raises
+        return copy.copy(task)
+    return copied if _agree(own_attributes(copied), own_attributes(task)) else copy.copy(task)
 
 
 def _dataset(name: str) -> str | None:

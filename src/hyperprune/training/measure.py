@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -31,7 +33,8 @@ def recurrent_spectra(
         model: in evaluation mode, on the device to measure on.
         seed: of the tangent frame's random draw, where one is needed.
         jacobian: of the full state (an LSTM's h and c), computed in float64 because it spreads too far for
-            float32; or of the hidden state with the cell state held.
+            float32; or of the hidden state with the cell state held, computed in the model's type and, where
+            that gives an exponent of -inf, once more in float64.
         quick: measure one exponent over one step, to learn whether it can be measured.
         num_steps: measure over so many steps without a warm-up, to learn what it costs; None is the whole.
 
@@ -48,19 +51,32 @@ def recurrent_spectra(
                 "Lyapunov spectrum guides the search (--signal loss does without)"
             )
         end = task.spectrum_warmup + 1 if quick else num_steps
-        return [
-            lyapunov_spectrum(
+
+        def spectrum_of(run: RecurrentRun, dtype: torch.dtype | None) -> LyapunovSpectrum:
+            return lyapunov_spectrum(
                 run.module,
                 run.inputs[:end],
                 run.state,
                 jacobian=jacobian,
-                dtype=torch.float64 if jacobian == "full" else None,
+                dtype=dtype,
                 num_exponents=1 if quick else None,
                 warmup=0 if num_steps is not None else task.spectrum_warmup,
                 generator=generator(seed, "spectrum"),
             )
-            for run in runs
-        ]
+
+        if jacobian == "full":
+            return [spectrum_of(run, torch.float64) for run in runs]
+        return [_resolved(spectrum_of(run, None), partial(spectrum_of, run, torch.float64)) for run in runs]
+
+
+def _resolved(spectrum: LyapunovSpectrum, in_double: Callable[[], LyapunovSpectrum]) -> LyapunovSpectrum:
+    """The spectrum; in float64 if float32 does not tell whether a direction is lost or only small."""
+    if spectrum.dtype == "float64" or not spectrum.num_negative_infinite:
+        return spectrum
+    try:
+        return in_double()
+    except InputError:  # a step function may hold weights of its own, which stay in float32
+        return spectrum
 
 
 def measured_runs(task: Task, model: nn.Module, device: torch.device) -> list[RecurrentRun]:

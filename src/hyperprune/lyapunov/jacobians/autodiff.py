@@ -89,7 +89,11 @@ class AutodiffLayer(Layer):
         return parts
 
     def _check(self, x_BI: Tensor, carry: Carry) -> None:
-        """One step under ordinary autograd, to find states cut from the graph or changed in place."""
+        """One step under ordinary autograd, to find states cut from the graph or changed in place.
+
+        A part without a gradient is right where it does not depend on the old state (a delay line's last
+        input): its rows of J are zero.
+        """
         copies = tuple(part.clone() for part in carry)
         versions = [part._version for part in copies]
         with torch.no_grad():
@@ -98,8 +102,14 @@ class AutodiffLayer(Layer):
         with torch.enable_grad():
             leaves = tuple(part.clone().requires_grad_() for part in carry)
             new = self._call(x_BI, leaves)
-        for index, part in enumerate(new[: self._num_free]):
-            if not part.requires_grad:
+        cut = [index for index, part in enumerate(new[: self._num_free]) if not part.requires_grad]
+        if not cut:
+            return
+        with torch.no_grad():
+            moved = self._call(x_BI, tuple(part + 0.1 for part in carry))
+        is_any_differentiable = any(part.requires_grad for part in new)
+        for index in cut:
+            if not (is_any_differentiable and torch.equal(moved[index], new[index])):
                 raise InputError(
                     "the new state must depend on the old one through differentiable operations, part "
                     f"{index} is detached (it carries no gradient); remove detach(), no_grad() and .data "

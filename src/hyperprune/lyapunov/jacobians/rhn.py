@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hyperprune.lyapunov.jacobians.base import Affine, Carry, Layer, weighted_rows
+from hyperprune.lyapunov.jacobians.base import Affine, Carry, Layer, tanh_slope, weighted_rows
 
 
 class RHNLayer(Layer):
@@ -41,12 +41,13 @@ class RHNLayer(Layer):
             z = drive(s) if micro_step else drive(s, x_BI)
             gates = z.chunk(self._num_gates, dim=1)
             h, t = torch.tanh(gates[0]), torch.sigmoid(gates[1])
+            not_t = torch.sigmoid(-gates[1])  # 1 - t would be 0 where t rounds to 1
             if self._coupled:
-                rows = [t * (1 - h * h), (h - s) * t * (1 - t), 1 - t]
+                rows = [t * tanh_slope(gates[0]), (h - s) * t * not_t, not_t]
                 s = s + t * (h - s)
             else:
-                c = torch.sigmoid(gates[2])
-                rows = [t * (1 - h * h), h * t * (1 - t), s * c * (1 - c), c]
+                c, not_c = torch.sigmoid(gates[2]), torch.sigmoid(-gates[2])
+                rows = [t * tanh_slope(gates[0]), h * t * not_t, s * c * not_c, c]
                 s = h * t + s * c
             coefficients.append(torch.stack(rows, dim=1))
         return s, (s,), torch.stack(coefficients, dim=1)

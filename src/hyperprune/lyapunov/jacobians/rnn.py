@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hyperprune.lyapunov.jacobians.base import Affine, Carry, Layer, weighted_rows
+from hyperprune.lyapunov.jacobians.base import Affine, Carry, Layer, tanh_slope, weighted_rows
 
 
 class RNNLayer(Layer):
@@ -30,7 +30,7 @@ class RNNLayer(Layer):
         z = self._drive(x_BI, h)
         if self._nonlinearity == "tanh":
             h = torch.tanh(z)
-            slope = 1 - h * h
+            slope = tanh_slope(z)
         else:
             h = torch.relu(z)
             slope = (z > 0).to(z.dtype)  # 0 at the kink, as autograd has it

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
+from types import MethodType
 from typing import Any
 
 import torch
@@ -306,12 +307,14 @@ def _open_callable(
             f"a callable needs a state: a tensor or tuple of tensors with {batch} samples first, got "
             f"{_describe(state)}; its shape cannot be known otherwise"
         )
-    if isinstance(function, nn.Module):
-        _require_device(function, device)
-        tensors = chain(function.parameters(), function.buffers())
+    module = module_behind(function)
+    if module is not None:
+        _require_device(module, device)
+        tensors = chain(module.parameters(), module.buffers())
         if any(tensor.is_floating_point() and tensor.dtype != dtype for tensor in tensors):
-            function = copy.deepcopy(function).to(dtype)
-        function = partial(_in_evaluation, function)
+            module = copy.deepcopy(module).to(dtype)
+            function = MethodType(function.__func__, module) if isinstance(function, MethodType) else module
+        function = partial(_in_evaluation, module, function)
     for part in parts:
         _require_same_device(part, device)
     carry = tuple(part.detach().to(dtype).clone() for part in parts)
@@ -319,13 +322,19 @@ def _open_callable(
     return Stack([layer], [carry], None)
 
 
-def _in_evaluation(module: nn.Module, x: Tensor, state: Any) -> Any:
+def module_behind(function: Any) -> nn.Module | None:
+    """The module that a step belongs to: itself, or the one whose method it is."""
+    owner = function.__self__ if isinstance(function, MethodType) else function
+    return owner if isinstance(owner, nn.Module) else None
+
+
+def _in_evaluation(module: nn.Module, function: Callable[..., Any], x: Tensor, state: Any) -> Any:
     """One step without dropout; every part of the module is in its mode again afterwards."""
     training = [part for part in module.modules() if part.training]
     for part in training:
         part.training = False
     try:
-        return module(x, state)
+        return function(x, state)
     finally:
         for part in training:
             part.training = True
