@@ -151,6 +151,43 @@ def test_several_batches_count_alike_before_the_absolute_value():
         check(apart, together, together)
 
 
+class Added(nn.Module):
+    """A recurrent network whose matrix is the sum of two parameters: autograd gives both one gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = (nn.Parameter(net("rnn", seed=i).rnn.weight_hh_l0.detach()) for i in (0, 1))
+
+    def forward(self, x, h):
+        return torch.tanh(x + h @ (self.one + self.other).T)
+
+
+def loss_of_added(model, pair):
+    matrix, h = model.one + model.other, torch.ones_like(pair[0][0])
+    for x in pair[0]:
+        h = torch.tanh(x + h @ matrix.T)
+    return h.square().mean()
+
+
+@pytest.mark.parametrize("name", ["snip", "grasp", "jacobian_plain"])
+def test_parameters_that_are_added_together_count_each_batch_once(name):
+    model, batches = Added(), [batch(1), batch(2)]
+    both = (torch.cat([batches[0][0], batches[1][0]], dim=1), None)
+    zeros = torch.zeros(BATCH, HIDDEN, dtype=torch.float64)
+    apart, together = (
+        at_init.scores(
+            model,
+            loss_of_added,
+            data,
+            criterion=name,
+            parameters=["one", "other"],
+            recurrent=lambda model, pair: [(model, pair[0], zeros.repeat(pair[0].shape[1] // BATCH, 1))],
+        )
+        for data in (batches, [both])
+    )
+    check(apart, together, together)
+
+
 def test_the_rademacher_probe_estimates_the_sum_of_squares_and_the_ones_do_not():
     model, data = net("gru"), batch()
     jacobians = slow_jacobians(model.rnn, data[0], STEPS - 1)

@@ -97,6 +97,32 @@ def test_any_parameters_can_be_scored_by_the_loss():
     assert set(masks) == {"rnn.weight_ih_l0", "rnn.weight_hh_l0", "readout.weight", "readout.bias"}
 
 
+@pytest.mark.parametrize("criterion", ["snip", "grasp"])
+def test_an_embedding_with_sparse_gradients_is_scored_as_one_with_dense_ones(criterion):
+    class Reader(nn.Module):
+        def __init__(self, *, is_sparse):
+            super().__init__()
+            self.embedding = nn.Embedding(10, FEATURES, sparse=is_sparse)
+            self.net = net("gru")
+
+        def forward(self, tokens):
+            return self.net(self.embedding(tokens).double())
+
+    tokens = torch.randint(10, (4, 3), generator=torch.Generator().manual_seed(0))
+    labels = batch()[1]
+    scores, masks = [], []
+    for is_sparse in (True, False):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = Reader(is_sparse=is_sparse)
+        settings = {"criterion": criterion, "parameters": ["embedding.weight", "*weight_hh*"]}
+        scores.append(at_init.scores(model, loss_of, [(tokens, labels)], **settings))
+        masks.append(hp.prune_at_init(model, loss_of, [(tokens, labels)], sparsity=0.5, **settings))
+    for name, expected in scores[1].items():
+        torch.testing.assert_close(scores[0][name], expected)  # sums are ordered otherwise
+    assert counts(masks[0]) == counts(masks[1])
+
+
 def test_tensors_that_the_jacobian_cannot_score_may_keep_the_same_share_at_random():
     model, data = net("gru"), batch()
     masks = hp.prune_at_init(

@@ -1,5 +1,7 @@
 """Budgets are spread by the rule, exactly, and never leave a tensor empty."""
 
+import random
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hyperprune.errors import InputError
 from hyperprune.sparsity.allocation import ALLOCATIONS, Allocation
 from hyperprune.sparsity.counts import num_live_at
 from hyperprune.sparsity.masks import MaskedTensor
+from hyperprune.sparsity.schedules import cubic_sparsity
 
 
 def tensors(*shapes: tuple[int, ...]) -> list[MaskedTensor]:
@@ -105,3 +108,31 @@ def test_on_the_way_from_dense_fixed_densities_fall_in_step_and_rooms_bind() -> 
     assert rule.num_live(parts, 0.3, final_sparsity=0.6) == [60, 80]
     assert rule.num_live(parts, 0.6, final_sparsity=0.6) == [20, 60]
     assert rule.num_live(parts, 0.3, final_sparsity=0.6, rooms=[55, 70]) == [55, 70]
+
+
+def random_densities(draw: random.Random) -> tuple[Allocation, list[MaskedTensor], float]:
+    """Two to four tensors, some of a fixed density, and a sparsity."""
+    parts = tensors(*((draw.randint(2, 12), draw.randint(2, 12)) for _ in range(draw.randint(2, 4))))
+    fixed = [part.name for part in parts[1:] if draw.random() < 0.5]
+    densities = tuple((name, draw.choice([0.05, 0.3, 0.5, 0.9])) for name in fixed)
+    rule = Allocation(
+        rule=draw.choice(sorted(ALLOCATIONS)), densities=densities, counts_fixed=draw.random() < 0.7
+    )
+    return rule, parts, draw.choice([0.5, 0.67, 0.8, 0.9])
+
+
+def test_on_the_way_from_dense_no_count_falls_below_its_last_or_rises_and_the_last_are_met() -> None:
+    draw, num_ways = random.Random(0), 0
+    while num_ways < 150:
+        rule, parts, sparsity = random_densities(draw)
+        try:
+            last = rule.num_live(parts, sparsity)
+        except InputError:
+            continue  # fixed densities beyond the budget, or a tensor without a weight
+        num_ways, live = num_ways + 1, [part.total for part in parts]
+        for step in range(1, 21):
+            on_the_way = cubic_sparsity(sparsity, step / 20)
+            counts = rule.num_live(parts, on_the_way, final_sparsity=sparsity, rooms=live)
+            assert all(a <= b <= c for a, b, c in zip(last, counts, live, strict=True))
+            live = counts
+        assert live == last

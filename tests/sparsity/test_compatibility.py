@@ -118,6 +118,39 @@ def test_sparse_gradients_of_an_embedding_are_masked() -> None:
     assert sparse.summary().live == 24
 
 
+@pytest.mark.parametrize("num_steps_before", [0, 2])
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("name", ["static", "snfs", "rigl", "top_kast"])
+def test_sparse_gradients_and_momentum_train_as_dense_gradients_do(
+    name: str, nesterov: bool, num_steps_before: int
+) -> None:
+    outcomes = []
+    for is_sparse in (True, False):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = nn.Embedding(12, 4, sparse=is_sparse)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=nesterov)
+
+        def backward(model: nn.Module = model, optimizer: torch.optim.Optimizer = optimizer) -> None:
+            optimizer.zero_grad()
+            model(torch.tensor([1, 3, 3, 7])).square().sum().backward()
+
+        for _ in range(num_steps_before):
+            backward()
+            optimizer.step()
+        method = methods.static() if name == "static" else quick(name, update_every=2)
+        sparse = SparseTraining(model, optimizer, method, sparsity=0.5, total_steps=9, generator=seeded(0))
+        for _ in range(5):
+            backward()
+            sparse.step()
+            if name != "top_kast":  # whose backward set keeps its moments
+                buffer = optimizer.state[model.weight]["momentum_buffer"]
+                assert not bool(buffer[~sparse.masks["weight"]].any())
+        outcomes.append((model.weight.detach().clone(), sparse.masks["weight"]))
+    torch.testing.assert_close(*(weight for weight, _ in outcomes))  # sums are ordered otherwise
+    assert torch.equal(*(mask for _, mask in outcomes))
+
+
 # Mixed precision
 
 
@@ -178,6 +211,94 @@ def test_masking_gradients_that_still_carry_the_scale_is_an_error() -> None:
     run.sparse.mask_gradients()
     with pytest.raises(InputError, match=r"gradients must be unscaled before.*call mask_gradients\(scaler\)"):
         run.sparse.step(scaler)
+
+
+def masked_with(run: Run, scaler: torch.amp.GradScaler, step: int, *, set_to_none: bool = True) -> None:
+    run.optimizer.zero_grad(set_to_none=set_to_none)
+    scaler.scale(loss_of(run.model, step)).backward()
+    run.sparse.mask_gradients(scaler)
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+@pytest.mark.parametrize("name", ["static", "gmp", "dense"])  # with dead weights and without
+def test_a_batch_that_is_given_up_without_an_update_of_the_scaler_makes_the_next_one_an_error(
+    name: str, set_to_none: bool
+) -> None:
+    run, scaler = Run(methods.get(name)), torch.amp.GradScaler("cpu")
+    masked_with(run, scaler, 0)
+    run.optimizer.zero_grad(set_to_none=set_to_none)
+    with pytest.raises(InputError, match=r"call scaler.update\(\) after giving a batch up"):
+        masked_with(run, scaler, 1, set_to_none=set_to_none)
+
+
+def test_a_batch_that_is_given_up_without_an_update_of_the_scaler_makes_its_step_an_error() -> None:
+    run, scaler = Run(methods.static()), torch.amp.GradScaler("cpu")
+    masked_with(run, scaler, 0)
+    run.optimizer.zero_grad()
+    scaler.scale(loss_of(run.model, 1)).backward()
+    with pytest.raises(InputError, match=r"call scaler.update\(\) after giving a batch up"):
+        run.sparse.step(scaler)
+
+
+@pytest.mark.parametrize("name", ["static", "rigl", "dense"])
+def test_a_batch_that_is_given_up_with_an_update_of_the_scaler_leaves_no_trace(name: str) -> None:
+    # Scales are powers of two, so dividing by them is exact.
+    run, plain = (Run(quick(name), clip=None) for _ in range(2))
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(4):
+        masked_with(run, scaler, 50)
+        run.optimizer.zero_grad()
+        scaler.update()
+        masked_with(run, scaler, step)
+        run.sparse.step(scaler)
+        scaler.update()
+    assert_same(run.model.state_dict(), plain.run(4).model.state_dict())
+    assert run.sparse.state_dict()["clock"]["num_lost"] == 4
+
+
+@pytest.mark.parametrize("name", ["static", "rigl", "dense"])
+def test_gradients_that_change_twice_after_masking_are_unscaled_once(name: str) -> None:
+    run, plain = (Run(quick(name), clip=None) for _ in range(2))
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(4):
+        masked_with(run, scaler, step)
+        for factor in (2.0, 0.5):
+            for parameter in run.model.parameters():
+                assert parameter.grad is not None
+                parameter.grad.mul_(factor)
+        run.sparse.step(scaler)
+        scaler.update()
+    assert_same(run.model.state_dict(), plain.run(4).model.state_dict())
+    assert run.sparse.state_dict()["clock"]["num_lost"] == 0
+
+
+@pytest.mark.parametrize("update_every", [2, "epoch"])
+def test_an_optimizer_that_the_scaler_skips_beside_one_that_steps_loses_the_batch_for_growth(
+    update_every: Any,
+) -> None:
+    model = tiny()
+    optimizers = [
+        torch.optim.SGD(part.parameters(), 0.1) for part in (model.encoder, model.rnn, model.decoder)
+    ]
+    method = methods.rigl(update_every=update_every)
+    settings: dict[str, Any] = {"sparsity": 0.6, "total_steps": 20, "generator": seeded(0)}
+    sparse = SparseTraining(model, optimizers, method, steps_per_epoch=2, **settings)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    for step in range(4):
+        model.zero_grad()
+        scaler.scale(loss_of(model, step)).backward()
+        if step == 1:  # by whose gradients the first update would rank
+            assert model.decoder.weight.grad is not None
+            model.decoder.weight.grad[0, 0] = torch.inf
+        before = model.decoder.weight.detach().clone(), model.rnn.weight_hh_l0.detach().clone()
+        sparse.step(scaler)
+        scaler.update()
+        assert torch.equal(model.decoder.weight, before[0]) == (step == 1)
+        assert not torch.equal(model.rnn.weight_hh_l0, before[1])
+        if step % 2:
+            sparse.end_epoch()
+    assert sparse.num_steps == 3
+    assert [update.step for update in sparse.history()] == ([2] if update_every == 2 else [3])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

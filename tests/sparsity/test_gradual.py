@@ -13,7 +13,7 @@ from hyperprune.sparsity import methods
 from hyperprune.sparsity.counts import num_live_at
 from hyperprune.sparsity.schedules import cubic_sparsity, geometric_rounds
 from hyperprune.sparsity.training import SparseTraining
-from sparsity.tiny_runs import STEPS_PER_EPOCH, Run, tiny
+from sparsity.tiny_runs import STEPS_PER_EPOCH, Run, tiny, train_with_lost
 
 TOTAL = 20
 
@@ -75,6 +75,29 @@ def test_a_phase_that_ends_with_training_prunes_to_the_target_at_the_last_planne
     run = Run(methods.get(name, update_every=update_every, end=1.0)).run(TOTAL - 1)
     assert not run.sparse.at_sparsity
     assert run.run(1).sparse.at_sparsity
+
+
+@pytest.mark.parametrize("how", ["skipped", "given up"])
+@pytest.mark.parametrize("lost", [{0}, {TOTAL - 1}, {3, 11, TOTAL - 1}])
+@pytest.mark.parametrize("update_every", [1, 7, "epoch", "3 epochs"])
+@pytest.mark.parametrize("name", ["gmp", "narang", "iterative_magnitude", "lottery_ticket"])
+def test_a_phase_that_ends_with_training_prunes_to_the_target_though_batches_took_no_step(
+    name: str, update_every: Any, lost: set[int], how: str
+) -> None:
+    run = Run(methods.get(name, update_every=update_every, end=1.0), optimizer="sgd", clip=None)
+    train_with_lost(run, lost, how, num_batches=TOTAL - STEPS_PER_EPOCH)
+    assert not run.sparse.at_sparsity
+    rest = {number - TOTAL + STEPS_PER_EPOCH for number in lost}
+    assert train_with_lost(run, rest, how, num_batches=STEPS_PER_EPOCH).sparse.at_sparsity
+    assert run.sparse.num_steps == TOTAL - len(lost)
+
+
+def test_a_phase_that_ends_early_is_not_shortened_by_batches_that_took_no_step() -> None:
+    plain = lives(Run(methods.gmp(update_every=1), optimizer="sgd", clip=None), 18)
+    run = train_with_lost(Run(methods.gmp(update_every=1), optimizer="sgd", clip=None), {1, 8}, "skipped")
+    history = {update.step: update for update in run.sparse.history()}
+    assert max(history) == 15
+    assert run.sparse.summary().live == plain[-1]
 
 
 def test_gradual_pruning_spreads_by_its_allocation_and_gates() -> None:

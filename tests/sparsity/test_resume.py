@@ -10,7 +10,7 @@ import torch
 
 from hyperprune.errors import InputError
 from hyperprune.sparsity import DynamicSparse, methods
-from sparsity.tiny_runs import STEPS_PER_EPOCH, Run, assert_same, loss_of, quick, tiny
+from sparsity.tiny_runs import STEPS_PER_EPOCH, Run, assert_same, loss_of, quick, tiny, train_with_lost
 
 NEEDS_MOMENTUM = ("snfs",)
 
@@ -97,6 +97,27 @@ def test_a_batch_that_was_given_up_is_counted_after_a_resumption_too() -> None:
         run.sparse.end_epoch()
         assert run.sparse.num_updates == 1
     assert_same(resumed.state(), straight.state())
+
+
+def test_batches_that_earlier_epochs_lost_are_counted_after_a_resumption_too() -> None:
+    method = methods.set_(update_every=18)
+    straight, resumed = (Run(method, optimizer="sgd", total_steps=20) for _ in range(2))
+    train_with_lost(straight, {0, 7}, "skipped", num_batches=10)
+    restore(resumed, through_a_file(straight.state()))
+    for run in (straight, resumed):
+        train_with_lost(run, set(), "skipped", num_batches=10)
+        assert run.sparse.num_steps == 18
+        assert run.sparse.num_updates == 0  # the 18th is the last one planned
+    assert_same(resumed.state(), straight.state())
+
+
+def test_a_state_from_before_lost_batches_were_counted_loads() -> None:
+    saved = Run(methods.set_()).run(3).state()
+    for key in ("num_lost", "num_lost_before"):
+        del saved["sparse"]["clock"][key]
+    run = Run(methods.set_())
+    restore(run, saved)
+    assert run.sparse.state_dict()["clock"] == Run(methods.set_()).run(3).sparse.state_dict()["clock"]
 
 
 @pytest.mark.parametrize("redistribution", ["none", "magnitude"])

@@ -90,6 +90,15 @@ def test_no_update_is_due_or_coming_at_the_last_planned_step() -> None:
         assert by_step.steps_to_update(before) == by_epoch.steps_to_update(before) == expected
 
 
+def test_lost_batches_bring_the_last_planned_step_nearer_until_training_goes_beyond_the_plan() -> None:
+    by_step, by_epoch = Cadence.parse(1), Cadence.parse("epoch")
+    for num_steps, due in ((7, True), (8, False), (9, False), (10, False), (11, True)):
+        clock = Clock(10, num_steps=num_steps, num_epochs=2, num_lost=1, num_lost_before=1)
+        assert by_step.due_after_step(clock) == by_epoch.due_after_epoch(clock) == due
+        before = Clock(10, num_steps=num_steps - 1, num_lost=1, num_lost_before=1)
+        assert by_step.steps_to_update(before) == (0 if due else None)
+
+
 def test_the_steps_before_an_update_are_known() -> None:
     cadence = Cadence.parse(4, last_step=8)
     ahead = [cadence.steps_to_update(Clock(total_steps=30, num_steps=done)) for done in range(9)]

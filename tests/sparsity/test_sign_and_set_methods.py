@@ -59,16 +59,19 @@ def test_l1_pulls_towards_zero_by_the_learning_rate_and_by_the_kept_sign() -> No
     assert model.weight.tolist() == [[0.875, -0.875]]
 
 
-def test_new_signs_are_drawn_evenly_and_counts_stay_per_tensor() -> None:
+def signs(run: Run) -> dict[str, torch.Tensor]:
+    """True where a weight is negative whenever it is live."""
+    return {tensor.name: tensor.status.bitwise_and(NEGATIVE) != 0 for tensor in run.sparse._network.tensors}
+
+
+def test_every_connection_keeps_its_sign_live_or_dead_and_counts_stay_per_tensor() -> None:
     method = methods.deep_r(l1=0.05, temperature=1e-3)
     run = Run(method, model=tiny(hidden=12), optimizer="sgd", total_steps=25)
-    start = [row.live for row in run.sparse.summary()]
+    start, first = [row.live for row in run.sparse.summary()], signs(run)
     for _ in run.steps(20):
         assert [row.live for row in run.sparse.summary()] == start
-    flags = [t.status[t.live()] for t in run.sparse._network.tensors]
-    negative = torch.cat([(flag.bitwise_and(NEGATIVE) != 0).flatten() for flag in flags]).double()
-    # Five standard deviations of a fair coin over the live weights.
-    assert abs(negative.mean().item() - 0.5) < 2.5 / len(negative) ** 0.5
+        assert_same(signs(run), first)
+    assert run.sparse.turnover > 0.5
     named = dict(run.model.named_parameters())
     for tensor in run.sparse._network.tensors:
         weight, flag = named[tensor.name].detach(), tensor.status.bitwise_and(NEGATIVE) != 0
@@ -86,6 +89,19 @@ def test_the_last_planned_step_changes_no_mask(method: Any) -> None:
     before = run.sparse.num_updates
     run.run(2)
     assert run.sparse.num_updates > before  # training beyond the plan goes on as before it
+
+
+def test_signs_begin_as_those_of_live_weights_and_are_drawn_evenly_for_dead_ones() -> None:
+    model = tiny(hidden=12)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.abs_()
+    run = Run(methods.deep_r(), model=model, optimizer="sgd")
+    live, negative = run.sparse.masks, signs(run)
+    assert not any(bool(negative[name][mask].any()) for name, mask in live.items())
+    dead = torch.cat([negative[name][~mask] for name, mask in live.items()]).double()
+    # Five standard deviations of a fair coin.
+    assert abs(dead.mean().item() - 0.5) < 2.5 / len(dead) ** 0.5
 
 
 def test_top_kast_uses_exactly_the_largest_and_trains_exactly_the_next() -> None:

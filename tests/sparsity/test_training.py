@@ -15,7 +15,7 @@ from torch import nn
 
 from hyperprune.errors import InputError, NumericsError
 from hyperprune.sparsity import DynamicSparse, SparseTraining, methods
-from hyperprune.sparsity.counts import num_live_at
+from hyperprune.sparsity.counts import num_live_at, rounded_share
 from hyperprune.sparsity.death import DEATHS
 from hyperprune.sparsity.growth import GROWTHS
 from hyperprune.sparsity.network import as_optimizers
@@ -30,6 +30,7 @@ from sparsity.tiny_runs import (
     seeded,
     sparsity_for,
     tiny,
+    train_with_lost,
 )
 
 KEEPS_BACKWARD_SET = "top_kast"  # whose backward set is trained and keeps its moments
@@ -381,6 +382,19 @@ def test_gradients_are_averaged_over_the_epochs_last_batches_however_many_were_l
     lost: set[int], ranked_by: list[int], how: str
 ) -> None:
     assert two_epochs(lost, how, gradient_batches=2)[1] == ranked_by
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine"])
+def test_an_update_finds_enough_to_grow_though_the_batch_that_it_ranks_by_took_no_step(decay: str) -> None:
+    # The death rate falls with every step: after two it is higher than after the third, which was due.
+    method = DynamicSparse(growth="gradient", death_rate=0.9, decay=decay, update_every="epoch")
+    run = Run(method, clip=None, steps_per_epoch=3, total_steps=6, sparsity=0.8).run(2)
+    give_up(run, set_to_none=True, factor=1.0)
+    before, rate = run.sparse.summary(), run.sparse.death_rate
+    run.sparse.end_epoch()
+    assert [row.live for row in run.sparse.summary()] == [row.live for row in before]
+    expected = sum(rounded_share(rate, row.live) for row in before)
+    assert run.sparse.history()[-1].num_killed == run.sparse.history()[-1].num_grown == expected
 
 
 def test_in_an_epoch_of_unknown_length_the_newest_batch_that_was_not_lost_is_ranked_by() -> None:
@@ -772,6 +786,22 @@ def test_no_update_follows_the_last_planned_step_whose_new_weights_nothing_would
         assert int((dict(run.model.named_parameters())[name][mask] != 0).sum()) > 0.99 * int(mask.sum())
     longer = Run(method, steps_per_epoch=STEPS_PER_EPOCH, total_steps=20).run(25)
     assert [update.step for update in longer.sparse.history()] == [5, 10, 15, 25]
+
+
+@pytest.mark.parametrize("how", ["skipped", "given up"])
+@pytest.mark.parametrize("growth", ["random", "gradient"])
+@pytest.mark.parametrize(
+    ("update_every", "updated_after"), [(3, [3, 6, 9, 12, 15]), (9, [9]), ("epoch", [4, 9, 13])]
+)
+def test_nothing_grows_with_the_last_planned_batch_though_others_took_no_step(
+    update_every: Any, updated_after: list[int], growth: str, how: str
+) -> None:
+    method = DynamicSparse(decay="constant", update_every=update_every, growth=growth)
+    run = Run(method, steps_per_epoch=STEPS_PER_EPOCH, total_steps=20, clip=None)
+    train_with_lost(run, {0, 12}, how)  # the 18th step comes with the last batch
+    assert run.sparse.num_steps == 18
+    assert [update.step for update in run.sparse.history()] == updated_after
+    assert not run.sparse._network.gradients
 
 
 def test_finalize_leaves_a_plain_sparse_module_and_ends_training() -> None:

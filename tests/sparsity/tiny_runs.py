@@ -142,6 +142,26 @@ class Run:
         }
 
 
+def train_with_lost(run: Run, lost: set[int], how: str, *, num_batches: int = 20) -> Run:
+    """So many batches, in epochs; those lost are "skipped" by a gradient scaler or "given up"."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=how == "skipped")
+    for number in range(num_batches):
+        run.optimizer.zero_grad()
+        loss = loss_of(run.model, number)
+        scaler.scale(loss * float("inf") if number in lost else loss).backward()
+        if how == "given up" and number in lost:
+            run.sparse.mask_gradients()
+            run.optimizer.zero_grad()
+        else:
+            if how == "given up":
+                run.sparse.mask_gradients()
+            run.sparse.step(scaler)
+            scaler.update()
+        if number % STEPS_PER_EPOCH == STEPS_PER_EPOCH - 1:
+            run.sparse.end_epoch()
+    return run
+
+
 def assert_same(left: Any, right: Any, where: str = "state") -> None:
     """Equal to the bit, through containers."""
     assert type(left) is type(right), where

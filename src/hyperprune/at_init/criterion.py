@@ -129,14 +129,16 @@ class Problem:
                     f"every scored tensor must take part in what the criterion differentiates, {name} does "
                     "not; leave it out of parameters, or take a criterion that sees it"
                 )
-        return list(found)
+        # Of an embedding with sparse=True it is sparse.
+        return [gradient.to_dense() if gradient.is_sparse else gradient for gradient in found]
 
 
 def mean_of(parts: Iterable[list[Tensor]], count: int) -> list[Tensor]:
-    """The mean over batches of a tensor for each parameter; the first batch's hold the sum."""
+    """The mean over batches of a tensor for each parameter."""
     totals: list[Tensor] | None = None
     for tensors in parts:
-        totals = tensors if totals is None else [a.add_(b) for a, b in zip(totals, tensors, strict=True)]
+        # Out of place: the gradients of parameters that are added together are one tensor.
+        totals = tensors if totals is None else [a + b for a, b in zip(totals, tensors, strict=True)]
     assert totals is not None
     return [total / count for total in totals]
 

@@ -110,8 +110,8 @@ class Jacobian(OverHorizon):
                 if step == len(totals):
                     totals.append(gradients)
                 else:
-                    for total, gradient in zip(totals[step], gradients, strict=True):
-                        total.add_(gradient)
+                    # Out of place, as in `mean_of`.
+                    totals[step] = [a + b for a, b in zip(totals[step], gradients, strict=True)]
         scores = {
             name: sum(total[index].abs() for total in totals) / len(problem.recurrences)
             for index, name in enumerate(problem.parameters)

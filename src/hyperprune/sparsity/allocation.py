@@ -55,7 +55,8 @@ class Allocation:
             tensors: all pruned tensors.
             sparsity: of the network, in [0, 1).
             final_sparsity: where a method that prunes gradually is heading; fixed densities then fall in
-                step with the network's. None: `sparsity` is the final one.
+                step with the network's, and no other tensor gets less than it has in the end. None:
+                `sparsity` is the final one.
             rooms: at most so many per tensor; None is its size.
 
         Raises:
@@ -70,8 +71,11 @@ class Allocation:
         if self.counts_fixed:
             budget -= sum(fixed.values())
         open_ = [i for i in range(len(tensors)) if i not in fixed]
+        least = [0] * len(open_)
         if final_sparsity is not None:  # on the way, fixed counts and the budget are rounded apart
-            budget = min(max(budget, 0), sum(totals[i] for i in open_))
+            final = self.num_live(tensors, final_sparsity)
+            least = [min(final[i], rooms[i]) for i in open_]
+            budget = min(max(budget, sum(least)), sum(totals[i] for i in open_))
         if not 0 <= budget <= sum(totals[i] for i in open_):
             raise InputError(
                 f"tensors with a fixed density must leave room for the rest, but at sparsity {sparsity} "
@@ -80,14 +84,7 @@ class Allocation:
             )
         weight = ALLOCATIONS[self.rule]
         budget = min(budget, sum(rooms[i] for i in open_))
-        # A share of the final counts that keeps a weight may round to none on the way.
-        least = [min(1, rooms[i]) for i in open_] if final_sparsity is not None else None
-        shares = apportion(
-            budget,
-            [weight(tensors[i]) for i in open_],
-            [rooms[i] for i in open_],
-            least if least is not None and sum(least) <= budget else None,
-        )
+        shares = apportion(budget, [weight(tensors[i]) for i in open_], [rooms[i] for i in open_], least)
         counts = {**fixed, **dict(zip(open_, shares, strict=True))}
         for i, tensor in enumerate(tensors):
             if counts[i] == 0:

@@ -1,4 +1,7 @@
-"""Deep-R: a connection keeps its sign, dies when it would change it, and a random one takes its place."""
+"""Deep-R: a connection keeps its sign, dies when it would change it, and a random one takes its place.
+
+Every potential connection k has a sign s_k for good: w_k = s_k θ_k, live while θ_k >= 0.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class DeepR(Method):
 
 
 class _DeepRRule(Rule):
-    """The sign that a live weight must keep is a bit of its mask."""
+    """The sign of a weight, live or dead, is a bit of its mask: a live one's first, a coin's for the dead."""
 
     cadence = Cadence(1, by_epoch=False)
 
@@ -61,8 +64,10 @@ class _DeepRRule(Rule):
 
     def start(self, masks: Mapping[str, Bool[Tensor, "..."]] | None) -> None:
         super().start(masks)
+        generator = self.network.random()
         for block in self.network.blocks:
-            block.set_flag(NEGATIVE, block.weight < 0)
+            coin = torch.rand(block.total, generator=generator, device=generator.device) < 0.5
+            block.set_flag(NEGATIVE, torch.where(block.live(), block.weight < 0, coin))
 
     def update(self, clock: Clock) -> None:
         network = self.network
@@ -83,12 +88,7 @@ class _DeepRRule(Rule):
         network.zero_dead_weights()
         network.zero_dead_state()
         for block in blocks:
-            count = block.num_with(KILLED)
-            before = block.live()
-            GROWTHS["random"].grow(block, count, None, generator)
-            grown = block.live() & ~before
-            coin = torch.rand(block.total, generator=generator, device=grown.device) < 0.5
-            block.set_flag(NEGATIVE, torch.where(grown, coin, block.has(NEGATIVE)))
+            GROWTHS["random"].grow(block, block.num_with(KILLED), None, generator)
         network.refresh_grown()
 
     @staticmethod

@@ -226,8 +226,9 @@ class DynamicRule(Rule):
             return None  # gradients are added up, or replaced at every step
         if method.redistribution != "none" or method.regrow_killed:
             return None  # the share is known after death only, or the killed are ranked too
-        # Each block gets back what it loses, at most the share at the rate of the next step or any later one.
-        rate = self.death_rate(replace(clock, num_steps=clock.num_steps + 1))
+        # Each block gets back what it loses, at most the share at the rate after this step, after any later
+        # one, or now: the last batch of an epoch may take no step.
+        rate = max(self.death_rate(clock), self.death_rate(replace(clock, num_steps=clock.num_steps + 1)))
         if method.decay != "constant":
             rate = max(rate, method.final_death_rate)
         return [

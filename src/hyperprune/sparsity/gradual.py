@@ -1,6 +1,7 @@
 """Pruning from dense to sparse: cubic, by gradual thresholds, and in rounds with or without rewinding.
 
-Live counts follow a schedule exactly, fall only, and reach the final density at `end` of the planned steps.
+Live counts follow a schedule exactly, fall only, and reach the final density at `end` of the planned steps,
+or with the last planned batch if too many of them were lost for that.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class GradualMethod(Method):
 
     def advance(self, clock: Clock) -> float:
         """How far the pruning phase is: 0 before it, 1 after it."""
+        if clock.is_over(clock.num_steps):
+            return 1.0
         return min(1.0, max(0.0, (clock.progress - self.begin) / (self.end - self.begin)))
 
     def last_epoch(self, num_epochs: int) -> int | None:
@@ -91,8 +94,8 @@ class GradualRule(Rule):
         return not self.cadence.by_epoch and self._due(clock, super().due_after_step(clock))
 
     def due_after_epoch(self, clock: Clock) -> bool:
-        assert self.cadence is not None
-        return self.cadence.by_epoch and self._due(clock, super().due_after_epoch(clock))
+        # Also for updates by steps: the last planned batch may take none.
+        return self._due(clock, super().due_after_epoch(clock))
 
     def _due(self, clock: Clock, by_cadence: bool) -> bool:
         # The end may fall between two prunings or at the last planned step; its target must be met.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 LIVE = -128  # the sign bit of int8
 EXPLORED = 1  # has been live at some time
-NEGATIVE = 2  # Deep-R: the sign that a live weight must keep
+NEGATIVE = 2  # Deep-R: the sign that a weight has whenever it is live
 BACKWARD = 4  # Top-KAST: receives gradients, in the forward set or not
 KILLED = 8  # by the update in progress
 GROWN = 16  # by the update in progress

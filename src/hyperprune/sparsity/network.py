@@ -132,6 +132,10 @@ class SparseNetwork:
                     return optimizer, group
         raise AssertionError(tensor.name)
 
+    def optimizer_of(self, name: str) -> Optimizer:
+        """The optimizer that trains the tensor of this name."""
+        return self._owner(next(tensor for tensor in self.tensors if tensor.name == name))[0]
+
     def check_one_ranking(self) -> None:
         """Magnitudes of all tensors must be comparable: float64 is ranked by other bits than the rest.
 
@@ -160,10 +164,12 @@ class SparseNetwork:
             gradient = tensor.parameter.grad
             if gradient is None:
                 continue
+            if gradient.is_sparse and self._owner(tensor)[1].get("momentum", 0.0) > 0:
+                # The buffer would begin as this gradient, and must be dense to be zeroed weight by weight.
+                gradient = tensor.parameter.grad = gradient.to_dense()
             if gradient.is_sparse:
-                gradient = gradient.coalesce()
+                gradient = tensor.parameter.grad = gradient.coalesce()
                 self._zero_untrained_rows(tensor, gradient)
-                tensor.parameter.grad = gradient
             else:
                 self._zero_untrained(tensor, gradient)
             self._masked[tensor.name] = (id(gradient), gradient._version)
@@ -268,10 +274,12 @@ class SparseNetwork:
 
     def _state(self, tensor: MaskedTensor) -> Iterator[tuple[str, Tensor]]:
         """The optimizer's state tensors that hold one number per weight."""
-        optimizer, _ = self._owner(tensor)
-        for key, values in optimizer.state.get(tensor.parameter, {}).items():
+        state = self._owner(tensor)[0].state.get(tensor.parameter, {})
+        for key, values in state.items():
             if isinstance(values, Tensor) and values.shape == tensor.parameter.shape and values.ndim > 0:
-                yield key, values
+                if values.is_sparse:  # of steps that were taken before sparse training began
+                    state[key] = values.to_dense()
+                yield key, state[key]
 
     @torch.no_grad()
     def rescale_weights(self) -> None:

@@ -85,6 +85,7 @@ class Clock:
         epoch_start: `num_steps` when the epoch in progress began.
         num_lost: batches of the epoch in progress that took no step: a gradient scaler skipped it, or the
             user gave them up.
+        num_lost_before: those of earlier epochs.
     """
 
     total_steps: int
@@ -93,6 +94,7 @@ class Clock:
     num_epochs: int = 0
     epoch_start: int = 0
     num_lost: int = 0
+    num_lost_before: int = 0
 
     @property
     def progress(self) -> float:
@@ -103,12 +105,18 @@ class Clock:
         """Batches of the epoch in progress that are over."""
         return self.num_steps - self.epoch_start + self.num_lost
 
+    def is_over(self, step: int) -> bool:
+        """Whether as many batches as were planned are over with this step, those lost so far among them."""
+        return step + self.num_lost + self.num_lost_before >= self.total_steps
+
 
 @dataclass(frozen=True)
 class Cadence:
     """When updates are due: every so many steps, or at the end of every so many epochs.
 
-    None is due at the last planned step: nothing would train the weights that it grows.
+    None is due at the last planned step: nothing would train the weights that it grows. That may be any
+    from the end of the planned batches, where some were lost, to step `total_steps`, where others make up for
+    them; training beyond it has updates again.
 
     Attributes:
         every: steps or epochs between updates.
@@ -140,7 +148,7 @@ class Cadence:
         )
 
     def _allows(self, step: int, clock: Clock) -> bool:
-        if step == clock.total_steps:
+        if step <= clock.total_steps and clock.is_over(step):
             return False
         return step >= self.first_step and (self.last_step is None or step <= self.last_step)
 

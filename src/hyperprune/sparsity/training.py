@@ -46,7 +46,8 @@ class SparseTraining:
         method: from `hyperprune.methods`, or a `DynamicSparse`.
         sparsity: share of the pruned tensors' weights that is removed, in [0, 1). With `masks` it may be
             left out; given, it must agree with them.
-        total_steps: optimizer steps that the method's schedules span.
+        total_steps: optimizer steps that the method's schedules span, and batches that are planned: one that
+            comes as far as `mask_gradients` or `step` and takes no step brings the end nearer all the same.
         generator: a CPU generator; every random choice comes from it. Ranks draw rank 0's numbers.
         parameters: names or shell-style patterns of the tensors to prune; default: every weight matrix,
             embeddings and decoder included, biases not; tied weights once.
@@ -118,6 +119,7 @@ class SparseTraining:
         self._network.zero_dead_state()
         self._masked = False
         self._bad_gradient: str | None = None
+        self._unscaled: object = None
         self._finalized = False
         self._history = History(total_steps)
 
@@ -126,14 +128,25 @@ class SparseTraining:
 
         Call it once per step, after the last `backward` and before clipping; `step` does it otherwise.
         With a gradient scaler, pass it here or call `scaler.unscale_(optimizer)` before. A batch may be
-        given up afterwards (zero the gradients and go on without `step`); what it added to gradients that
-        growth sums over several batches stays. An update at an epoch's end is left out if none of the batches
-        that it would rank new weights by had finite gradients.
+        given up afterwards: zero the gradients, with a scaler call `scaler.update()`, and go on without
+        `step`; what the batch added to gradients that growth sums over several stays. An update at an epoch's
+        end is left out if none of the batches that it would rank new weights by had finite gradients.
+
+        Raises:
+            InputError: the scaler still counts the batch before as unscaled, so that it would not unscale
+                this one.
         """
         self._check_usable()
-        self._unscale(scaler)
+        # A backward pass leaves numbers at dead weights. Where none is dead, changed gradients tell of it.
+        changed = self._masked and self._network.gradients_changed()
+        self._mask(scaler, new_batch=changed and self._network.num_live() == self._network.total)
+
+    def _mask(self, scaler: torch.amp.GradScaler | None, *, new_batch: bool) -> None:
+        """`mask_gradients`, of a batch that is known to be new or looks so."""
         self._follow_device()
-        if not self._masked or self._network.has_unmasked_gradients():
+        new_batch |= not self._masked or self._network.has_unmasked_gradients()
+        self._unscale(scaler, new_batch=new_batch)
+        if new_batch:
             self._clock.num_lost += self._masked  # the batch masked before, which took no step
             decay = self._rule.collects(self._clock)
             self._bad_gradient = None
@@ -147,31 +160,34 @@ class SparseTraining:
         """The optimizer's step; dead weights and their state stay 0; the topology changes when due.
 
         With a scaler it stands for `scaler.step(optimizer)`: call `scaler.update()` after it as usual. A
-        step that the scaler skips, for gradients that are not finite, does not count.
+        step that the scaler skips, for gradients that are not finite, does not count. Of several optimizers
+        it may skip some; the step counts unless growth needed the gradient that one was skipped for.
 
         Raises:
-            NumericsError: growth needed a dense gradient that was not finite.
+            InputError: gradients were masked before they were unscaled, or as in `mask_gradients`.
+            NumericsError: growth needed a dense gradient that was not finite, and a step was taken with it.
         """
         self._check_usable()
         if not self._masked or self._network.gradients_changed():
-            self.mask_gradients(scaler)
-        elif scaler is not None and scaler.is_enabled() and self._unscale(scaler):
+            self._mask(scaler, new_batch=False)
+        elif self._unscale(scaler, new_batch=False):
             raise InputError(
                 "gradients must be unscaled before they are masked and clipped, but mask_gradients() "
                 "saw scaled ones; call mask_gradients(scaler), or scaler.unscale_(optimizer) first"
             )
         self._masked = False
         self._rule.before_step(self._clock)
-        stepped = self._step_optimizers(scaler)
-        if stepped:
-            self._clock.num_steps += 1
-            if self._bad_gradient is not None:
-                raise NumericsError(
-                    f"the gradient of {self._bad_gradient} must be finite to choose new weights by, but is "
-                    f"not at step {self._clock.num_steps}; lower the learning rate or clip gradients"
-                )
-        else:
-            self._clock.num_lost += 1
+        optimizers = self._step_optimizers(scaler)
+        stepped = bool(optimizers)
+        if self._bad_gradient is not None:  # for growth the batch is lost if its optimizer was skipped
+            stepped = self._network.optimizer_of(self._bad_gradient) in optimizers
+        self._clock.num_steps += stepped
+        self._clock.num_lost += not stepped
+        if stepped and self._bad_gradient is not None:
+            raise NumericsError(
+                f"the gradient of {self._bad_gradient} must be finite to choose new weights by, but is "
+                f"not at step {self._clock.num_steps}; lower the learning rate or clip gradients"
+            )
         self._rule.after_step(self._clock)
         self._network.zero_dead_weights()
         self._network.zero_dead_state(always=False)
@@ -189,6 +205,7 @@ class SparseTraining:
         if self._rule.due_after_epoch(self._clock):
             self._update()
         self._clock.epoch_start = self._clock.num_steps
+        self._clock.num_lost_before += self._clock.num_lost
         self._clock.num_lost = 0
 
     def _check_between_steps(self, what: str) -> None:
@@ -211,10 +228,17 @@ class SparseTraining:
             for block in self._network.blocks:
                 block.forget_changes()
 
-    def _unscale(self, scaler: torch.amp.GradScaler | None) -> bool:
+    def _unscale(self, scaler: torch.amp.GradScaler | None, *, new_batch: bool) -> bool:
         """Divide gradients by the scale if that has not been done; whether it was done here."""
         if scaler is None or not scaler.is_enabled():
             return False
+        states = scaler._per_optimizer_states  # what it has unscaled; update() begins another
+        if new_batch and states is self._unscaled:
+            raise InputError(
+                "gradients must be unscaled batch by batch, but the scaler had no update after the last "
+                "batch; call scaler.update() after giving a batch up, as after a step"
+            )
+        self._unscaled = states
         done = False
         for optimizer in self._optimizers:
             try:
@@ -225,26 +249,26 @@ class SparseTraining:
                     raise
         return done
 
-    def _step_optimizers(self, scaler: torch.amp.GradScaler | None) -> bool:
-        """Step all optimizers; whether a step was taken and not skipped by the scaler."""
-        num_stepped = 0
+    def _step_optimizers(self, scaler: torch.amp.GradScaler | None) -> list[Optimizer]:
+        """Step all optimizers; those whose step was not skipped by the scaler."""
+        stepped = []
 
-        def count(optimizer: Optimizer, *_: Any) -> None:
-            nonlocal num_stepped
+        def note(optimizer: Optimizer, *_: Any) -> None:
             # A fused optimizer is called even so, told by this attribute, and skips the step by itself.
-            num_stepped += not getattr(optimizer, "found_inf", False)
+            if not getattr(optimizer, "found_inf", False):
+                stepped.append(optimizer)
 
         for optimizer in self._optimizers:
             if scaler is None:
                 optimizer.step()
-                num_stepped += 1
+                stepped.append(optimizer)
                 continue
-            handle = optimizer.register_step_post_hook(count)
+            handle = optimizer.register_step_post_hook(note)
             try:
                 scaler.step(optimizer)
             finally:
                 handle.remove()
-        return num_stepped > 0
+        return stepped
 
     def _check_usable(self) -> None:
         if self._finalized:
@@ -327,6 +351,7 @@ class SparseTraining:
                 "num_epochs": self._clock.num_epochs,
                 "epoch_start": self._clock.epoch_start,
                 "num_lost": self._clock.num_lost + self._masked,
+                "num_lost_before": self._clock.num_lost_before,
             },
             "network": self._network.state_dict(),
             "rule": self._rule.state_dict(),
@@ -358,7 +383,8 @@ class SparseTraining:
                 "SparseTraining as it was built then (training may go on beyond total_steps)"
             )
         self._network.load_state_dict(state["network"])
-        for key, value in {"num_lost": 0, **state["clock"]}.items():  # older states have no such count
+        # Older states have no such counts.
+        for key, value in {"num_lost": 0, "num_lost_before": 0, **state["clock"]}.items():
             setattr(self._clock, key, value)
         self._follow_device()
         self._rule.load_state_dict(state["rule"])
