@@ -181,6 +181,41 @@ def test_a_damaged_journal_is_told(tmp_path, capsys):
     assert "has none; give the run's command again, which begins anew and sets" in capsys.readouterr().err
 
 
+def test_two_outputs_into_one_file_are_refused(tmp_path, capsys):
+    run, same = tmp_path / "run", str(tmp_path / "same.png")
+    assert main(["train", TASK, "--method", "set_", "--epochs", "1", "--out", str(run)]) == 0
+    assert main(["report", str(run), "--html", same, "--jsonl", same]) == 2
+    assert "--html and --jsonl must name different files" in capsys.readouterr().err
+    assert main(["spectrum", TASK, "--picture", same, "--save", same]) == 2
+    assert "--picture and --save must name different files" in capsys.readouterr().err
+    assert not Path(same).exists()
+
+
+def test_a_run_that_failed_for_good_is_not_told_to_go_on(tmp_path, capsys):
+    run = tmp_path / "run"
+    config = tmp_path / "wild.toml"
+    config.write_text("[training]\nlearning_rate = 1e30\n")
+    small = ["--candidates", "2", "--first-epochs", "1", "--final-epochs", "2"]
+    assert main(["search", TASK, "--config", str(config), *small, "--out", str(run)]) == 1
+    capsys.readouterr()
+    assert main(["status", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert "failed: the dense reference could not be trained (" in shown
+    assert "begin anew with --overwrite" in shown
+    assert "dense, failed" in shown
+    assert main(["report", str(run)]) == 0
+    told = (run / "report.md").read_text()
+    assert "This run failed: the dense reference could not be trained" in told
+    assert "goes on" not in told
+
+
+def test_output_that_was_closed_before_the_start_loses_nothing():
+    ended = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m hyperprune methods >&-'], capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 def test_what_a_run_keeps_for_itself_is_no_place_for_an_export(tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", TASK, "--method", "set_", "--epochs", "1", "--out", str(run)]) == 0
@@ -190,6 +225,12 @@ def test_what_a_run_keeps_for_itself_is_no_place_for_an_export(tmp_path, capsys)
         assert f"{option} must not be a file that a run keeps for itself" in capsys.readouterr().err
     assert main(["record", "--from", str(run), "--out", str(run / "candidates" / "t.npz")]) == 2
     assert "--out must not be a file that a run keeps for itself" in capsys.readouterr().err
+    best = str(run / "candidates" / "c01" / "best.pt")
+    for command in (["spectrum", best, "--save"], ["prune-at-init", TASK, "--criterion", "random", "--save"]):
+        assert main([*command, str(run / "candidates" / "masks.npz")]) == 2
+        assert "--save must not be a file that a run keeps for itself" in capsys.readouterr().err
+    assert main(["spectrum", best, "--picture", str(run / "pictures" / "metric.png")]) == 2
+    assert "--picture must not be a file that a run keeps for itself" in capsys.readouterr().err
     assert (run / "journal.jsonl").read_bytes() == before
     assert main(["report", str(run), "--html", str(run / "report.html")]) == 0
     assert main(["report", str(run), "--html", str(tmp_path / "new" / "page.html")]) == 0

@@ -362,7 +362,7 @@ def test_a_planted_relation_is_found_and_a_search_by_it_loses_nothing(folder, tm
     assert estimate(found, "none", 3).value == 0
     points = [
         Point(
-            family=GRID,
+            families=(GRID,),
             signal=signal,
             strategy=hp.LSH(
                 candidates=24,
@@ -829,7 +829,7 @@ def test_other_worlds_stand_beside_the_first(folder, tmp_path, monkeypatch):
     assert len(means) == 4
     assert np.mean(means) == pytest.approx(112.5, abs=0.05)  # the table's rounding
     outcomes_ = {
-        world.title: searching.search_outcomes(world, repeats=4, cache=tmp_path, workers=1, family=GRID)
+        world.title: searching.search_outcomes(world, repeats=4, cache=tmp_path, workers=1, families=(GRID,))
         for world in worlds
     }
     assert {item.point.family for found in outcomes_.values() for item in found} == {GRID}

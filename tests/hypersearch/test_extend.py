@@ -97,6 +97,7 @@ def test_more_candidates_are_told_of_all_before_and_sifted_among_themselves(tmp_
     then, now = _rows(before), _rows(after)
     new = set(now) - set(then)
     assert len(new) == 3
+    assert after.rounds[: len(before.rounds)] == before.rounds  # the extension's are not its last round's
     assert all(now[key].epochs[-1].valid_loss == row.epochs[-1].valid_loss for key, row in then.items())
     further = [entry for entry in after.rounds if entry.number > len(before.rounds)]
     assert [set(entry.signals) <= new for entry in further] == [True]

@@ -116,6 +116,11 @@ def test_a_study_is_replaced_by_itself_and_strangers_are_left_alone(run, tmp_pat
     assert len(optuna.load_study(study_name="first", storage=f"sqlite:///{path}").trials) == 4
 
 
+def test_a_studys_file_may_have_a_name_that_urls_would_cut_off(run, tmp_path):
+    write_study(run, tmp_path / "odd?name.db", name="first")
+    assert [path.name for path in tmp_path.iterdir()] == ["odd?name.db"]
+
+
 def test_a_file_that_is_no_database_is_refused_and_left_alone(run, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("years of work " * 50)

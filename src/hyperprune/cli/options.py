@@ -69,13 +69,15 @@ def check_picture(path: Path | None) -> None:
     """Refuse a name that says no format, to which matplotlib would add one.
 
     Raises:
-        InputError: no suffix of a format of pictures, or a folder.
+        InputError: no suffix of a format of pictures, or as `check_file`.
     """
     if path is not None and (path.suffix.lower() not in _PICTURES or path.is_dir()):
         raise InputError(
             f"--picture must name a picture file, as in kept.png, got {path}; it may end with "
             f"{', '.join(_PICTURES)}"
         )
+    if path is not None:
+        check_file(path, "--picture")
 
 
 def save_picture(figure: Figure, path: Path) -> None:
@@ -104,6 +106,21 @@ def check_file(path: Path, option: str) -> None:
     if path.is_dir():
         raise InputError(f"{option} must be a file that can be written, and {path} is a folder; add a name")
     _check_takes_files(path.absolute().parent, f"{option} must be a file that can be written")
+
+
+def check_different(**files: Path | None) -> None:
+    """Refuse two outputs into one file; files by the names of their options.
+
+    Raises:
+        InputError: two have the same path.
+    """
+    seen: dict[Path, str] = {}
+    for option, path in files.items():
+        if path is None:
+            continue
+        other = seen.setdefault(path.resolve(), option)
+        if other != option:
+            raise InputError(f"--{other} and --{option} must name different files, got {path} for both")
 
 
 def check_folder(path: Path, option: str) -> None:

@@ -61,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("prune-at-init needs a task, as in: hyperprune prune-at-init digits")
     if options.save is not None and options.save.suffix != ".npz":
         raise InputError(f"--save must name an .npz file, got {options.save}")
+    if options.save is not None:
+        shared.check_file(options.save, "--save")
     device = shared.device_of(options)
     settings = shared.given(options, _SETTINGS)
     if settings.get("gamma") == "none":

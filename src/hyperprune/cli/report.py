@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
         path = getattr(options, option)
         if path is not None and not (option == "html" and path.resolve() == page.resolve()):
             shared.check_file(path, f"--{option}")
+    shared.check_different(html=options.html, jsonl=options.jsonl, optuna=options.optuna)
     try:
         files = write_report(record, options.run_folder)
     except OSError as error:

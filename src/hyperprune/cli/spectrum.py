@@ -37,6 +37,9 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     shared.check_picture(options.picture)
+    if options.save is not None:
+        shared.check_file(options.save, "--save")
+    shared.check_different(picture=options.picture, save=options.save)
     device = shared.device_of(options)
     if options.network.endswith(".pt"):
         if options.config is not None:

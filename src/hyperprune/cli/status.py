@@ -65,7 +65,7 @@ def _status(folder: Path, *, as_json: bool) -> tuple[str, bool]:
     """What is shown, and whether a process works on the run."""
     from hyperprune.folder_lock import holder
     from hyperprune.hypersearch.run_folder import epochs_in_training, num_damaged_bytes, read_run
-    from hyperprune.report import summary_json, text_table
+    from hyperprune.report import facts, summary_json, text_table
 
     pid = holder(folder)
     try:
@@ -76,7 +76,12 @@ def _status(folder: Path, *, as_json: bool) -> tuple[str, bool]:
         told = json.dumps({"state": "starting", "pid": pid}) if as_json else ""
         return f"{folder}: starting\n{told}".rstrip(), True
     runs = pid is not None
-    if record.finished:  # an audit goes on after that, and an extension begins there
+    hopeless, audits = facts.hopeless(record), facts.unfinished_audits(record)
+    if hopeless is not None and not runs:
+        state = f"failed: {hopeless}; begin anew with --overwrite"
+    elif audits and not runs:
+        state = f"finished; its audit is not ({', '.join(audits)}): the same command goes on"
+    elif record.finished:  # an audit goes on after that, and an extension begins there
         state = f"finished; process {pid} still works on it" if runs else "finished"
     else:
         state = _INTERRUPTED if not runs else f"running (process {pid})" if pid else "starting"

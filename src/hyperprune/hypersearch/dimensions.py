@@ -12,6 +12,8 @@ import numpy as np
 from hyperprune.errors import InputError
 from hyperprune.settings import from_mapping
 
+_MOST_DIGITS = 300  # more would leave the range of floats
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -83,6 +85,10 @@ class Range:
             raise InputError(
                 f"a range must have low below high, got low {self.low} and high {self.high}; write a single "
                 "value without a range"
+            )
+        if self.digits > _MOST_DIGITS:
+            raise InputError(
+                f"a range must have at most {_MOST_DIGITS} digits, got {self.digits}; 15 are plenty"
             )
         if self.digits < 0 or (self.log and (self.low <= 0 or self.digits < 1)):
             raise InputError(

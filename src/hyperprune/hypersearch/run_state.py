@@ -102,7 +102,9 @@ class RunState:
     def _candidates(self, event: Event) -> None:
         for entry in event["entries"]:
             self.candidates[entry["key"]] = CandidateRecord(**entry, born_in=event["round"])
-        if self.rounds and self.rounds[-1].number == event["round"]:
+        last = self.extensions[-1] if self.extensions else None
+        opens = last is not None and last.candidates is not None and last.after_round == event["round"]
+        if self.rounds and self.rounds[-1].number == event["round"] and not opens:
             self.rounds[-1] = replace(
                 self.rounds[-1], inserted=tuple(entry["key"] for entry in event["entries"])
             )

@@ -47,12 +47,14 @@ def write_study(run: RunRecord, path: Path, *, name: str) -> None:
         InputError: the file cannot be written, is no such database, or holds another study of that name.
     """
     import optuna
+    from sqlalchemy import URL
     from sqlalchemy.exc import DatabaseError
 
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        url = URL.create("sqlite", database=str(path))  # a path as text may hold what URLs cut off
+        storage = optuna.storages.RDBStorage(url.render_as_string())
         try:
             if name in optuna.get_all_study_names(storage):
                 if _MARK not in optuna.load_study(study_name=name, storage=storage).user_attrs:

@@ -144,6 +144,29 @@ def unlearned_when_ranked(run: RunRecord) -> list[CandidateRecord]:
     ]
 
 
+def hopeless(run: RunRecord) -> str | None:
+    """Why a run that has no end cannot go on; None if it has one, or can."""
+    if run.finished:
+        return None
+    if run.reference.outcome == "failed":
+        return f"the dense reference could not be trained ({run.reference.reason})"
+    if run.candidates and all(candidate.outcome == "failed" for candidate in run.candidates):
+        return "every candidate failed"
+    return None
+
+
+def unfinished_audits(run: RunRecord) -> list[str]:
+    """Candidates whose training after the search has not come to its end."""
+    final_epochs = run.strategy.get("final_epochs", 0)
+    return [
+        candidate.key
+        for candidate in run.candidates
+        if candidate.key in run.audited
+        and candidate.reason is None
+        and epochs_trained(candidate) < final_epochs
+    ]
+
+
 def saving(run: RunRecord) -> float | None:
     """How many times fewer epochs a search spent than training every candidate to the end would have.
 

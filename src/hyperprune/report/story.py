@@ -110,7 +110,12 @@ def _headline(run: RunRecord) -> str:
 
 def _notices(run: RunRecord) -> tuple[str, ...]:
     notices = []
-    if not run.finished:
+    hopeless, audits = facts.hopeless(run), facts.unfinished_audits(run)
+    if hopeless is not None:
+        notices.append(f"This run failed: {hopeless}. Begin anew with --overwrite.")
+    elif audits:
+        notices.append(f"Its audit is not finished ({', '.join(audits)}). The same command goes on.")
+    elif not run.finished:
         done = f" ({plural(len(run.rounds), 'round')} done): ranks may still change" if run.is_search else ""
         notices.append(f"This run is not finished{done}. Running the same command again goes on.")
     notices.extend(_learning(run))
@@ -177,10 +182,11 @@ def _tiles(run: RunRecord) -> tuple[tuple[str, str], ...]:
 
 def _candidates(run: RunRecord) -> Table:
     best = facts.leader(run)
+    audits = set(run.audited) - set(facts.unfinished_audits(run))
     rows = [_candidate_row("", run.reference, run, "reference")] if run.is_search else []
     marks = ["dense"] if run.is_search else []
     for rank, candidate in enumerate(run.candidates, start=1):
-        audited = ", audited" if candidate.key in run.audited else ""
+        audited = ", audited" if candidate.key in audits else ""
         rows.append(_candidate_row(str(rank), candidate, run, words.outcome(candidate) + audited))
         marks.append("winner" if candidate is best else candidate.outcome)
     better = "Lower" if run.lower_is_better else "Higher"

@@ -26,7 +26,8 @@ def text_table(run: RunRecord, width: int = 80) -> str:
         Lines of at most `width` characters, without a newline at the end.
     """
     width = max(width, 60)
-    rows = [_cells("", run.reference, run, "dense")] if run.is_search else []
+    dense = "dense, failed" if run.reference.outcome == "failed" else "dense"
+    rows = [_cells("", run.reference, run, dense)] if run.is_search else []
     rows += [_cells(str(rank), c, run, _outcome(c)) for rank, c in enumerate(run.candidates, start=1)]
     table = [(*_HEADER, words.clip(run.metric, 12)), *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
@@ -54,11 +55,12 @@ def text_table(run: RunRecord, width: int = 80) -> str:
     if run.sparsity is None:
         rule = f"ranked by signal or {run.metric}, each made worse by 1 + {run.sparsity_weight:g} · density"
         lines += textwrap.wrap(f"{rule}; each label ends with the sparsity", width)
-    if run.audited:
-        lines.append(words.clip(f"audited after the search: {', '.join(run.audited)}", width))
+    unfinished = facts.unfinished_audits(run)
+    if audited := [key for key in run.audited if key not in unfinished]:
+        lines.append(words.clip(f"audited after the search: {', '.join(audited)}", width))
     if (sentence := verdict(run)) is not None:
         lines += textwrap.wrap(sentence, width)
-    if not run.finished:
+    if not run.finished and facts.hopeless(run) is None:
         search = "The search is not finished; the order may still change."
         lines.append(words.clip(search if run.is_search else "The training is not finished.", width))
     return "\n".join(lines)

@@ -226,7 +226,7 @@ def _other_worlds(
     if len(measured) < 2:
         return "None recorded yet."
     outcomes = {
-        found.world.title: searching.search_outcomes(found.world, family=searching.GRID, **replays)
+        found.world.title: searching.search_outcomes(found.world, families=(searching.GRID,), **replays)
         for found in measured
     }
     made = [
@@ -257,9 +257,9 @@ def _death_rates(world: World, replays: dict[str, Any], epoch: int, picture: Pic
     everything = death_rates.all_rates(world)
     names = (*summary.MAIN, "frobenius_alone")
     measured = [correlation.measure(item, names) for item in (*worlds, everything)]
-    found = searching.search_outcomes(everything, **replays)
+    found = searching.search_outcomes(everything, families=searching.QUICK, **replays)
     outcomes = {
-        item.title: searching.search_outcomes(item, family=searching.GRID, **replays) for item in worlds
+        item.title: searching.search_outcomes(item, families=(searching.GRID,), **replays) for item in worlds
     }
     outcomes[everything.title] = [item for item in found if item.point.family == searching.GRID]
     return "\n\n".join(

@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -67,6 +67,8 @@ HYPERBAND = "Hyperband"
 RANDOM = "random search, trained fully"
 TPE_FULL = "TPE, trained fully"
 FULL = "all, trained fully"
+FAMILIES = (GRID, TPE, HALVING, HYPERBAND, RANDOM, TPE_FULL, FULL)
+QUICK = (GRID, HALVING, HYPERBAND, RANDOM, FULL)  # without TPE, which takes nearly all of the time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,11 +262,11 @@ def _checksum(data: CandidateTable) -> str:
 
 
 def search_outcomes(
-    world: World, *, repeats: int, cache: Path, workers: int, family: str | None = None
+    world: World, *, repeats: int, cache: Path, workers: int, families: Collection[str] = FAMILIES
 ) -> list[Outcome]:
-    """All searches that fit, or those of one family, on the world's candidates."""
+    """The searches of these families that fit, on the world's candidates."""
     with known_to_the_search():
-        points = [point for point in points_of(world.table) if family in (None, point.family)]
+        points = [point for point in points_of(world.table) if point.family in families]
     return outcomes(world.table, points, repeats=repeats, cache=cache, workers=workers)
 
 
