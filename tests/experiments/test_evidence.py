@@ -362,7 +362,7 @@ def test_a_planted_relation_is_found_and_a_search_by_it_loses_nothing(folder, tm
     assert estimate(found, "none", 3).value == 0
     points = [
         Point(
-            families=(GRID,),
+            family=GRID,
             signal=signal,
             strategy=hp.LSH(
                 candidates=24,
