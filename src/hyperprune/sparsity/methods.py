@@ -327,7 +327,8 @@ What the recipe does to three of them:
   off every live weight at every step. At sparsity 0.9, 5 % of the live weights were replaced per step in
   the first epoch and 41 % in the fourth, so that none lived long enough to learn; with `l1=0`, 0.2 % in
   the first. With Adam at 2e-3 and the default `l1`, validation perplexity was 147 after four epochs and
-  falling.
+  falling. (Recorded when a connection that came back drew a new sign; since then signs are
+  fixed, as in the paper.)
 - `top_kast` multiplies its penalty by the learning rate too. Here the default shrinks the weights in use
   by 41 % and the rest of the backward set, at sparsity 0.9, by 99.5 % in an epoch of 266 steps. With
   `penalty=0` it stood at validation perplexity 131 after three epochs and 100 after seven.
