@@ -111,7 +111,7 @@ def test_a_search_records_a_table_by_training_the_eliminated_on_and_its_result_s
 def test_without_names_a_replay_takes_every_strategy_that_the_table_serves(table, capsys):
     assert main(["replay", str(table), "--proposer", "random", "--repeats", "3", "--json"]) == 0
     told = _last_line(capsys)
-    signals = ("training_losses", "loss", "spectrum")
+    signals = ("training_losses", "loss", "spectrum", "mean_exponent")
     assert [(row["strategy"], row["signal"]) for row in told["results"]] == [
         *(("lsh", signal) for signal in signals),
         *(("successive_halving", signal) for signal in signals),
@@ -254,4 +254,4 @@ def test_dimensions_are_for_the_signals_that_have_them(table, capsys):
     command = ["replay", str(table), "--strategy", "lsh", "--repeats", "3", "--spectrum-dims", "3", "--json"]
     assert main(command) == 0
     dims = {row["signal"]: row["settings"]["spectrum_dims"] for row in _last_line(capsys)["results"]}
-    assert dims == {"training_losses": None, "loss": None, "spectrum": 3}
+    assert dims == {"training_losses": None, "loss": None, "spectrum": 3, "mean_exponent": None}

@@ -38,6 +38,7 @@ def _spectra(records):
 @pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_gives_every_candidate_a_finite_number_and_the_twin_of_the_reference_the_least(name):
     reference, candidates = _round()
+    reference = _records([spectrum + 3 for spectrum in _spectra(reference)])  # contracts least, too
     twin = _records(_spectra(reference), [0.0] * 3)  # the least loss, too
     values = measure(name, reference, {**candidates, "twin": twin})
     assert list(values) == [*candidates, "twin"]
@@ -65,6 +66,12 @@ def test_spectrum_joint_measures_all_in_one_plane():
     for key, path in zip(candidates, paths[1:], strict=True):
         assert joint[key] == np.linalg.norm(path[-1] - paths[0][-1])
     assert joint != measure("spectrum", reference, candidates)
+
+
+def test_mean_exponent_is_the_own_rate_of_contraction_at_the_last_epoch():
+    reference, candidate = _records([[9, 9, 9]] * 2), _records([[5, 5, 5], [1, -3, -np.inf]])
+    assert measure("mean_exponent", reference, {"c": candidate})["c"] == (20 + 3 - 1) / 3  # -inf as the floor
+    assert measure("mean_exponent", candidate, {"c": candidate})["c"] == (20 + 3 - 1) / 3
 
 
 def test_training_losses_are_summed_over_the_epochs_trained():
@@ -125,7 +132,7 @@ def test_a_candidate_without_a_number_in_a_part_of_an_average_has_none(monkeypat
         measure("mix", reference, candidates)
 
 
-@pytest.mark.parametrize("name", ["spectrum", "spectrum_joint", "spectrum_raw", "blend"])
+@pytest.mark.parametrize("name", ["spectrum", "spectrum_joint", "spectrum_raw", "mean_exponent", "blend"])
 def test_a_spectrum_signal_without_spectra_is_refused(name):
     bare = _records([None, None])
     with pytest.raises(InputError, match=r"needs a spectrum at every epoch.*use --signal loss"):

@@ -11,6 +11,7 @@ from hyperprune.hypersearch.signals import SIGNALS
 from hyperprune.hypersearch.trust import RankCorrelation, rank_correlation, trust
 from hyperprune.records import CandidateRecord, EpochRecord, Outcome, RoundRecord, RunRecord
 from hyperprune.report.reliance import reliance, verdict
+from hyperprune.report.story import tell
 
 FINAL = 3
 
@@ -177,6 +178,7 @@ def test_the_signal_is_computed_again_at_the_rounds_epoch_and_compared_with_the_
     assert [(item.signal, item.epoch) for item in found.judged] == [
         ("blend", 1),
         ("training_losses", 1),
+        ("mean_exponent", 1),
         ("spectrum", 1),
         ("loss", 1),
     ]
@@ -184,8 +186,13 @@ def test_the_signal_is_computed_again_at_the_rounds_epoch_and_compared_with_the_
     assert rhos[0] == pytest.approx(-1)
     assert rhos[1] == pytest.approx(1)
     assert math.isnan(rhos[2])  # all spectra are equal
-    assert rhos[3] == pytest.approx(-1)
+    assert math.isnan(rhos[3])
+    assert rhos[4] == pytest.approx(-1)
     assert found.num_finalists == 6
+    words = dict(tell(run).definitions)["Signal"]
+    assert "For comparison, training_losses: the sum of a candidate's training losses" in words
+    assert "For comparison, mean_exponent: minus the mean" in words
+    assert "comparison, blend" not in words
 
 
 def test_a_signal_that_is_not_known_here_is_not_judged_by_another_and_others_by_what_was_recorded():

@@ -23,7 +23,7 @@ _NUMBERS = (
 )
 
 _STRATEGIES = ("lsh", "successive_halving", "hyperband", "full")  # a replay of random is one of full
-_SIGNALS = ("training_losses", "loss", "spectrum")
+_SIGNALS = ("training_losses", "loss", "spectrum", "mean_exponent")
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b05f8f", "#e69f00")
 _NO_SIGNAL = "#1a1c1e"
@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
         "--signal",
         action="append",
         metavar="NAME",
-        help="may be repeated (training_losses, loss and spectrum)",
+        help="may be repeated (training_losses, loss, spectrum and mean_exponent)",
     )
     parser.add_argument("--repeats", type=int, default=1000, metavar="N", help="searches of each (1000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (0)")

@@ -19,7 +19,8 @@ A run's identity holds the name alone: a function changed under its name takes a
 Where the network itself is searched, signals see quantiles of the spectra (`measure`).
 
 References: the LSH paper, §3 (spectrum, loss); its published code compares raw spectra (spectrum_raw).
-Ru et al. 2021, Speedy performance estimation for neural architecture search (training_losses).
+Ru et al. 2021, Speedy performance estimation for neural architecture search (training_losses). mean_exponent
+is ours (docs/evidence.md); the mean of all exponents is the mean log|det J| per dimension of the state.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import numpy as np
 from hyperprune.errors import InputError, check_whole, unknown_name
 from hyperprune.hypersearch.ranks import mean_ranks
 from hyperprune.records import EpochRecord
-from hyperprune.spectra import pca_trajectories, resized, spectrum_distance
+from hyperprune.spectra import compared_vector, pca_trajectories, resized, spectrum_distance
 
 Records = Sequence[EpochRecord]
 Signal = Callable[[Records, Mapping[str, Records]], Mapping[str, float]]
@@ -128,6 +129,17 @@ class RawSpectrumDistance(EachAlone):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeanExponent(EachAlone):
+    """Minus the last epoch's mean exponent: how fast the state contracts; the reference plays no part.
+
+    All layers' exponents count alike, those below `spectra.FLOOR` as the floor.
+    """
+
+    def value(self, reference: Records, records: Records) -> float:
+        return -float(compared_vector(spectra_of(records[-1:])[0]).mean())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loss(EachAlone):
     """The last epoch's validation loss; the reference plays no part."""
 
@@ -181,6 +193,7 @@ SIGNALS: dict[str, Signal] = {
     "spectrum": SpectrumDistance(),
     "spectrum_joint": JointSpectrumDistance(),
     "spectrum_raw": RawSpectrumDistance(),
+    "mean_exponent": MeanExponent(),
     "loss": Loss(),
     "training_losses": TrainingLosses(),
     "blend": RankAverage((SpectrumDistance(), Loss())),

@@ -20,7 +20,7 @@ from hyperprune.hypersearch.signals import SIGNALS, Signal, TrainingLosses, meas
 from hyperprune.records import CandidateRecord, RunRecord, networks_vary, weighed
 
 USEFUL = 0.5  # a correlation below this would not have been worth eliminating by
-COMPARED = ("training_losses", "spectrum", "loss")  # judged beside the run's own signal
+COMPARED = ("training_losses", "mean_exponent", "spectrum", "loss")  # judged beside the run's own signal
 _MOST_EPOCHS = 8
 Verdict = Literal["helped", "misled", "did not help", "too few"]
 

@@ -43,6 +43,13 @@ def reliance(run: RunRecord) -> Table | None:
     )
 
 
+def compared(run: RunRecord) -> list[str]:
+    """The names of the signals judged beside the run's own."""
+    found = _trust(run)
+    own = run.strategy.get("signal")
+    return list(dict.fromkeys(item.signal for item in found.judged if item.signal != own)) if found else []
+
+
 def _trust(run: RunRecord) -> Trust | None:
     return trust(run) if run.finished and run.is_search else None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hyperprune.records import CandidateRecord, RunRecord
 from hyperprune.report import facts, words
-from hyperprune.report.reliance import reliance
+from hyperprune.report.reliance import compared, reliance
 from hyperprune.report.table import Table
 from hyperprune.report.words import number, percent, plural, times
 from hyperprune.spectra import FLOOR
@@ -305,6 +305,7 @@ _SIGNALS = {
     "spectrum": "the distance of a candidate from the dense model in LS space at the round's epoch",
     "spectrum_joint": "the distance from the dense model in one LS space of all networks of the round",
     "spectrum_raw": "the distance between a candidate's spectrum and the dense model's, without an LS space",
+    "mean_exponent": "minus the mean of a candidate's Lyapunov exponents at the round's epoch",
     "loss": "a candidate's validation loss at the round's epoch",
     "training_losses": "the sum of a candidate's training losses up to the round's epoch",
     "blend": "the mean of a candidate's ranks by spectrum distance and by validation loss in the round",
@@ -347,9 +348,10 @@ def _definitions(run: RunRecord) -> tuple[tuple[str, str], ...]:
             "most"
         )
     kind = f" In this run ({signal}): " if signal else " In this run: "
+    others = "".join(f" For comparison, {name}: {_SIGNALS[name]}." for name in compared(run))
     return (
         *_common_words(run),
-        ("Signal", f"What candidates are ranked by in a round; smaller is better.{kind}{measure}."),
+        ("Signal", f"What candidates are ranked by in a round; smaller is better.{kind}{measure}.{others}"),
         (
             "Epochs spent",
             "Epochs trained by all candidates together, later ones catching up included; those of the dense "

@@ -196,12 +196,7 @@ _spectra = [
     _each("weights_raw", "hidden spectrum, L2, raw weights of both", "spectrum", _difference(_raw_weights)),
     _each("after_update", "hidden spectrum, L2, after the update", "spectrum", _after_update),
     _each("update_change", "hidden spectrum, change over the update", "spectrum", _update_change),
-    _each(
-        "mean_exponent",
-        "minus own mean exponent (no dense model)",
-        "spectrum",
-        lambda _, own: -float(_hidden(own[-1]).mean()),
-    ),
+    _own("mean_exponent", "minus own mean exponent (no dense model)", "spectrum"),
     _each("lost", "directions lost, full state (no dense model)", "spectrum", _lost),
 ]
 _losses = [
