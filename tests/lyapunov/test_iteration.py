@@ -33,6 +33,16 @@ def assert_same_bits(one, other):
     assert one.warmup == other.warmup
 
 
+def through_checkpoints(module: nn.Module, inputs: torch.Tensor) -> LyapunovIteration:
+    """Advanced over all inputs, by a new iteration at every step that goes on from the last one's state."""
+    iteration = LyapunovIteration(module, batch_size=inputs.shape[1])
+    for inputs_of_step in inputs.split(1):
+        saved = iteration.advance(inputs_of_step).state_dict()
+        iteration = LyapunovIteration(module, batch_size=inputs.shape[1])
+        iteration.load_state_dict(saved)
+    return iteration
+
+
 @pytest.mark.parametrize("hidden", [9, 30])  # one batch of small states; a chain for each sample
 @pytest.mark.parametrize("qr_interval", [1, 3])
 def test_pieces_equal_the_whole_bit_for_bit(hidden, qr_interval):
@@ -79,12 +89,7 @@ def test_pieces_equal_the_whole_where_frames_have_to_be_made_again():
     whole = LyapunovIteration(module, batch_size=2).advance(inputs)
     back_offs = [chain["back_off"] for chain in whole.state_dict()["chains"][0]]
     assert back_offs != [(0, 1)] * 2  # else this network does not try what the test is for
-    piece = LyapunovIteration(module, batch_size=2)
-    for inputs_of_step in inputs.split(1):
-        saved = piece.advance(inputs_of_step).state_dict()
-        piece = LyapunovIteration(module, batch_size=2)
-        piece.load_state_dict(saved)
-    assert_same_bits(piece.spectrum(), whole.spectrum())
+    assert_same_bits(through_checkpoints(module, inputs).spectrum(), whole.spectrum())
 
 
 def test_a_checkpoint_remembers_which_directions_were_lost():
@@ -95,12 +100,7 @@ def test_a_checkpoint_remembers_which_directions_were_lost():
     module.get_parameter("weight_hh_l0")[:, :5] = 0
     inputs = 5 * drive(45, batch=6).double()
     whole = LyapunovIteration(module, batch_size=6).advance(inputs)
-    piece = LyapunovIteration(module, batch_size=6)
-    for inputs_of_step in inputs.split(1):
-        saved = piece.advance(inputs_of_step).state_dict()
-        piece = LyapunovIteration(module, batch_size=6)
-        piece.load_state_dict(saved)
-    assert_same_bits(piece.spectrum(), whole.spectrum())
+    assert_same_bits(through_checkpoints(module, inputs).spectrum(), whole.spectrum())
 
 
 def test_a_checkpoint_is_not_changed_by_going_on():

@@ -32,7 +32,7 @@ from torch.nn.utils import clip_grad_norm_
 from hyperprune.errors import InputError, NumericsError
 from hyperprune.experiments.cells import Record, in_order, run_cells
 from hyperprune.experiments.pruning import PARTS, SCOPES, lowest_masks, matrices_of, prune_and_hold
-from hyperprune.hypersearch.space import DENSE
+from hyperprune.hypersearch.reference import dense_training
 from hyperprune.spectra import LyapunovSpectrum, spectrum_distance
 from hyperprune.tasks.contract import Evaluation, Split, Task
 from hyperprune.tasks.registry import load_task
@@ -196,14 +196,7 @@ def _folder(scale: Scale, study: Path, base: Base) -> Path:
 
 
 def _training(scale: Scale, base: Base) -> Training:
-    return Training(
-        method=DENSE.build(),
-        sparsity=0.0,
-        total_epochs=scale.base_epochs,
-        seed=base.seed,
-        name=DENSE.text,
-        measure_spectrum=False,
-    )
+    return dense_training(scale.base_epochs, seed=base.seed, measure_spectrum=False)
 
 
 def _trained(scale: Scale, study: Path, task: Task, base: Base) -> nn.Module:

@@ -26,12 +26,11 @@ from hyperprune.data.strings import LabelledStrings
 from hyperprune.errors import InputError, unknown_name
 from hyperprune.experiments.cells import Record, in_order, run_cells, workspace
 from hyperprune.graphs import GraphPlan, family, layered, properties
-from hyperprune.hypersearch.space import DENSE
+from hyperprune.hypersearch.reference import dense_training
 from hyperprune.models.graph_rnn import CELLS
 from hyperprune.tasks.contract import Split
 from hyperprune.tasks.reber import FILES, StringSettings
 from hyperprune.tasks.wired import WiredReberTask, WiringSettings
-from hyperprune.training.candidate import Training
 from hyperprune.training.segment import advance
 
 _HELD_OUT = 10  # the fewest validation strings a task takes; the study trains on them too
@@ -195,14 +194,7 @@ def _train(
 ) -> Record:
     key, network = cell
     task = _task(scale, strings, network)
-    training = Training(
-        method=DENSE.build(),
-        sparsity=0.0,
-        total_epochs=scale.epochs,
-        seed=network.seed,
-        name=DENSE.text,
-        measure_spectrum=False,
-    )
+    training = dense_training(scale.epochs, seed=network.seed, measure_spectrum=False)
     result = advance(task, training, workspace(study, key), scale.epochs)
     plan = network.plan()
     accuracies = [record.metric for record in result.epochs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hyperprune.hypersearch.reference import reference_training
+from hyperprune.hypersearch.reference import dense_training
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.tasks.contract import Task
 from hyperprune.training.checks import check_trainable
@@ -40,7 +40,9 @@ def estimate(
     A pruned candidate is taken to cost as much as the dense model, which it does where zeros are multiplied,
     and workers not to slow each other down, which they do a little.
     """
-    training = reference_training(strategy, device=device, threads=threads)
+    training = dense_training(
+        strategy.final_epochs, device=device, threads=threads, spectrum_state=strategy.spectrum_state
+    )
     measures = check_trainable(task, training, needs_spectrum=False)
     stages = strategy.rehearse(reference_epochs=reference_epochs).stages
     return Estimate(

@@ -15,6 +15,7 @@ from hyperprune.hypersearch.fitting import check_space
 from hyperprune.hypersearch.live_arena import LiveArena
 from hyperprune.hypersearch.observer import Observer, SilentObserver
 from hyperprune.hypersearch.preparation import build_device, check_resources, header_of
+from hyperprune.hypersearch.reference import dense_training
 from hyperprune.hypersearch.run_folder import RunFolder, read_state
 from hyperprune.hypersearch.search import (
     SearchResult,
@@ -22,14 +23,12 @@ from hyperprune.hypersearch.search import (
     finish,
     running,
 )
-from hyperprune.hypersearch.space import DENSE
 from hyperprune.hypersearch.spaces import space_from
 from hyperprune.hypersearch.strategies import STRATEGIES
 from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import EpochRecord
 from hyperprune.tasks.contract import Task
 from hyperprune.tasks.registry import as_found, load_task
-from hyperprune.training.candidate import Training
 from hyperprune.training.checks import check_trainable
 
 
@@ -79,15 +78,7 @@ def extend(
         executor=executor, workers=workers, ray_address=ray_address, gpus_per_candidate=gpus_per_candidate
     )
     check_resources(task, sparsity, execution, threads, device)
-    dense = Training(
-        method=DENSE.build(),
-        sparsity=0.0,
-        total_epochs=there["strategy"]["final_epochs"],
-        seed=0,
-        name=DENSE.text,
-        device=build_device(device),
-        threads=threads,
-    )
+    dense = dense_training(there["strategy"]["final_epochs"], device=build_device(device), threads=threads)
     check_trainable(task, dense, needs_spectrum=False)  # its batches may become part of its identity
     more = {"space": identity["space"]} if "space" in identity else {}
     header = header_of(task, there["strategy"], sparsity, seed, threads, device, **more)

@@ -21,7 +21,7 @@ from hyperprune.hypersearch.audit import check_audit
 from hyperprune.hypersearch.dimensions import plain
 from hyperprune.hypersearch.executor import Execution, check_execution
 from hyperprune.hypersearch.fitting import Note, check_space, fitting
-from hyperprune.hypersearch.reference import GivenReference, read_reference, reference_training
+from hyperprune.hypersearch.reference import GivenReference, dense_training, read_reference
 from hyperprune.hypersearch.run_folder import FORMAT, found_state
 from hyperprune.hypersearch.run_state import Event, RunState
 from hyperprune.hypersearch.signals import get_signal, needs_spectra
@@ -75,7 +75,9 @@ def prepare(
     if strategy.proposer == "atpe" and not (before is not None and before.finished):
         require_hyperopt()
     check_space(strategy, space)
-    base = reference_training(strategy, device=build_device(device))
+    base = dense_training(
+        strategy.final_epochs, device=build_device(device), spectrum_state=strategy.spectrum_state
+    )
     ranks_by_spectra = strategy.uses_signal and needs_spectra(get_signal(strategy.signal))
     measures_spectra = check_trainable(task, base, needs_spectrum=ranks_by_spectra)
     space = fitting(task, space, sparsity, base, note)

@@ -1,6 +1,6 @@
-"""A dense reference that another run has trained: checked to be the one that this search would train, copied.
+"""The dense reference: how it is trained, and one of another run, checked to be what this search would train.
 
-The reference depends on the task, the seed, the threads, the device and the version, not on the space, the
+It depends on the task, the seed, the threads, the device and the version, not on the space, the
 sparsity or the strategy, but for `final_epochs` (which its checkpoints name). What is copied is the whole
 folder with its checkpoints, so that the run folder stays whole and a reference that is only partly trained
 goes on from there.
@@ -17,7 +17,6 @@ from hyperprune.files import write_atomically
 from hyperprune.hypersearch.run_folder import RunFolder, differences_of, read_state
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.hypersearch.space import DENSE
-from hyperprune.hypersearch.strategy import Strategy
 from hyperprune.records import CandidateRecord
 from hyperprune.training.candidate import BEST_WEIGHTS, Training
 
@@ -59,17 +58,10 @@ class GivenReference:
         }
 
 
-def reference_training(strategy: Strategy, *, device: str, threads: int = 1) -> Training:
-    """How the dense model beside a strategy's candidates is trained, but for the seed."""
+def dense_training(total_epochs: int, *, seed: int = 0, **others: Any) -> Training:
+    """How a dense model is trained; `others` are fields of `Training`."""
     return Training(
-        method=DENSE.build(),
-        sparsity=0.0,
-        total_epochs=strategy.final_epochs,
-        seed=0,
-        name=DENSE.text,
-        device=device,
-        threads=threads,
-        spectrum_state=strategy.spectrum_state,  # pyright: ignore[reportArgumentType]
+        method=DENSE.build(), sparsity=0.0, name=DENSE.text, total_epochs=total_epochs, seed=seed, **others
     )
 
 

@@ -167,6 +167,11 @@ def unfinished_audits(run: RunRecord) -> list[str]:
     ]
 
 
+def audited(run: RunRecord) -> set[str]:
+    """Eliminated candidates that were trained to the end after the search."""
+    return set(run.audited) - set(unfinished_audits(run))
+
+
 def saving(run: RunRecord) -> float | None:
     """How many times fewer epochs a search spent than training every candidate to the end would have.
 

@@ -182,7 +182,7 @@ def _tiles(run: RunRecord) -> tuple[tuple[str, str], ...]:
 
 def _candidates(run: RunRecord) -> Table:
     best = facts.leader(run)
-    audits = set(run.audited) - set(facts.unfinished_audits(run))
+    audits = facts.audited(run)
     rows = [_candidate_row("", run.reference, run, "reference")] if run.is_search else []
     marks = ["dense"] if run.is_search else []
     for rank, candidate in enumerate(run.candidates, start=1):

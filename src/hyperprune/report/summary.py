@@ -56,7 +56,7 @@ def _entry(candidate: CandidateRecord, run: RunRecord, folder: Path | None, *fie
         "metric": _finite(facts.best_metric(candidate, lower_is_better=run.lower_is_better)),
         "sparsity": run.sparsity_of(candidate),
         "weighed": None if run.sparsity is not None else _finite(run.score(candidate)),
-        "audited": candidate.key in run.audited and candidate.key not in facts.unfinished_audits(run),
+        "audited": candidate.key in facts.audited(run),
         "at_baseline": facts.at_baseline(candidate, run),
         "checkpoint": checkpoint,
     }

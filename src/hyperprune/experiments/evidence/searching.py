@@ -207,14 +207,13 @@ def outcomes(
     path = cache / f"replays-{_checksum(data)}-{repeats}.json"
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     missing = [point for point in points if _key(point) not in known]
-    work = partial(_replayed, data, repeats)
     if workers > 1 and len(missing) > 1:
         with ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=leave_with_parent
+            workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(data,)
         ) as pool:
-            results = list(pool.map(work, missing, chunksize=4))
+            results = list(pool.map(partial(_replayed_by_worker, repeats), missing))
     else:
-        results = [work(point) for point in missing]
+        results = [_replayed(data, repeats, point) for point in missing]
     if missing:
         known |= {_key(point): result for point, result in zip(missing, results, strict=True)}
         write_atomically(path, json.dumps(known).encode())
@@ -229,6 +228,18 @@ def outcomes(
         )
         for point in points
     ]
+
+
+_table: list[CandidateTable] = []  # a worker's one: signals are computed once and kept in it
+
+
+def _begin(data: CandidateTable) -> None:
+    leave_with_parent()
+    _table.append(data)
+
+
+def _replayed_by_worker(repeats: int, point: Point) -> dict[str, Any]:
+    return _replayed(_table[0], repeats, point)
 
 
 def _replayed(data: CandidateTable, repeats: int, point: Point) -> dict[str, Any]:
