@@ -5,7 +5,8 @@ A message states the rule, the value that broke it and the remedy, in that order
 """
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError: the input is right, and needs room
@@ -44,6 +45,22 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:
 def install(extra: str) -> str:
     """The remedy where the packages of an extra are missing; hyperprune itself is in no index of packages."""
     return f"pip install -e '.[{extra}]' in the project's folder"
+
+
+@contextmanager
+def writing(rule: str, *, remedy: str) -> Iterator[None]:
+    """In the block a place is written to that the caller has chosen.
+
+    Raises:
+        InputError: it does not take it: the rule, the system's reason and the remedy.
+        OSError: the disk is full, where the input is right.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise InputError(f"{rule} ({error.strerror or error}); {remedy}") from error
 
 
 def check_whole(name: str, value: object, low: int, *, example: str) -> None:

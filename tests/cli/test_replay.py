@@ -118,10 +118,27 @@ def test_without_names_a_replay_takes_every_strategy_that_the_table_serves(table
         *(("hyperband", signal) for signal in signals),
         ("full", None),
     ]
-    assert main(["replay", str(table), "--first-epochs", "5", "--repeats", "3", "--json"]) == 0
+    # Of 5 epochs; hyperband is left with less than eta times as many.
+    assert main(["replay", str(table), "--first-epochs", "3", "--repeats", "3", "--json"]) == 0
     output = capsys.readouterr().out
-    assert "lsh is left out: final_epochs must be at least" in output
-    assert [row["strategy"] for row in json.loads(output.splitlines()[-1])["results"]] == ["full"]
+    assert "hyperband is left out: final_epochs must be at least" in output
+    assert {row["strategy"] for row in json.loads(output.splitlines()[-1])["results"]} == {
+        *("lsh", "successive_halving", "full")
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--first-epochs", "5", "final_epochs must be at least"),
+        ("--history", "nonsense", "unknown history 'nonsense'"),
+    ],
+)
+def test_without_names_a_value_that_serves_no_strategy_is_refused(table, option, value, message, capsys):
+    assert main(["replay", str(table), option, value, "--repeats", "3"]) == 2
+    output = capsys.readouterr()
+    assert message in output.err
+    assert "left out" not in output.out
 
 
 def test_a_search_takes_every_strategy_of_the_list(tmp_path, monkeypatch, capsys):

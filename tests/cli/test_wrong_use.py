@@ -146,6 +146,21 @@ def test_a_table_that_cannot_be_written_is_told_before_training(tmp_path, capsys
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that is always full")
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["spectrum", TASK, "--save"], "full.npz"),
+        (["spectrum", TASK, "--picture"], "full.png"),
+        (["prune-at-init", TASK, "--sparsity", "0.5", "--save"], "full.npz"),
+    ],
+)
+def test_a_full_disk_is_no_wrong_input(command, name, tmp_path, capsys):
+    (tmp_path / name).symlink_to("/dev/full")
+    assert main([*command, str(tmp_path / name)]) == 1
+    assert "nothing is lost: make room, and the same command goes on" in capsys.readouterr().err
+
+
 def test_an_option_of_another_strategy_names_those_that_know_it(tmp_path, capsys):
     assert main(["search", "--eta", "3", "--out", str(tmp_path / "run")]) == 2
     assert "use --strategy successive_halving or hyperband" in capsys.readouterr().err

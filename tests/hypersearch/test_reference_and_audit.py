@@ -8,6 +8,8 @@ import torch
 
 import hyperprune as hp
 from hyperprune.errors import InputError
+from hyperprune.files import write_atomically
+from hyperprune.hypersearch import reference
 from hyperprune.hypersearch.audit import chosen
 from hyperprune.hypersearch.journal import Journal, read_journal
 from hyperprune.hypersearch.observer import SilentObserver
@@ -116,10 +118,46 @@ def test_a_run_that_has_its_reference_goes_on_without_the_run_that_it_came_from(
     with pytest.raises(KeyboardInterrupt):
         hp.search(TinyTask(), LSH, observer=Watch(lambda event: event["event"] == "segment"), **arguments)
     shutil.rmtree(source)
-    assert _facts(hp.search(TinyTask(), LSH, **arguments).record) == _facts(plain.record)
+    watch = Watch()
+    assert _facts(hp.search(TinyTask(), LSH, observer=watch, **arguments).record) == _facts(plain.record)
+    assert not watch.notes
+    hp.search(TinyTask(), LSH, observer=watch, **arguments | {"reference": plain.folder})
+    assert watch.notes == [
+        f"the reference {plain.folder} is left out: {tmp_path / 'run'} has a dense model already"
+    ]
     with pytest.raises(InputError, match=r"must hold journal\.jsonl"):  # what begins anew needs it
         hp.search(TinyTask(), LSH, overwrite=True, **arguments)
     assert read_run(tmp_path / "run").finished
+
+
+def test_a_reference_that_is_trained_on_while_it_is_copied_is_refused_and_nothing_is_lost(
+    plain, tmp_path, monkeypatch
+):
+    source = tmp_path / "source"
+    arguments = {"folder": tmp_path / "run", "seed": 3, "reference": source}
+
+    def checkpoint_is_replaced(path, data):
+        write_atomically(path, data)
+        for older in (source / "candidates" / "dense").glob("*.pt"):
+            older.unlink()
+
+    def an_epoch_is_recorded(path, data):
+        write_atomically(path, data)
+        shutil.copy(plain.folder / "journal.jsonl", source)
+
+    with pytest.raises(KeyboardInterrupt):
+        hp.search(
+            TinyTask(), LSH, folder=source, seed=3, observer=Watch(lambda event: event["event"] == "round")
+        )
+    shutil.copytree(source, tmp_path / "kept")
+    for meanwhile in (an_epoch_is_recorded, checkpoint_is_replaced):
+        monkeypatch.setattr(reference, "write_atomically", meanwhile)
+        with pytest.raises(InputError, match=r"must not be trained on while it is copied, and .*source is"):
+            hp.search(TinyTask(), LSH, **arguments)
+        shutil.rmtree(source)
+        shutil.copytree(tmp_path / "kept", source)
+    monkeypatch.undo()
+    assert _facts(hp.search(TinyTask(), LSH, **arguments).record) == _facts(plain.record)
 
 
 class Other(TinyTask):

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -110,8 +111,10 @@ def test_a_study_is_replaced_by_itself_and_strangers_are_left_alone(run, tmp_pat
     storage.engine.dispose()
     write_study(run, path, name="first")
     write_study(run, path, name="first")
-    with pytest.raises(InputError, match="holds a study 'mine' that hyperprune did not write"):
+    with pytest.raises(InputError, match="holds a study 'mine' that was not written of this run"):
         write_study(run, path, name="mine")
+    with pytest.raises(InputError, match="holds a study 'first' that was not written of this run"):
+        write_study(replace(run, provenance={"started": "later"}), path, name="first")
     assert sorted(optuna.get_all_study_names(f"sqlite:///{path}")) == ["first", "mine"]
     assert len(optuna.load_study(study_name="first", storage=f"sqlite:///{path}").trials) == 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import sys
@@ -14,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyperprune.errors import InputError, unknown_name
+from hyperprune.errors import InputError, unknown_name, writing
+from hyperprune.files import write_atomically, writing_output
 from hyperprune.tasks.tables import DEFAULT_TASK, SETTING_TABLES
 
 if TYPE_CHECKING:
@@ -84,12 +86,13 @@ def save_picture(figure: Figure, path: Path) -> None:
     """Draw a figure into a file, and say so.
 
     Raises:
-        InputError: no file that can be written, or no format of pictures.
+        InputError: no file that can be written.
+        OSError: the disk is full.
     """
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--picture must be a picture file that can be written: {error}") from error
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
+    with writing_output(path, "--picture"):
+        write_atomically(path, picture.getvalue())
     print(f"picture: {path}")
 
 
@@ -134,11 +137,8 @@ def check_folder(path: Path, option: str) -> None:
 
 def _check_takes_files(folder: Path, rule: str) -> None:
     place = next(place for place in (folder, *folder.parents) if place.exists())
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise InputError(f"{rule}, and {place} takes no files ({error.strerror}); choose another") from error
+    with writing(f"{rule}, and {place} takes no files", remedy="choose another"):
+        tempfile.TemporaryFile(dir=place).close()
 
 
 def check_data_dir(path: Path | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hyperprune.cli import options as shared
 from hyperprune.errors import InputError
+from hyperprune.files import writing_output
 
 _DEFAULTS = {"criterion": "jacobian", "sparsity": 0.95, "seed": 0, "ranking": "global"}
 _SETTINGS = ("horizon", "state", "probe", "gamma", "gamma_std", "rounds", "num_exponents", "warmup")
@@ -96,10 +97,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"{row.tensor:28} {row.gate:4} {row.live:9,} {row.total:10,} {row.density:8.4f}")
     print(f"{'all':28} {'':4} {live:9,} {total:10,} {live / total:8.4f}")
     if options.save is not None:
-        try:
+        with writing_output(options.save, "--save"):
             at_init.save_masks(options.save, masks)
-        except OSError as error:
-            raise InputError(f"--save must be a file that can be written: {error}") from error
         print(f"saved: {options.save}")
     if options.picture is not None:
         from hyperprune.at_init.picture import figure_of

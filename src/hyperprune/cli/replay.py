@@ -109,6 +109,9 @@ def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Stra
 
     An option holds for the strategies that know it. Left out: half of the table's rows as candidates, since
     LSH inserts up to as many; one epoch before and between eliminations; the table's final epochs.
+
+    Without names, strategies that the table cannot serve are left out and told, but where none is left that
+    knows an option, the option is wrong.
     """
     from hyperprune.errors import unknown_name
     from hyperprune.hypersearch.replay import check
@@ -130,14 +133,13 @@ def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Stra
         "final_epochs": table.final_epochs,
         "spectrum_state": table.identity.get("spectrum_state", "hidden"),
     }
-    unused = set(chosen)
-    strategies, refusal = list["Strategy"](), None
+    strategies, served = list["Strategy"](), set[str]()
+    refused, left_out = dict[str, InputError](), list[str]()  # by option; what is told
     for name in names:
         if name not in STRATEGIES:
             raise unknown_name("strategy", name, STRATEGIES)
         kind = STRATEGIES[name]
         known = search.settings_of(kind) - (set() if kind.uses_signal else {"spectrum_dims"})
-        unused -= known
         settings = {key: value for key, value in {**defaults, **chosen}.items() if key in known}
         try:
             made = [kind(**_for_signal(settings, signal), signal=signal) for signal in signals]
@@ -145,17 +147,22 @@ def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Stra
         except InputError as error:
             if options.strategy:
                 raise
-            refusal = error
-            print(f"{name} is left out: {error}")
+            refused = dict.fromkeys(known, error) | refused
+            left_out.append(f"{name} is left out: {error}")
             continue
         strategies += made if kind.uses_signal else made[:1]
-    if not strategies and refusal is not None:
-        raise refusal
-    if unused:
+        served |= known
+    for option in sorted(set(chosen) - served):
+        if option in refused:
+            raise refused[option]
         raise InputError(
-            f"{shared.flag(sorted(unused)[0])} means nothing to the "
+            f"{shared.flag(option)} means nothing to the "
             f"{'strategy' if len(names) == 1 else 'strategies'} {', '.join(names)}; leave it out"
         )
+    if not strategies:
+        raise next(iter(refused.values()))
+    for told in left_out:
+        print(told)
     return strategies
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from hyperprune.cli import options as shared
-from hyperprune.errors import InputError, install
+from hyperprune.errors import InputError, install, writing
+from hyperprune.files import write_atomically, writing_output
 
 
 def add_parser(commands: Any) -> None:
@@ -44,24 +44,17 @@ def run(options: argparse.Namespace) -> int:
         if path is not None and not (option == "html" and path.resolve() == page.resolve()):
             shared.check_file(path, f"--{option}")
     shared.check_different(html=options.html, jsonl=options.jsonl, optuna=options.optuna)
-    try:
+    with writing(
+        f"a report is written into the run folder, and {options.run_folder} does not take it",
+        remedy="make it writable, or copy the run and report on the copy",
+    ):
         files = write_report(record, options.run_folder)
-    except OSError as error:
-        raise InputError(
-            f"a report is written into the run folder, and {options.run_folder} does not take it ({error}); "
-            "make it writable, or copy the run and report on the copy"
-        ) from error
     if options.html is not None:
         if files.html is None:
             raise InputError(f"a page needs matplotlib and jinja2; {install('report')}")
-        try:
-            if options.html.resolve() != files.html.resolve():
-                options.html.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(files.html, options.html)
-        except OSError as error:
-            raise InputError(
-                f"--html must be a file that can be written, got {options.html}: {error}"
-            ) from error
+        if options.html.resolve() != files.html.resolve():
+            with writing_output(options.html, "--html"):
+                write_atomically(options.html, files.html.read_bytes())
     report = options.html or files.html or files.markdown
     print(report)
     if options.jsonl is not None:

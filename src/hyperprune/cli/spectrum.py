@@ -10,6 +10,7 @@ from typing import Any
 
 from hyperprune.cli import options as shared
 from hyperprune.errors import InputError
+from hyperprune.files import writing_output
 from hyperprune.tasks.tables import SETTING_TABLES
 
 
@@ -74,10 +75,8 @@ def run(options: argparse.Namespace) -> int:
     if options.picture:
         shared.save_picture(spectra[0].plot(), options.picture)
     if options.save:
-        try:
+        with writing_output(options.save, "--save"):
             spectra[0].save(options.save)
-        except OSError as error:
-            raise InputError(f"--save must be a file that can be written: {error}") from error
         print(f"saved: {options.save}")
     if options.json:
         modules = [

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import torch
 
 import hyperprune
-from hyperprune.errors import DISK_FULL, InputError, WorkerError
+from hyperprune.errors import InputError, WorkerError, writing
 from hyperprune.files import write_atomically
 from hyperprune.folder_lock import FolderLock
 from hyperprune.processes import leave_with_parent
@@ -81,15 +81,9 @@ def workspace(folder: Path, key: str) -> Path:
 
 
 def _locked(folder: Path) -> FolderLock:
-    try:
+    with writing(f"a study's folder must be writable, and {folder} is not", remedy="choose another --out"):
         folder.mkdir(parents=True, exist_ok=True)
         return FolderLock(folder, "study's folder")
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise
-        raise InputError(
-            f"a study's folder must be writable, and {folder} is not ({error.strerror}); choose another --out"
-        ) from error
 
 
 def check_world(records: Iterable[Record], task: str, epochs: int, *, option: str = "--scale") -> None:

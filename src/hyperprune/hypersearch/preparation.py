@@ -66,7 +66,7 @@ def prepare(
 ) -> Prepared:
     """Refuse what no search can be told; nothing is written.
 
-    Args and Raises: those of `search`; `note` is told what is left out of the space.
+    Args and Raises: those of `search`; `note` is told what is left out of the space, or not taken.
     """
     sparsity = _sparsity(task, sparsity, space)
     check_resources(task, sparsity, execution, threads, device)
@@ -86,7 +86,7 @@ def prepare(
     header = {**header, "sparsity_weight": space.sparsity_weight}
     given = None
     if reference is not None:
-        given = _given(reference, folder, before, header, needs_spectra=measures_spectra)
+        given = _given(reference, folder, before, header, note, needs_spectra=measures_spectra)
     return Prepared(header=header, space=space, measures_spectra=measures_spectra, reference=given)
 
 
@@ -161,12 +161,18 @@ def _sparsity(task: Task, sparsity: float | None, space: Space) -> float | None:
 
 
 def _given(
-    source: Path, folder: Path, before: RunState | None, header: Event, *, needs_spectra: bool
+    source: Path, folder: Path, before: RunState | None, header: Event, note: Note, *, needs_spectra: bool
 ) -> GivenReference | None:
-    """The dense model of `source`; None if the run, as it was left `before`, has epochs of one already."""
+    """The dense model of `source`; None if the run, as it was left `before`, has epochs of one already.
+
+    `note` is told if those are not of `source`.
+    """
     if source.resolve() == folder.resolve():
         raise InputError(f"a reference must be of another run, and {source} is this run's own folder")
+    origin = f"copied from {source}"
     if before is not None and before.reference.epochs:
+        if before.header["provenance"].get("reference") != origin:
+            note(f"the reference {source} is left out: {folder} has a dense model already")
         return None
-    header["provenance"]["reference"] = f"copied from {source}"
+    header["provenance"]["reference"] = origin
     return read_reference(source, header, needs_spectra=needs_spectra)

@@ -28,11 +28,13 @@ class GivenReference:
     """The dense model of another run.
 
     Attributes:
-        folder: where its checkpoints lie.
+        source: the folder of that run.
+        key: of the model there.
         candidate: its records.
     """
 
-    folder: Path
+    source: Path
+    key: str
     candidate: CandidateRecord
 
     @property
@@ -41,11 +43,24 @@ class GivenReference:
         return self.candidate.epochs[-1].epoch
 
     def copy_into(self, run: RunFolder) -> Event:
-        """Copy the checkpoints; the event that tells of the epochs."""
+        """Copy the checkpoints; the event that tells of the epochs.
+
+        Raises:
+            InputError: the other run trains it on at this moment.
+        """
         target = run.candidate_folder(REFERENCE_KEY)
         target.mkdir(parents=True, exist_ok=True)
-        for source in sorted(self.folder.glob("*.pt")):
-            write_atomically(target / source.name, source.read_bytes())
+        try:
+            for path in sorted((self.source / "candidates" / self.key).glob("*.pt")):
+                write_atomically(target / path.name, path.read_bytes())
+            moved_on = len(read_state(self.source)[self.key].epochs) != len(self.candidate.epochs)
+        except FileNotFoundError:  # an older checkpoint, in whose place there is a newer one
+            moved_on = True
+        if moved_on:
+            raise InputError(
+                f"a reference must not be trained on while it is copied, and {self.source} is at it; give "
+                "the same command again, once that run has finished or was stopped"
+            )
         best = self.candidate.best_epoch
         path = None if best is None else str((target / BEST_WEIGHTS).relative_to(run.path))
         return {
@@ -101,7 +116,7 @@ def read_reference(source: Path, header: Event, *, needs_spectra: bool) -> Given
             f"a reference needs a spectrum at every epoch, and that of {source} was trained without; leave "
             "--reference out"
         )
-    return GivenReference(folder=source / "candidates" / key, candidate=candidate)
+    return GivenReference(source=source, key=key, candidate=candidate)
 
 
 def _dense(state: RunState, source: Path) -> tuple[str, CandidateRecord]:

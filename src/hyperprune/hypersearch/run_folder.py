@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hyperprune.errors import DISK_FULL, InputError
+from hyperprune.errors import InputError, writing
 from hyperprune.files import remove_leftovers, write_atomically
 from hyperprune.folder_lock import LOCK, FolderLock
 from hyperprune.hypersearch.journal import Journal, read_journal
@@ -115,16 +115,10 @@ class RunFolder:
         self.notes: list[str] = []
         self.in_training: dict[str, int] = {}
         self._status_due, self._status_is_old = 0.0, False
-        try:
+        with writing(f"the run folder must be writable, and {path} is not", remedy="choose another --out"):
             path.mkdir(parents=True, exist_ok=True)
             _refuse_strangers(path)
             self._lock = FolderLock(path, "run folder")
-        except OSError as error:
-            if error.errno in DISK_FULL:
-                raise
-            raise InputError(
-                f"the run folder must be writable, and {path} is not ({error.strerror}); choose another --out"
-            ) from error
         try:
             self._open(overwrite=overwrite)
         except BaseException:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperprune.errors import InputError
-from hyperprune.files import write_atomically
+from hyperprune.files import write_atomically, writing_output
 from hyperprune.records import CandidateRecord, RunRecord, epoch_rows
 
 if TYPE_CHECKING:
     import optuna
-
-_MARK = "hyperprune"  # an attribute of studies that were written here, and may be written again
 
 
 def write_epochs(run: RunRecord, path: Path) -> None:
@@ -23,12 +23,11 @@ def write_epochs(run: RunRecord, path: Path) -> None:
 
     Raises:
         InputError: the file cannot be written.
+        OSError: the disk is full.
     """
     lines = (json.dumps(row, allow_nan=False) + "\n" for row in epoch_rows(run))
-    try:
+    with writing_output(path, "--jsonl"):
         write_atomically(path, "".join(lines).encode())
-    except OSError as error:
-        raise InputError(f"--jsonl must be a file that can be written, got {path}: {error}") from error
 
 
 def write_study(run: RunRecord, path: Path, *, name: str) -> None:
@@ -41,15 +40,18 @@ def write_study(run: RunRecord, path: Path, *, name: str) -> None:
     Args:
         run: the records, of a finished run or not.
         path: of the file; other studies in it are left alone.
-        name: of the study; one that was written here before is replaced.
+        name: of the study; the one that was written of this run before is replaced.
 
     Raises:
         InputError: the file cannot be written, is no such database, or holds another study of that name.
+        OSError: the disk is full.
     """
     import optuna
     from sqlalchemy import URL
     from sqlalchemy.exc import DatabaseError
 
+    # Which run this is: a study that has these may be written again.
+    marks = {"task": run.task, "seed": run.seed, "started": run.provenance.get("started", "unknown")}
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -57,21 +59,24 @@ def write_study(run: RunRecord, path: Path, *, name: str) -> None:
         storage = optuna.storages.RDBStorage(url.render_as_string())
         try:
             if name in optuna.get_all_study_names(storage):
-                if _MARK not in optuna.load_study(study_name=name, storage=storage).user_attrs:
+                there = optuna.load_study(study_name=name, storage=storage).user_attrs
+                if {key: there.get(key) for key in marks} != marks:
                     raise InputError(
-                        f"{path} holds a study {name!r} that hyperprune did not write; choose another file"
+                        f"{path} holds a study {name!r} that was not written of this run; choose another file"
                     )
                 optuna.delete_study(study_name=name, storage=storage)
             direction = "minimize" if run.lower_is_better else "maximize"
             study = optuna.create_study(storage=storage, study_name=name, direction=direction)
-            study.set_user_attr(_MARK, run.provenance.get("hyperprune", "unknown"))
-            study.set_user_attr("task", run.task)
-            study.set_user_attr("metric", run.metric)
-            study.set_user_attr("dense " + run.metric, run.reference.metric)
+            more = {"metric": run.metric, f"dense {run.metric}": run.reference.metric}
+            version = {"hyperprune": run.provenance.get("hyperprune", "unknown")}
+            for key, value in (marks | more | version).items():
+                study.set_user_attr(key, value)
             study.add_trials(_trials(run))
         finally:
             storage.engine.dispose()
     except DatabaseError as error:
+        if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_FULL":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise InputError(
             f"--optuna must be an SQLite file that can be written, got {path}: {error.orig}"
         ) from error
