@@ -28,7 +28,7 @@ from hyperprune.experiments.evidence import (
 from hyperprune.experiments.evidence.bootstrap import Sample, spearman_rows
 from hyperprune.experiments.evidence.build import build
 from hyperprune.experiments.evidence.chance import chance
-from hyperprune.experiments.evidence.correlation import estimate, is_shown, measure, p_value
+from hyperprune.experiments.evidence.correlation import estimate, is_shown, lead, measure, p_value
 from hyperprune.experiments.evidence.page import places_of, template, write_page
 from hyperprune.experiments.evidence.searching import (
     FULL,
@@ -576,7 +576,13 @@ def test_searches_draw_from_the_candidates_that_all_seeds_have(tmp_path):
     assert [(run.seed, len(run.candidates)) for run in world.wider.runs] == [(0, 48)]
     made_up(1, rate=0.5).save(tmp_path / "d.npz")
     (world,) = load_worlds(tmp_path)
-    assert [len(run.candidates) for run in world.table.runs] == [48, 48]
+    assert [run.configurations for run in world.table.runs] == [first, first]  # death rate 0.8
+    assert world.wider is not None
+    assert [(run.seed, len(run.candidates)) for run in world.wider.runs] == [(0, 48), (1, 48)]
+    for name in "ac":
+        (tmp_path / f"{name}.npz").unlink()
+    (world,) = load_worlds(tmp_path)
+    assert [len(run.candidates) for run in world.table.runs] == [24, 24]  # of 0.5: there is nothing else
     assert world.wider is None
     with pytest.raises(InputError, match="the seeds of a world must share at least two candidates"):
         shared(joined([("a", made_up(0)), ("b", made_up(1, rate=0.5))]))
@@ -603,6 +609,12 @@ def test_other_death_rates_are_told_one_by_one_and_as_one_space(folder, tmp_path
     one, other = (np.array([ends[point] for point in by_point[0]]) for ends in by_point)
     (expected,) = spearman_rows(one[None], other[None])
     assert death_rates.agreement([low, high]).endswith(f"over the grid: 0.5 and 0.8 {expected:.2f}.")
+    names = ["training_losses", "death_rate", "loss"]
+    found = measure(low, names)  # the rate of all is one, and has no correlation
+    ahead = lead(found, "loss", "training_losses", 3).text()
+    assert death_rates.leads(found, names, 3) == (
+        f"{low.title}: leads over training losses so far, summed at epoch 3: validation loss {ahead}."
+    )
 
 
 def test_budgets_draw_from_the_widest_table_and_adaptive_tpe_only_where_it_learns(
@@ -622,7 +634,7 @@ def test_budgets_draw_from_the_widest_table_and_adaptive_tpe_only_where_it_learn
     text = paper_searches.budgets_table(
         load_worlds(folder)[0], repeats=4, cache=tmp_path / "cache", workers=1
     )
-    assert text.startswith("4 replays on 24 candidates of seed 0, 1.")
+    assert text.startswith("4 replays on 24 candidates of seeds 0, 1.")
     assert len(text.splitlines()) == 5  # of 24 rows adaptive TPE never knows enough
     assert paper_searches._spread([np.array([0.0, 0.01]), np.array([0.02, 0.03])]) == "1.5 (0.1 to 2.9)"
 

@@ -255,7 +255,7 @@ def _death_rates(world: World, replays: dict[str, Any], epoch: int, picture: Pic
     if not worlds:
         return "Not recorded yet: one death rate alone."
     everything = death_rates.all_rates(world)
-    names = (*summary.MAIN, "frobenius_alone")
+    names = (*summary.MAIN, "frobenius_alone", "death_rate")
     measured = [correlation.measure(item, names) for item in (*worlds, everything)]
     found = searching.search_outcomes(everything, families=searching.QUICK, **replays)
     outcomes = {
@@ -268,6 +268,7 @@ def _death_rates(world: World, replays: dict[str, Any], epoch: int, picture: Pic
             other_worlds.ends_table(measured),
             death_rates.agreement(worlds),
             other_worlds.signals_table(measured, outcomes, names, epoch),
+            *(death_rates.leads(item, names, epoch) for item in measured),
             searching.replayed_on(everything, replays["repeats"]),
             searching.needed_table(found),
         ]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from hyperprune.experiments.evidence.correlation import Measured, lead, value
+from hyperprune.experiments.evidence.signals import ENTRIES
 from hyperprune.experiments.evidence.worlds import World, grid_point, restricted, setting
 from hyperprune.hypersearch.ranks import spearman
+from hyperprune.hypersearch.strategies import LSH
 from hyperprune.hypersearch.table import CandidateTable
 
+DEFAULT_SIGNAL = LSH().signal
 Ends = dict[tuple[Any, ...], float]
 
 
@@ -51,6 +56,17 @@ def agreement(worlds: Sequence[World]) -> str:
         names = (item.name.rsplit(" ", 1)[1] for item in (one, other))
         texts.append(f"{' and '.join(names)} {np.mean(seeds):.2f}")
     return f"Rank correlation of the ends at two death rates, over the grid: {', '.join(texts)}."
+
+
+def leads(found: Measured, names: Sequence[str], epoch: int) -> str:
+    """By how much each signal's rank correlation exceeds that of the default signal."""
+    texts = [
+        f"{ENTRIES[name].label} {lead(found, name, DEFAULT_SIGNAL, epoch).text()}"
+        for name in names
+        if name != DEFAULT_SIGNAL and not math.isnan(value(found, name, epoch))
+    ]
+    default = ENTRIES[DEFAULT_SIGNAL].label
+    return f"{found.world.title}: leads over {default} at epoch {epoch}: {'; '.join(texts)}."
 
 
 def _ends(world: World) -> list[Ends]:

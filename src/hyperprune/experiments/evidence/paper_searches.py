@@ -21,12 +21,13 @@ from hyperprune.experiments.evidence.searching import (
     Outcome,
     Point,
     outcomes,
+    seeds_of,
     selection_epochs,
     total_epochs,
 )
 from hyperprune.experiments.evidence.signals import known_to_the_search
 from hyperprune.experiments.evidence.text import table
-from hyperprune.experiments.evidence.worlds import World, restricted, setting
+from hyperprune.experiments.evidence.worlds import FIRST_RATE, World, restricted, setting
 from hyperprune.experiments.methods_study import published_figures
 from hyperprune.hypersearch.strategies import LSH
 from hyperprune.hypersearch.table import CandidateTable
@@ -36,7 +37,6 @@ ADAPTIVE = "LSH, adaptive TPE"
 TPE_REPEATS = 200  # each takes a tenth of a second
 ADAPTIVE_REPEATS = 50  # seconds
 ENOUGH_FOR_ADAPTIVE = 10  # survivors of the first round; hyperopt draws at random until it knows so many
-FIRST_RATE = 0.8
 SCHEDULES = tuple(itertools.product((1, 2, 3), (1, 2, 3, 4)))
 COMPARED = {"spectrum": "spectrum", "loss": "loss", "training_losses": "training losses"}  # the third is ours
 RATIO_CANDIDATES = 20
@@ -75,11 +75,10 @@ def budgets_table(world: World, *, repeats: int, cache: Path, workers: int) -> s
                 *(_spread(item.regret) for item in own),
             ]
         )
-    seeds = ", ".join(str(run.seed) for run in data.runs)
     adaptive = any(item.point.family == ADAPTIVE for item in found)
     fewer = f" ({counts['atpe']} with adaptive TPE)" if adaptive else ""
     about = (
-        f"{counts['tpe']:,} replays{fewer} on {data.num_rows} candidates of seed {seeds}. In brackets: "
+        f"{counts['tpe']:,} replays{fewer} on {data.num_rows} candidates of {seeds_of(data)}. In brackets: "
         "2.5 to 97.5 % of the picks."
     )
     regrets = [f"{name}: mean regret, %" for name in COMPARED.values()]

@@ -283,11 +283,8 @@ def search_outcomes(
 
 def replayed_on(world: World, repeats: int) -> str:
     """On what, and how often, `search_outcomes` replays."""
-    data = world.table
-    seeds = [str(run.seed) for run in data.runs]
-    named = f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}"
-    rows = data.num_rows
-    text = f"{repeats:,} replays of each search, on the {rows} candidates of {named}."
+    rows = world.table.num_rows
+    text = f"{repeats:,} replays of each search, on the {rows} candidates of {seeds_of(world.table)}."
     if rows <= MOST_IN_GRID:
         text += (
             " LSH over the grid and successive halving see all of them, so that each of their rows is one "
@@ -296,6 +293,12 @@ def replayed_on(world: World, repeats: int) -> str:
             f"better one of two random candidates: {100 * chance(world).mean:.2f} % over all pairs."
         )
     return text
+
+
+def seeds_of(data: CandidateTable) -> str:
+    """The seeds of a table, named."""
+    seeds = [str(run.seed) for run in data.runs]
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}"
 
 
 def regret_table(found: Sequence[Outcome], world: World) -> str:

@@ -230,6 +230,12 @@ _rivals = [
         lambda _, own: float(_measured(own[-1], "live_gates").std()),
     ),
     _each("turnover", "mask turnover so far", "rival", _turnover),
+    _each(
+        "death_rate",
+        "death rate (known before training)",
+        "rival",
+        lambda _, own: float(_measured(own[0], "death_rate").sum()),
+    ),
     _each("chi", "χ, ratio to dense", "rival", _difference(_log("chi"))),
     _each("chi_alone", "minus χ (no dense model)", "rival", _alone("chi", sign=-1.0)),
 ]

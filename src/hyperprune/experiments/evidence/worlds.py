@@ -14,6 +14,8 @@ from hyperprune.hypersearch.space import Configuration
 from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table
 from hyperprune.records import EpochRecord
 
+FIRST_RATE = 0.8
+"""The death rate that is recorded first, and in every world."""
 _CONTROLS = "controls"
 _METHODS = "methods"
 _PAPERS_SPARSITY = 0.67
@@ -26,9 +28,10 @@ class World:
 
     Attributes:
         name: of the recording ("ptb-mini").
-        table: the candidates of the space that every seed has, one run per seed.
-        wider: the seeds that have more of them (other death rates), with all that those share; None where all
-            have the same.
+        table: the candidates of the space at `FIRST_RATE` that every seed has, one run per seed; where there
+            are none, all that every seed has.
+        wider: the seeds that have most candidates (other death rates), with all that those share; None where
+            these are no more.
         controls: static masks and a threshold that meets its target at once, which are outside the space;
             None where none were recorded.
         methods: candidates of other pruning methods; None where none were recorded.
@@ -96,11 +99,13 @@ def load_worlds(folder: Path) -> list[World]:
             own[group if group in own else ""].append(member)
         if own[""]:
             everything = joined(own[""])
+            first = restricted(everything, lambda item: setting(item, "death_rate") == FIRST_RATE)
+            table, wider = shared(first or everything), _widest(everything)
             worlds.append(
                 World(
                     name=name,
-                    table=shared(everything),
-                    wider=_wider(everything),
+                    table=table,
+                    wider=wider if wider.num_rows > table.num_rows else None,
                     controls=joined(own[_CONTROLS]) if own[_CONTROLS] else None,
                     methods=joined(own[_METHODS]) if own[_METHODS] else None,
                     files=tuple(name for name, _ in members),
@@ -168,14 +173,10 @@ def shared(table: CandidateTable) -> CandidateTable:
     return found
 
 
-def _wider(table: CandidateTable) -> CandidateTable | None:
-    """The seeds with most candidates, if some have fewer."""
-    counts = [len(run.candidates) for run in table.runs]
-    most = max(counts)
-    if min(counts) == most:
-        return None
-    runs = [run for run, count in zip(table.runs, counts, strict=True) if count == most]
-    return shared(replace(table, runs=tuple(runs)))
+def _widest(table: CandidateTable) -> CandidateTable:
+    """The seeds with most candidates."""
+    most = max(len(run.candidates) for run in table.runs)
+    return shared(replace(table, runs=tuple(run for run in table.runs if len(run.candidates) == most)))
 
 
 def without_never_averaging(world: World) -> World | None:
