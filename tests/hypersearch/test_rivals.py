@@ -9,7 +9,7 @@ from hyperprune.hypersearch.live_arena import LiveArena
 from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.proposers import PROPOSERS, Seen
 from hyperprune.hypersearch.run_folder import RunFolder
-from hyperprune.hypersearch.space import Space
+from hyperprune.hypersearch.space import Configuration, Space
 from hyperprune.hypersearch.strategy import EveryCandidateFailed, planned_epochs
 from hyperprune.records import EpochRecord
 from tiny_task import TinyModel, TinyTask
@@ -96,6 +96,16 @@ def test_a_candidate_that_fails_after_a_round_still_was_in_it_when_the_search_go
             EveryCandidateFailed, match=f"every candidate failed(.|\n)*{keys[0]}: the training"
         ):
             _arena(run).advance(keys, lsh.final_epochs)
+        # Proposers are no longer told of it as a survivor, nor as eliminated.
+        number = max(ranked_then_failed[0].signals)
+        entry = run.state.round(number)
+        assert entry is not None
+        assert keys[0] in entry.kept
+        told = [item.configuration for item in _arena(run)._history(number, "all")]
+        left = [row for row in whole.record.candidates if row.signals and row.outcome != "failed"]
+        assert sorted(map(str, told)) == sorted(
+            str(Configuration.from_json(row.configuration)) for row in left
+        )
     pieces = _search_in_pieces(FailsLater(), lsh, tmp_path / "pieces", 1, seed=1)
     assert _facts(pieces.record) == _facts(whole.record)
 

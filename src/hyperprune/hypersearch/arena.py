@@ -101,9 +101,12 @@ class StateArena(ABC):
         return self.state[key].epochs[: epoch + 1]
 
     def _history(self, round_number: int, which: str) -> list[Seen]:
-        """The round's survivors, best first; if `which` is "all", everyone else who was ranked after them."""
+        """The round's survivors, best first; if `which` is "all", everyone else who was ranked after them.
+
+        Those that failed after they had survived are neither.
+        """
         last = self.state.round(round_number)
-        kept = () if last is None else last.kept
+        kept = [] if last is None else [key for key in last.kept if self.state[key].outcome != "failed"]
         survivors = [self._seen(key, None) for key in kept]
         if which == "survivors":
             return survivors
