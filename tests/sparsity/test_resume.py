@@ -111,15 +111,6 @@ def test_batches_that_earlier_epochs_lost_are_counted_after_a_resumption_too() -
     assert_same(resumed.state(), straight.state())
 
 
-def test_a_state_from_before_lost_batches_were_counted_loads() -> None:
-    saved = Run(methods.set_()).run(3).state()
-    for key in ("num_lost", "num_lost_before"):
-        del saved["sparse"]["clock"][key]
-    run = Run(methods.set_())
-    restore(run, saved)
-    assert run.sparse.state_dict()["clock"] == Run(methods.set_()).run(3).sparse.state_dict()["clock"]
-
-
 @pytest.mark.parametrize("redistribution", ["none", "magnitude"])
 def test_gradients_that_wait_follow_a_model_that_moves(redistribution: str) -> None:
     run = Run(DynamicSparse(growth="gradient", redistribution=redistribution), steps_per_epoch=1)

@@ -383,8 +383,7 @@ class SparseTraining:
                 "SparseTraining as it was built then (training may go on beyond total_steps)"
             )
         self._network.load_state_dict(state["network"])
-        # Older states have no such counts.
-        for key, value in {"num_lost": 0, "num_lost_before": 0, **state["clock"]}.items():
+        for key, value in state["clock"].items():
             setattr(self._clock, key, value)
         self._follow_device()
         self._rule.load_state_dict(state["rule"])
