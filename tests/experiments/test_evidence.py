@@ -579,6 +579,12 @@ def test_searches_draw_from_the_candidates_that_all_seeds_have(tmp_path):
     assert [run.configurations for run in world.table.runs] == [first, first]  # death rate 0.8
     assert world.wider is not None
     assert [(run.seed, len(run.candidates)) for run in world.wider.runs] == [(0, 48), (1, 48)]
+    for name, table in {**names, "d": made_up(1, rate=0.5)}.items():
+        run = replace(table.runs[0], provenance={"command": f"record {name}", "date": "today"})
+        replace(table, runs=(run,)).save(tmp_path / f"{name}.npz")
+    (world,) = load_worlds(tmp_path)
+    told = [(run.provenance["command"], run.provenance["date"]) for run in world.table.runs]
+    assert told == [("record a, record b", "today"), ("record c, record d", "today")]
     for name in "ac":
         (tmp_path / f"{name}.npz").unlink()
     (world,) = load_worlds(tmp_path)

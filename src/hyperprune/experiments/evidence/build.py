@@ -166,7 +166,10 @@ def _records_table(worlds: Sequence[World]) -> str:
     rows = []
     for world in worlds:
         baseline = "" if world.baseline is None else f"{world.baseline[0]} {world.baseline[1]:.1f}"
-        parts = (("", world.table), (", controls", world.controls), (", other methods", world.methods))
+        parts = (
+            *(("", world.table), (", all death rates", world.wider)),
+            *((", controls", world.controls), (", other methods", world.methods)),
+        )
         for title, data in parts:
             rows += [
                 [

@@ -19,6 +19,7 @@ FIRST_RATE = 0.8
 _CONTROLS = "controls"
 _METHODS = "methods"
 _PAPERS_SPARSITY = 0.67
+_TOLD_TOGETHER = ("failed", "command", "commit", "date", "processor")  # of the provenance
 _SEEDLESS = ("name", "task", "sparsity", "threads", "device", "baseline")
 
 
@@ -146,14 +147,22 @@ def _together(one: RecordedRun, other: RecordedRun, name: str) -> RecordedRun:
     if [record.metric for record in one.reference] != [record.metric for record in other.reference]:
         raise InputError(f"tables of one seed must have the same dense model, and {name} has another")
     tests = one.test_metrics + other.test_metrics[1:] if one.test_metrics and other.test_metrics else ()
-    failed = [run.provenance["failed"] for run in (one, other) if run.provenance.get("failed")]
     return replace(
         one,
-        provenance={**one.provenance, "failed": ", ".join(failed)},
+        provenance={
+            **one.provenance,
+            **{key: text for key in _TOLD_TOGETHER if (text := _both(one, other, key))},
+        },
         configurations=one.configurations + other.configurations,
         candidates=one.candidates + other.candidates,
         test_metrics=tests,
     )
+
+
+def _both(one: RecordedRun, other: RecordedRun, key: str) -> str:
+    """What the provenance of either tells, once."""
+    told = [run.provenance.get(key, "") for run in (one, other)]
+    return ", ".join(dict.fromkeys(part for text in told for part in text.split(", ") if part))
 
 
 def restricted(table: CandidateTable, keep: Callable[[Configuration], bool]) -> CandidateTable | None:
