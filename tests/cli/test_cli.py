@@ -178,6 +178,7 @@ def test_the_plan_trains_nothing_and_adds_up(tmp_path, monkeypatch, capsys):
     assert [row["entrants"] for row in plan["rounds"]] == [24, 18, 13, 10, 7, 5, 4, 3]
     last = plan["rounds"][-1]["epoch"]
     assert plan["epochs"] == sum(row["epochs"] for row in plan["rounds"]) + 2 * (100 - last)
+    assert plan["random_candidates"] * 100 <= plan["epochs"] < (plan["random_candidates"] + 1) * 100
     assert list(tmp_path.iterdir()) == []
 
 

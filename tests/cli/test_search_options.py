@@ -18,7 +18,7 @@ from hyperprune.hypersearch.search import search
 from hyperprune.hypersearch.signals import SIGNALS
 from hyperprune.hypersearch.spaces import SPACES, space_from
 from hyperprune.hypersearch.strategies import LSH, STRATEGIES, Full
-from hyperprune.training.timing import _time
+from hyperprune.training.timing import EpochCost, _time
 from tiny_task import TinyTask
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,25 @@ def test_a_plan_says_what_each_round_takes_and_how_its_time_was_estimated(tmp_pa
     assert plan["seconds"] == pytest.approx(in_turn * sum(parts.values()))
     assert plan["epochs"] / 2 <= in_turn <= plan["epochs"] + 20  # two workers, and the reference's epochs
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_names_the_random_search_of_as_many_epochs(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["search", TASK, "--candidates", "8", "--final-epochs", "20", "--plan", "--json"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    rival = next(line for line in lines if "drawn at random" in line).split("(")[1].split(")")[0]
+    assert main(["search", TASK, *rival.split(), "--final-epochs", "20", "--plan", "--json"]) == 0
+    *lines, of_rival = capsys.readouterr().out.splitlines()
+    plan, random = json.loads(last), json.loads(of_rival)
+    assert plan["epochs"] - 20 < random["epochs"] == random["epochs_full"] <= plan["epochs"]
+    assert not any("drawn at random" in line for line in lines)
+
+
+def test_the_seconds_of_a_long_epoch_are_told_in_full(monkeypatch, capsys):
+    cost = EpochCost(train=1234.5, evaluate=99.96, spectrum=0.123, num_timed=3, num_batches=9)
+    monkeypatch.setattr("hyperprune.hypersearch.estimate.time_epoch", lambda *_, **__: cost)
+    assert main(["search", TASK, "--plan"]) == 0
+    assert "at 1335 s (training 1234, evaluation 100, spectrum 0.12)" in capsys.readouterr().out
 
 
 def test_epochs_in_turn_are_those_of_the_busiest_worker_round_by_round():

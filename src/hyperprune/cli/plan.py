@@ -51,8 +51,14 @@ def print_plan(job: Job, *, as_json: bool) -> int:
             )
     finalists = len(strategy.run(Rehearsal()))
     print(f"  end  {final:8d}  {finalists:10d}{total - sum(row.epochs for row in rounds):24d}")
-    full = created * final
-    print(f"{total} epochs in all, against {full} for training all {created} candidates to the end;")
+    full, rivals = created * final, total // final
+    if total == full:
+        print(f"{total} epochs in all;")
+    else:
+        print(f"{total} epochs in all, against {full} for training all {created} candidates to the end;")
+        if rivals > 1:
+            rival = f"--strategy random --candidates {rivals}"
+            print(f"as many train {rivals} drawn at random to the end ({rival});")
     taken = f", {given} of them given" if given else ""
     print(f"the dense reference takes {final} more{taken}")
     if job.audited_epochs:
@@ -75,9 +81,10 @@ def print_plan(job: Job, *, as_json: bool) -> int:
     print(
         f"estimated time: {_duration(guess.seconds)} with {plural(workers, 'worker')}, without the audit: "
         f"{plural(guess.epochs_in_turn, 'epoch')} in turn\n"
-        f"at {cost.seconds:.2g} s (training {cost.train:.2g}, evaluation {cost.evaluate:.2g}, spectrum "
-        f"{cost.spectrum:.2g}), scaled up from {cost.num_timed} of {cost.num_batches}\n"
-        "batches of the dense model's first epoch and a short spectrum"
+        f"at {_number(cost.seconds)} s (training {_number(cost.train)}, evaluation "
+        f"{_number(cost.evaluate)}, spectrum {_number(cost.spectrum)}), scaled up from\n"
+        f"{cost.num_timed} of {cost.num_batches} batches of the dense model's first epoch and a short "
+        "spectrum"
     )
     if as_json:
         print(
@@ -86,6 +93,7 @@ def print_plan(job: Job, *, as_json: bool) -> int:
                     "rounds": [planned._asdict() for planned in rounds],
                     "epochs": total,
                     "epochs_full": full,
+                    "random_candidates": rivals,
                     "epochs_reference": final - given,
                     "epochs_audit": job.audited_epochs,
                     "seconds": guess.seconds,
@@ -104,4 +112,8 @@ def _duration(seconds: float) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.2g} seconds" if seconds < 100 else f"{seconds:.0f} seconds"
+    return f"{_number(seconds)} seconds"
+
+
+def _number(seconds: float) -> str:
+    return f"{seconds:.2g}" if seconds < 10 else f"{seconds:.0f}"
