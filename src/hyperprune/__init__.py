@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hyperprune.at_init import prune_at_init as prune_at_init
     from hyperprune.hypersearch.dimensions import Range as Range
     from hyperprune.hypersearch.extend import extend as extend
+    from hyperprune.hypersearch.joining import load_table as load_table
     from hyperprune.hypersearch.replay import replay as replay
     from hyperprune.hypersearch.search import SearchResult as SearchResult
     from hyperprune.hypersearch.search import search as search
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from hyperprune.hypersearch.strategies import Full as Full
     from hyperprune.hypersearch.strategies import Hyperband as Hyperband
     from hyperprune.hypersearch.strategies import SuccessiveHalving as SuccessiveHalving
-    from hyperprune.hypersearch.table import load_table as load_table
     from hyperprune.lyapunov import lyapunov_spectrum as lyapunov_spectrum
     from hyperprune.optim import SNTASGD as SNTASGD
     from hyperprune.optim import NonMonotonic as NonMonotonic
@@ -58,7 +58,7 @@ _HOMES = {
     "Full": "hypersearch.strategies",
     "Hyperband": "hypersearch.strategies",
     "SuccessiveHalving": "hypersearch.strategies",
-    "load_table": "hypersearch.table",
+    "load_table": "hypersearch.joining",
     "replay": "hypersearch.replay",
     "lyapunov_spectrum": "lyapunov",
     "prune_at_init": "at_init",

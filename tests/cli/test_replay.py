@@ -9,7 +9,7 @@ import pytest
 from hyperprune.cli.main import main
 from hyperprune.errors import InputError
 from hyperprune.hypersearch.run_folder import read_state
-from hyperprune.hypersearch.table import load_table
+from hyperprune.hypersearch.table import read_table
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
@@ -42,7 +42,7 @@ def test_record_trains_all_to_the_end_and_again_from_its_run_without_training(ta
 
 
 def test_a_table_with_the_full_states_spectra_is_replayed_as_it_was_recorded(table, tmp_path, capsys):
-    full = load_table(table)
+    full = read_table(table)
     path = tmp_path / "full.npz"
     replace(full, identity={**full.identity, "spectrum_state": "full"}).save(path)
     assert main(["replay", str(path), "--repeats", "3", "--strategy", "lsh", "--proposer", "random"]) == 0
@@ -50,17 +50,33 @@ def test_a_table_with_the_full_states_spectra_is_replayed_as_it_was_recorded(tab
 
 
 def test_a_replay_of_an_unfinished_recording_says_what_is_missing(table, tmp_path, capsys):
-    whole = load_table(table)
+    whole = read_table(table)
     run = replace(whole.runs[0], provenance={"failed": "one, another"})
     path = tmp_path / "part.npz"
     for cells, missing in ((8 + 2, 0), (24, 14)):
         replace(whole, runs=(run,), identity={**whole.identity, "cells": cells}).save(path)
-        assert load_table(path).num_missing == missing
+        assert read_table(path).num_missing == missing
         assert main(["replay", str(path), "--repeats", "1", "--strategy", "full"]) == 0
-        note = (
-            f"note: {missing} candidates of this recording are not recorded yet; regrets are against the best"
-        )
+        note = f"note: {missing} candidates of {path} are not recorded yet; regrets are against the best"
         assert (note in capsys.readouterr().err) == (missing > 0)
+
+
+def test_several_tables_are_replayed_as_one(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    whole = read_table(table)
+    replace(whole, runs=(replace(whole.runs[0], seed=1),)).save("next.npz")
+    names = [str(table), "next.npz"]
+    assert main(["replay", *names, "--strategy", "random", "--repeats", "4", "--json"]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("tiny: 8 candidates × 5 epochs, seed 0, 1; 4 searches each")
+    assert json.loads(output.splitlines()[-1])["tables"] == names
+    run = whole.runs[0]
+    half = replace(run, seed=1, configurations=run.configurations[:4], candidates=run.candidates[:4])
+    replace(whole, runs=(half,)).save("next.npz")
+    assert main(["replay", *names, "--strategy", "random", "--repeats", "4"]) == 0
+    assert capsys.readouterr().out.startswith("tiny: 4 to 8 candidates × 5 epochs, seed 0, 1;")
+    assert main(["replay", str(table), str(table)]) == 2
+    assert "must have different candidates for seed 0" in capsys.readouterr().err
 
 
 def test_replay_shows_each_strategy_with_each_signal_and_draws_them(table, tmp_path, monkeypatch, capsys):
@@ -103,7 +119,7 @@ def test_a_search_records_a_table_by_training_the_eliminated_on_and_its_result_s
         plain["best"]["metric"],
         plain["epochs_spent"],
     )
-    rows = load_table("tiny.npz").runs[0]
+    rows = read_table("tiny.npz").runs[0]
     assert len(rows.configurations) == len(plain["candidates"]) > 4  # inserted ones too
     assert {len(epochs) for epochs in rows.candidates} == {1 + 5}
 
@@ -234,7 +250,7 @@ def test_a_run_that_was_extended_by_epochs_makes_no_table_unless_it_begins_anew(
     assert "was extended by final epochs" in capsys.readouterr().err
     assert Path("run/journal.jsonl").read_bytes() == journal
     assert main([*search, "--record", "t.npz", "--overwrite"]) == 0
-    assert load_table("t.npz").num_rows == 3
+    assert read_table("t.npz").num_rows == 3
 
 
 def test_a_table_that_cannot_be_made_after_all_is_told_after_result_and_report(tmp_path, monkeypatch, capsys):

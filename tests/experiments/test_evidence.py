@@ -43,7 +43,6 @@ from hyperprune.experiments.evidence.signals import ENTRIES, known_to_the_search
 from hyperprune.experiments.evidence.worlds import (
     extended,
     grid_point,
-    joined,
     load_worlds,
     of_seeds,
     restricted,
@@ -53,6 +52,7 @@ from hyperprune.experiments.evidence.worlds import (
 )
 from hyperprune.experiments.recording.scales import SCALES, candidate_cells
 from hyperprune.hypersearch import signals as search_signals
+from hyperprune.hypersearch.joining import joined
 from hyperprune.hypersearch.space import Configuration, Space, paper_branch
 from hyperprune.hypersearch.table import CandidateTable, RecordedRun
 from hyperprune.records import EpochRecord
@@ -432,19 +432,6 @@ def test_tables_of_a_world_are_put_together_by_seed_and_candidates(folder, tmp_p
     assert [len(run.candidates) for run in first.table.runs] == [24, 24]
     assert first.controls is not None
     assert (first.sparsity, second.sparsity) == (0.67, 0.9)
-    both = joined([("a", made_up(0)), ("b", made_up(0, rate=0.5)), ("c", made_up(1))])
-    assert [len(run.candidates) for run in both.runs] == [48, 24]
-    with pytest.raises(InputError, match="tables of one world must agree, and b differs from a"):
-        joined([("a", made_up(0)), ("b", made_up(0, sparsity=0.5))])
-    half = made_up(0, rate=0.5)
-    failing = replace(half.runs[0], provenance={"failed": "er-set"})
-    (run,) = joined([("a", made_up(0)), ("b", replace(half, runs=(failing,)))]).runs
-    assert run.provenance == {"command": "made up", "commit": "abc", "failed": "er-set"}
-    other = made_up(0, rate=0.5)
-    changed = replace(other.runs[0].reference[0], metric=1.0)
-    run = replace(other.runs[0], reference=(changed, *other.runs[0].reference[1:]))
-    with pytest.raises(InputError, match="must have the same dense model, and b has another"):
-        joined([("a", made_up(0)), ("b", replace(other, runs=(run,)))])
     assert load_worlds(tmp_path) == []
     with pytest.raises(InputError, match="evidence is made from recorded tables, and there is no folder"):
         load_worlds(tmp_path / "missing")

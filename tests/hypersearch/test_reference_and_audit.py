@@ -15,7 +15,7 @@ from hyperprune.hypersearch.journal import Journal, read_journal
 from hyperprune.hypersearch.observer import SilentObserver
 from hyperprune.hypersearch.proposers import PROPOSERS
 from hyperprune.hypersearch.run_folder import RunFolder, read_run, read_state
-from hyperprune.hypersearch.table import load_table
+from hyperprune.hypersearch.table import read_table
 from hyperprune.hypersearch.table_of_runs import record_table
 from hyperprune.hypersearch.trust import trust
 from hyperprune.records import weighed
@@ -476,7 +476,7 @@ def test_a_table_of_methods_that_begin_dense_has_the_live_searchs_final_metrics(
     full = hp.Full(candidates=3, final_epochs=4)
     result = hp.search(MoreIsBetter(), full, space=space, sparsity=0.9, folder=tmp_path / "run")
     record_table([tmp_path / "run"]).save(tmp_path / "table.npz")
-    table = load_table(tmp_path / "table.npz")
+    table = read_table(tmp_path / "table.npz")
     rows = table.runs[0].candidates
     assert [table.final_metric(records) for records in rows] == [
         row.metric for row in sorted(result.record.candidates, key=lambda row: row.key)

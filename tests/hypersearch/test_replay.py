@@ -18,7 +18,7 @@ from hyperprune.hypersearch.run_folder import RunFolder, read_state
 from hyperprune.hypersearch.space import Configuration, Space
 from hyperprune.hypersearch.spaces import get_space
 from hyperprune.hypersearch.strategies import Random
-from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table
+from hyperprune.hypersearch.table import CandidateTable, RecordedRun, read_table
 from hyperprune.hypersearch.table_of_runs import check_recordable, record_table
 from hyperprune.records import EpochRecord
 from hyperprune.rng import derive_seed
@@ -38,7 +38,7 @@ def recorded(tmp_path_factory):
     table = record_table([folder])
     path = tmp_path_factory.mktemp("table") / "tiny.npz"
     table.save(path)
-    return result, folder, load_table(path), path
+    return result, folder, read_table(path), path
 
 
 class LiveOnRows(LiveArena):
@@ -325,31 +325,31 @@ def test_a_nan_in_a_spectrum_is_refused():
 def test_a_file_that_is_no_table_is_refused_with_the_remedy(tmp_path, recorded):
     _, _, _, path = recorded
     with pytest.raises(InputError, match=r"readable file, got .*missing\.npz: No such file"):
-        load_table(tmp_path / "missing.npz")
+        read_table(tmp_path / "missing.npz")
     (tmp_path / "text.npz").write_text("no table")
     with pytest.raises(InputError, match="that 'hyperprune record' wrote"):
-        load_table(tmp_path / "text.npz")
+        read_table(tmp_path / "text.npz")
     np.savez(tmp_path / "other.npz", numbers=np.arange(3))
     with pytest.raises(InputError, match=r"that 'hyperprune record' wrote.*header"):
-        load_table(tmp_path / "other.npz")
+        read_table(tmp_path / "other.npz")
     half = path.read_bytes()
     (tmp_path / "half.npz").write_bytes(half[: len(half) // 2])
     with pytest.raises(InputError, match="that 'hyperprune record' wrote"):
-        load_table(tmp_path / "half.npz")
+        read_table(tmp_path / "half.npz")
 
 
 def test_an_array_file_or_a_table_with_a_changed_byte_is_no_table(tmp_path, recorded):
     _, _, table, path = recorded
     np.save(tmp_path / "array.npy", np.arange(3))
     with pytest.raises(InputError, match="that 'hyperprune record' wrote"):
-        load_table(tmp_path / "array.npy")
+        read_table(tmp_path / "array.npy")
     whole, refused = path.read_bytes(), 0
     for position in range(0, len(whole), len(whole) // 200):
         data = bytearray(whole)
         data[position] ^= 0xFF
         (tmp_path / "changed.npz").write_bytes(data)
         try:
-            assert load_table(tmp_path / "changed.npz").final_epochs == table.final_epochs
+            assert read_table(tmp_path / "changed.npz").final_epochs == table.final_epochs
         except InputError:
             refused += 1
     assert refused > 100  # of 200; the others are bytes that nobody reads, such as dates
@@ -402,7 +402,7 @@ def test_a_damaged_table_is_refused_on_loading(tmp_path, recorded):
         (old, "must be of format 1"),
     ):
         with pytest.raises(InputError, match=message):
-            load_table(_rewritten(path, tmp_path / "changed.npz", change))
+            read_table(_rewritten(path, tmp_path / "changed.npz", change))
 
 
 def test_a_run_that_eliminated_or_has_not_ended_or_is_another_makes_no_table(recorded, tmp_path):

@@ -39,9 +39,16 @@ def add_parser(commands: Any) -> None:
             "hyperprune replay pydoc.npz",
             "hyperprune replay pydoc.npz --strategy lsh --strategy hyperband --signal spectrum --signal loss",
             "hyperprune replay pydoc.npz --proposer random --repeats 1000 --picture regret.png --json",
+            "hyperprune replay seed-0.npz seed-1.npz     # every other search on the other seed",
         ),
     )
-    parser.add_argument("table", type=Path, metavar="TABLE", help="what 'hyperprune record' wrote")
+    parser.add_argument(
+        "tables",
+        type=Path,
+        nargs="+",
+        metavar="TABLE",
+        help="what 'hyperprune record' wrote; several of one task are joined, by seeds and candidates",
+    )
     parser.add_argument(
         "--strategy", action="append", metavar="NAME", help="may be repeated (every one the table can serve)"
     )
@@ -65,15 +72,18 @@ def run(options: argparse.Namespace) -> int:
     shared.check_picture(options.picture)
     import time
 
+    from hyperprune.hypersearch.joining import joined
     from hyperprune.hypersearch.replay import replay
-    from hyperprune.hypersearch.table import load_table
+    from hyperprune.hypersearch.table import read_table
 
-    table = load_table(options.table)
-    if table.num_missing:
-        shared.note(
-            f"{table.num_missing} candidates of this recording are not recorded yet; regrets are against the "
-            f"best of the {table.num_rows} that are"
-        )
+    tables = [(str(path), read_table(path)) for path in options.tables]
+    for path, part in tables:
+        if part.num_missing:
+            shared.note(
+                f"{part.num_missing} candidates of {path} are not recorded yet; regrets are against the best "
+                "of those that are"
+            )
+    table = joined(tables)
     strategies = _strategies(table, options)
     started = time.perf_counter()
     outcomes = [
@@ -82,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     milliseconds = 1000 * (time.perf_counter() - started) / (options.repeats * len(outcomes))
     seeds = ", ".join(str(run.seed) for run in table.runs)
     print(
-        f"{table.task}: {table.num_rows} candidates × {table.final_epochs} epochs, seed {seeds}; "
+        f"{table.task}: {_num_rows(table)} candidates × {table.final_epochs} epochs, seed {seeds}; "
         f"{options.repeats} searches each, {milliseconds:.1f} ms a search"
     )
     print(_text_table(table, outcomes))
@@ -92,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
         print(
             json.dumps(
                 {
-                    "table": str(options.table),
+                    "tables": [str(path) for path in options.tables],
                     "metric": table.metric,
                     "rows": table.num_rows,
                     "results": [
@@ -102,6 +112,11 @@ def run(options: argparse.Namespace) -> int:
             )
         )
     return 0
+
+
+def _num_rows(table: CandidateTable) -> str:
+    most = max(len(run.candidates) for run in table.runs)
+    return f"{most}" if most == table.num_rows else f"{table.num_rows} to {most}"
 
 
 def _strategies(table: CandidateTable, options: argparse.Namespace) -> list[Strategy]:
@@ -237,7 +252,7 @@ def _draw(table: CandidateTable, outcomes: Sequence[Replays], path: Path) -> Non
         xlabel="epochs spent by a search (mean; equal ones are drawn side by side)\n"
         "marker: mean, dash: median, line: from the 10th to the 90th percentile of the searches",
         ylabel=f"regret in {table.metric}",
-        title=f"Picks against the best of {table.num_rows} candidates of {table.task}, "
+        title=f"Picks against the best of {_num_rows(table)} candidates of {table.task}, "
         f"{len(outcomes[0].regret)} replays each",
     )
     axes.set_ylim(bottom=0)

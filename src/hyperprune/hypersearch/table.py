@@ -193,8 +193,8 @@ class CandidateTable:
         write_atomically(Path(path), buffer.getvalue())
 
 
-def load_table(path: str | Path) -> CandidateTable:
-    """Read a table that `hyperprune record` or `CandidateTable.save` wrote.
+def read_table(path: str | Path) -> CandidateTable:
+    """The table in a file.
 
     Raises:
         InputError: no such file, not a table, of another version, epochs missing, or a NaN.

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from hyperprune.errors import InputError
+from hyperprune.hypersearch.joining import joined
 from hyperprune.hypersearch.space import Configuration
-from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table
+from hyperprune.hypersearch.table import CandidateTable, RecordedRun, read_table
 from hyperprune.records import EpochRecord
 
 FIRST_RATE = 0.8
@@ -19,8 +20,6 @@ FIRST_RATE = 0.8
 _CONTROLS = "controls"
 _METHODS = "methods"
 _PAPERS_SPARSITY = 0.67
-_TOLD_TOGETHER = ("failed", "command", "commit", "date", "processor")  # of the provenance
-_SEEDLESS = ("name", "task", "sparsity", "threads", "device", "baseline")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +86,7 @@ def load_worlds(folder: Path) -> list[World]:
     paths = sorted(folder.glob("*.npz"))
     grouped: dict[tuple[str, float], list[tuple[str, CandidateTable]]] = {}
     for path in paths:
-        table = load_table(path)
+        table = read_table(path)
         if table.num_missing > 0:
             continue
         key = (table.identity.get("name", table.task), table.identity["sparsity"])
@@ -117,7 +116,7 @@ def load_worlds(folder: Path) -> list[World]:
 
 def unfinished(folder: Path) -> dict[str, int]:
     """Tables of a folder that are not complete, by file name: how many networks each lacks."""
-    missing = {path.name: load_table(path).num_missing for path in sorted(folder.glob("*.npz"))}
+    missing = {path.name: read_table(path).num_missing for path in sorted(folder.glob("*.npz"))}
     return {name: count for name, count in missing.items() if count > 0}
 
 
@@ -128,41 +127,6 @@ def _order(world: World) -> tuple[float, ...]:
 
 def _size(table: CandidateTable) -> int:
     return sum(len(run.candidates) for run in table.runs)
-
-
-def joined(members: Sequence[tuple[str, CandidateTable]]) -> CandidateTable:
-    """One table from several of the same world: seeds side by side, candidates of a seed together."""
-    first = members[0][1]
-    by_seed: dict[int, RecordedRun] = {}
-    for name, table in members:
-        same = all(table.identity.get(key) == first.identity.get(key) for key in _SEEDLESS)
-        if not same or table.final_epochs != first.final_epochs:
-            raise InputError(f"tables of one world must agree, and {name} differs from {members[0][0]}")
-        for run in table.runs:
-            by_seed[run.seed] = run if run.seed not in by_seed else _together(by_seed[run.seed], run, name)
-    return replace(first, runs=tuple(by_seed[seed] for seed in sorted(by_seed)))
-
-
-def _together(one: RecordedRun, other: RecordedRun, name: str) -> RecordedRun:
-    if [record.metric for record in one.reference] != [record.metric for record in other.reference]:
-        raise InputError(f"tables of one seed must have the same dense model, and {name} has another")
-    tests = one.test_metrics + other.test_metrics[1:] if one.test_metrics and other.test_metrics else ()
-    return replace(
-        one,
-        provenance={
-            **one.provenance,
-            **{key: text for key in _TOLD_TOGETHER if (text := _both(one, other, key))},
-        },
-        configurations=one.configurations + other.configurations,
-        candidates=one.candidates + other.candidates,
-        test_metrics=tests,
-    )
-
-
-def _both(one: RecordedRun, other: RecordedRun, key: str) -> str:
-    """What the provenance of either tells, once."""
-    told = [run.provenance.get(key, "") for run in (one, other)]
-    return ", ".join(dict.fromkeys(part for text in told for part in text.split(", ") if part))
 
 
 def restricted(table: CandidateTable, keep: Callable[[Configuration], bool]) -> CandidateTable | None:
@@ -216,11 +180,12 @@ def of_seeds(world: World, other: CandidateTable | None) -> World | None:
 
 def extended(world: World, other: CandidateTable) -> World:
     """The world with another table's candidates among its own, in the seeds that the other one has."""
-    added = {run.seed: run for run in other.runs}
-    runs = tuple(
-        _together(run, added[run.seed], world.name) if run.seed in added else run for run in world.table.runs
-    )
-    return replace(world, table=replace(world.table, runs=runs))
+    seeds = [run.seed for run in world.table.runs]
+    runs = tuple(run for run in other.runs if run.seed in seeds)
+    if not runs:
+        return world
+    table = joined([(world.name, world.table), (f"more of {world.name}", replace(other, runs=runs))])
+    return replace(world, table=table)
 
 
 def _chosen(table: CandidateTable, keep: Callable[[RecordedRun, int], bool]) -> CandidateTable | None:

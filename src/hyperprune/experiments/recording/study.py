@@ -14,7 +14,7 @@ from hyperprune.experiments.recording.cell import cell_folder, read_cell, train_
 from hyperprune.experiments.recording.scales import Scale, candidate_cells, dense_cell
 from hyperprune.experiments.recording.tables import check_same_dense, missing_cells, missing_seeds
 from hyperprune.files import write_atomically
-from hyperprune.hypersearch.table import load_table
+from hyperprune.hypersearch.table import read_table
 from hyperprune.tasks.registry import load_task
 
 _SCALE_FILE = "scale.json"
@@ -87,7 +87,7 @@ def _refuse_other_dense(scale: Scale, seed: int, folder: Path, tables: Path) -> 
     """Before candidates are trained whose tables could not be read beside those that stand."""
     trained = read_cell(cell_folder(folder, dense_cell(seed))).epochs
     for path in sorted(tables.glob(f"{scale.name}-sparsity-*-seed-{seed}.npz")):
-        check_same_dense(trained, path, load_table(path))
+        check_same_dense(trained, path, read_table(path))
 
 
 def _lasting(scale: Scale) -> Record:

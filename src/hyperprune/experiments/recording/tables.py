@@ -27,7 +27,7 @@ from hyperprune.experiments.recording.cell import CellData, cell_folder, configu
 from hyperprune.experiments.recording.scales import Cell, Scale, candidate_cells, dense_cell
 from hyperprune.files import write_atomically
 from hyperprune.hypersearch.space import Configuration
-from hyperprune.hypersearch.table import CandidateTable, RecordedRun, load_table
+from hyperprune.hypersearch.table import CandidateTable, RecordedRun, read_table
 from hyperprune.records import EpochRecord
 
 SAMPLED_EPOCHS = (0, 1, 3, 6, 12)  # and the last one: epochs whose spectra are kept sample by sample
@@ -68,7 +68,7 @@ def _groups(scale: Scale, seed: int) -> dict[str, list[Cell]]:
 
 
 def _standing(path: Path) -> CandidateTable | None:
-    return load_table(path) if path.exists() else None
+    return read_table(path) if path.exists() else None
 
 
 class _Row(NamedTuple):
