@@ -17,6 +17,7 @@ from hyperprune.experiments.evidence import (
     bootstrap,
     correlation,
     death_rates,
+    later,
     other_worlds,
     paper,
     paper_searches,
@@ -888,6 +889,48 @@ def test_each_sparsity_is_searched_by_spectrum_by_the_losses_and_by_chance(folde
             assert low <= item.metrics[name] <= high
 
 
+def test_one_cut_keeps_the_three_best_of_those_that_were_drawn(folder):
+    finals = np.arange(100.0, 108.0)
+    measured = measure(load_worlds(folder)[0], ())
+
+    def found(signal):
+        return replace(measured, values={"a": [np.stack([np.zeros(8), signal])]}, finals=[finals])
+
+    tells, misleads = found(finals), found(-finals)
+    assert later.regret(tells, "a", 1, 8) == 0
+    assert later.regret(misleads, "a", 1, 8) == pytest.approx(0.05)  # 105 is the best of the last three
+    # The best of k drawn at random is on average the (n + 1) / (k + 1)-th, whatever a cut by chance leaves.
+    assert later.regret(tells, "a", 1, 5) == pytest.approx((9 / 6 - 1) / 100, abs=5e-4)
+    assert later.regret(tells, "a", 0, 8) == pytest.approx((9 / 4 - 1) / 100, abs=1e-3)
+    assert later.affordable(180, 12, 36) == 9  # 9 * 12 + 3 * 24 = 180
+    assert later.affordable(179, 12, 36) == 8
+
+
+def test_signals_are_told_over_the_whole_training_and_cuts_within_the_budget(folder, monkeypatch):
+    monkeypatch.setattr(bootstrap, "DRAWS", 20)
+    monkeypatch.setattr(later, "_CUTS", (1, 2, 6, 8))
+    world = load_worlds(folder)[0]
+    found = later.measure_all(world)
+    assert found.epochs == tuple(range(FINAL))
+    rows = later.correlations_table([found]).splitlines()
+    assert rows[0].split(" | ")[2:] == ["ρ, epoch 3", "ρ, epoch 6 |"]
+    by_spectrum = next(row for row in rows if "the paper's" in row)
+    assert "1.00, shown [1.00 / 1.00]" in by_spectrum
+    assert not any(", shown" in row for row in rows if "validation loss" in row)
+    head, _, fully, *cuts = later.cuts_table([found]).splitlines()
+    assert head == f"| candidates | epochs | {world.title} |"
+    assert fully.startswith("| 5 drawn, trained fully | 40 | ")
+    assert [row.split(" | ")[:2] for row in cuts] == [
+        ["| 19 drawn, cut after epoch 1", "40"],
+        ["| 11 drawn, cut after epoch 2", "40"],
+        ["| 5 drawn, cut after epoch 6", "36"],
+        ["| 8 drawn, trained fully", "64"],
+        ["| 24 drawn, cut after epoch 1", "45"],
+        ["| 23 drawn, cut after epoch 2", "64"],
+        ["| 9 drawn, cut after epoch 6", "60"],
+    ]
+
+
 @pytest.mark.long
 def test_the_whole_page_is_made_from_the_tables(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(prediction, "_SPLITS", 1)
@@ -898,6 +941,7 @@ def test_the_whole_page_is_made_from_the_tables(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(paper_searches, "SCHEDULES", ((1, 1),))
     monkeypatch.setattr(paper_searches, "BUDGETS", (8,))
     monkeypatch.setattr(paper_searches, "DEFAULT_SCHEDULE", (1, 1))
+    monkeypatch.setattr(later, "_CUTS", (1,))
     records = tmp_path / "records"
     records.mkdir()
     for table in folder.iterdir():
@@ -905,7 +949,7 @@ def test_the_whole_page_is_made_from_the_tables(folder, tmp_path, monkeypatch):
     made_up(0, rate=0.5).save(records / "world-rate-0.5-seed-0.npz")
     page = tmp_path / "docs" / "evidence.md"
     written = build(records, page, repeats=4, cache=tmp_path / "cache", say=silent)
-    assert len(written) == 9
+    assert len(written) == 10
     assert all(path.stat().st_size > 500 for path in written)
     text = page.read_text()
     assert "made-up, sparsity 0.67" in text

@@ -81,6 +81,16 @@ def test_training_losses_are_summed_over_the_epochs_trained():
         measure("training_losses", reference[:1], {"c": candidate[:1]})
 
 
+def test_the_last_training_loss_is_of_the_rounds_epoch_alone():
+    reference, candidate = _records([[0.0]] * 3), _records([None] * 3, [8.0, 0.5, 0.25])
+    expected = candidate[-1].train_loss
+    assert expected is not None
+    assert expected != candidate[-2].train_loss
+    assert measure("last_training_loss", reference, {"c": candidate}) == {"c": expected}
+    with pytest.raises(InputError, match="'last_training_loss' gave nan for c"):
+        measure("last_training_loss", reference[:1], {"c": candidate[:1]})
+
+
 def test_the_blend_averages_the_ranks_within_the_round():
     reference = _records([[0.0, 0.0]])
     candidates = {  # ranks by spectrum 1, 2, 3 and by loss 3, 1.5, 1.5

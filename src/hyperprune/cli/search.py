@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from hyperprune.tasks.contract import Task
 
 SIGNAL_HELP = (
-    "what ranks candidates: training_losses, loss, spectrum, spectrum_joint, spectrum_raw, mean_exponent, "
-    "blend or one's own (training_losses)"
+    "what ranks candidates: training_losses, last_training_loss, loss, spectrum, spectrum_joint, "
+    "spectrum_raw, mean_exponent, blend or one's own (training_losses)"
 )
 STRATEGY_OPTIONS = (
     *("candidates", "first_epochs", "round_epochs", "final_epochs", "eta"),

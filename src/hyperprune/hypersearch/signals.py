@@ -19,8 +19,9 @@ A run's identity holds the name alone: a function changed under its name takes a
 Where the network itself is searched, signals see quantiles of the spectra (`measure`).
 
 References: the LSH paper, §3 (spectrum, loss); its published code compares raw spectra (spectrum_raw).
-Ru et al. 2021, Speedy performance estimation for neural architecture search (training_losses). mean_exponent
-is ours (docs/evidence.md); the mean of all exponents is the mean log|det J| per dimension of the state.
+Ru et al. 2021, Speedy performance estimation for neural architecture search (training_losses is its TSE,
+last_training_loss its TSE-E with E = 1). mean_exponent is ours (docs/evidence.md); the mean of all exponents
+is the mean log|det J| per dimension of the state.
 """
 
 from __future__ import annotations
@@ -160,6 +161,17 @@ class TrainingLosses(EachAlone):
         return sum(losses) if losses else math.nan
 
 
+@dataclass(frozen=True, kw_only=True)
+class LastTrainingLoss(EachAlone):
+    """The last epoch's training loss; the reference plays no part."""
+
+    needs_spectra = False
+
+    def value(self, reference: Records, records: Records) -> float:
+        loss = records[-1].train_loss
+        return math.nan if loss is None else loss
+
+
 @dataclass(frozen=True)
 class RankAverage:
     """A candidate's mean rank (1 is best, ties share their mean) within the round over several signals.
@@ -196,6 +208,7 @@ SIGNALS: dict[str, Signal] = {
     "mean_exponent": MeanExponent(),
     "loss": Loss(),
     "training_losses": TrainingLosses(),
+    "last_training_loss": LastTrainingLoss(),
     "blend": RankAverage((SpectrumDistance(), Loss())),
 }
 

@@ -308,6 +308,7 @@ _SIGNALS = {
     "mean_exponent": "minus the mean of a candidate's Lyapunov exponents at the round's epoch",
     "loss": "a candidate's validation loss at the round's epoch",
     "training_losses": "the sum of a candidate's training losses up to the round's epoch",
+    "last_training_loss": "a candidate's training loss in the round's epoch",
     "blend": "the mean of a candidate's ranks by spectrum distance and by validation loss in the round",
 }
 

@@ -20,6 +20,7 @@ ITEMS = {
     "regret": "regret against epochs of every search and signal: tables, picture (question 2)",
     "death-rates": "the main signals at each death rate, searches among all: tables, picture",
     "other-worlds": "the same in every recorded world: ends, signals, regret, picture",
+    "later": "the signals over the whole training, searches that cut once: tables, picture",
     "methods": "LSH paper, table 1: the order of methods (from the records of 'methods')",
     "budgets": "LSH paper, table 2: number of candidates",
     "ratios": "LSH paper, figure 3: pruning ratios: table, picture",

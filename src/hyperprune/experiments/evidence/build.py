@@ -14,6 +14,7 @@ from hyperprune.experiments.evidence import (
     across,
     correlation,
     death_rates,
+    later,
     other_worlds,
     paper,
     paper_searches,
@@ -131,6 +132,7 @@ def _parts_of(
     others = [correlation.measure(world) for world in worlds[1:]]
     part("death-rates", lambda: _death_rates(main, replays, epoch, picture))
     part("other-worlds", lambda: _other_worlds([measured, *others], replays, epoch, picture))
+    part("later", lambda: _later(worlds, picture))
     part("answer", lambda: summary.answer(measured, kinds, found, epoch, others))
     part(
         "budgets",
@@ -274,6 +276,25 @@ def _death_rates(world: World, replays: dict[str, Any], epoch: int, picture: Pic
             *(death_rates.leads(item, names, epoch) for item in measured),
             searching.replayed_on(everything, replays["repeats"]),
             searching.needed_table(found),
+        ]
+    )
+
+
+def _later(worlds: Sequence[World], picture: Picture) -> str:
+    """The signals over the whole training, and searches that cut once, in each world and at each rate."""
+    main, *others = worlds
+    rates = death_rates.by_rate(main)
+    first = [*rates, death_rates.all_rates(main)] if rates else [main]
+    measured = [later.measure_all(world) for world in (*first, *others)]
+    return "\n\n".join(
+        [
+            picture(
+                "later",
+                lambda path: pictures.worlds(measured, path, which="signals"),
+                "correlation over the whole training, by world and death rate",
+            ),
+            later.correlations_table(measured),
+            later.cuts_table(measured),
         ]
     )
 

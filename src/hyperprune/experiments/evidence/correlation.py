@@ -35,10 +35,10 @@ AMONG = ("all", "within", "between", "without threshold", "learning")
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Every signal of a world at every early epoch.
+    """Signals of a world at every epoch from the start on.
 
     Attributes:
-        epochs: 0 … 12, or the last one before the end.
+        epochs: 0 … 12, or as was asked, but not the end.
         values: by signal, one (E, R) array per seed.
         finals: (R,) per seed, smaller is better.
         groups: (R,) per seed, whose members end alike: the kind of death.
@@ -60,10 +60,13 @@ class Measured:
         return [epoch for epoch in _TOLD_EPOCHS if epoch in self.epochs]
 
 
-def measure(world: World, names: Sequence[str] = tuple(ENTRIES)) -> Measured:
-    """Compute signals for every candidate at the early epochs."""
+def measure(
+    world: World, names: Sequence[str] = tuple(ENTRIES), *, last_epoch: int | None = None
+) -> Measured:
+    """Compute signals for every candidate at the epochs up to `last_epoch`; None is `LAST_EPOCH`."""
     data = with_last_spectra(world.table)
-    epochs = tuple(range(min(LAST_EPOCH, data.final_epochs - 1) + 1))
+    last_epoch = LAST_EPOCH if last_epoch is None else last_epoch
+    epochs = tuple(range(min(last_epoch, data.final_epochs - 1) + 1))
     return Measured(
         world=world,
         epochs=epochs,

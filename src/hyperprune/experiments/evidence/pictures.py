@@ -29,6 +29,7 @@ _SIGNALS: Mapping[str, tuple[str, str]] = {  # colour and dashes
     "mean_exponent": (INK, "-."),
     "loss": ("#d55e00", "-"),
     "training_losses": ("#e69f00", "--"),
+    "last_training_loss": ("#8c564b", "-"),
     "blend": ("#cc79a7", "-."),
     "frobenius_alone": ("#7b4fa3", ":"),
     "none": (FAINT, ":"),
@@ -59,7 +60,7 @@ def correlation(found: Measured, path: Path) -> None:
         )
 
 
-def worlds(measured: Sequence[Measured], path: Path) -> None:
+def worlds(measured: Sequence[Measured], path: Path, *, which: str = "early signals") -> None:
     """Rank correlation with the final metric over the epochs, a panel for each world."""
     names = set.intersection(*(set(found.values) for found in measured)) - {"spectrum_mean", "blend"}
     columns = min(len(measured), _WORLDS_IN_A_ROW)
@@ -86,7 +87,7 @@ def worlds(measured: Sequence[Measured], path: Path) -> None:
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(columns, 3))
         figure.suptitle(
-            "What early signals tell of the end, among all candidates of a world (above 0: the right way)\n"
+            f"What {which} tell of the end, among all candidates of a world (above 0: the right way)\n"
             f"{_BANDS}",
             fontsize=11,
         )

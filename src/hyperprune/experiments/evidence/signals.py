@@ -203,6 +203,7 @@ _losses = [
     _own("loss", "validation loss", "loss"),
     _each("best_loss", "validation loss, best so far", "loss", _best_loss),
     _own("training_losses", "training losses so far, summed", "loss"),
+    _own("last_training_loss", "training loss of the last epoch", "loss"),
     _own("blend", "blend of spectrum and loss", "blend"),
 ]
 _rivals = [
