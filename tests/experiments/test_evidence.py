@@ -909,6 +909,7 @@ def test_one_cut_keeps_the_three_best_of_those_that_were_drawn(folder):
 def test_signals_are_told_over_the_whole_training_and_cuts_within_the_budget(folder, monkeypatch):
     monkeypatch.setattr(bootstrap, "DRAWS", 20)
     monkeypatch.setattr(later, "_CUTS", (1, 2, 6, 8))
+    monkeypatch.setattr(later, "_FULL_TRAININGS", (5, 8, 10))
     world = load_worlds(folder)[0]
     found = later.measure_all(world)
     assert found.epochs == tuple(range(FINAL))
@@ -928,6 +929,9 @@ def test_signals_are_told_over_the_whole_training_and_cuts_within_the_budget(fol
         ["| 24 drawn, cut after epoch 1", "45"],
         ["| 23 drawn, cut after epoch 2", "64"],
         ["| 9 drawn, cut after epoch 6", "60"],
+        ["| 10 drawn, trained fully", "80"],  # 24 to epoch 1 would be told again
+        ["| 24 drawn, cut after epoch 2", "66"],
+        ["| 12 drawn, cut after epoch 6", "78"],
     ]
 
 

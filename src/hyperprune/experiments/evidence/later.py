@@ -50,17 +50,20 @@ def _cell(found: Measured, name: str, epoch: int) -> str:
 
 
 def cuts_table(measured: Sequence[Measured]) -> str:
-    """One row per budget and cut: the mean regret of each way to cut, a column for each world."""
+    """One row per budget and cut, each once: the mean regret by each signal, a column for each world."""
     final = measured[0].world.table.final_epochs
-    rows = []
+    rows, told = [], set[tuple[int, int]]()
     for full in _FULL_TRAININGS:
         budget = full * final
         chances = [f"{100 * trained_fully(found.world, budget).mean:.1f}" for found in measured]
         rows.append([f"{full} drawn, trained fully", str(budget), *chances])
         for epoch in (epoch for epoch in _CUTS if epoch < final):
             drawn = min(affordable(budget, epoch, final), *(found.world.table.num_rows for found in measured))
-            if drawn <= _FINALISTS:
+            if (
+                drawn <= _FINALISTS or (drawn, epoch) in told
+            ):  # of all there are a larger budget draws no more
                 continue
+            told.add((drawn, epoch))
             spent = drawn * epoch + _FINALISTS * (final - epoch)
             cells = [
                 " / ".join(f"{100 * regret(found, name, epoch, drawn):.1f}" for name in _CUT_BY)

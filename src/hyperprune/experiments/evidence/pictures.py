@@ -81,6 +81,7 @@ def worlds(measured: Sequence[Measured], path: Path, *, which: str = "early sign
             )
             title = f"{found.world.title} ({seeds} {'seed' if seeds == 1 else 'seeds'})"
             axes.set_title(f"{title}{learned}", fontsize=9)
+            axes.tick_params(labelbottom=True)  # a panel may have none below it
         for axes in panels[len(measured) :]:
             axes.set_visible(False)
         figure.supylabel("Spearman's ρ with the final metric", fontsize=10)
