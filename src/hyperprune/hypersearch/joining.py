@@ -70,7 +70,7 @@ def _together(one: RecordedRun, other: RecordedRun, name: str) -> RecordedRun:
     if twice := set(one.configurations) & set(other.configurations):
         raise InputError(
             f"tables that are joined must have different candidates for {seed}, and {name} repeats "
-            f"{len(twice)} of an earlier one ({next(iter(twice)).label}, …); leave it out"
+            f"{len(twice)} of an earlier one ({min(item.label for item in twice)}, …); leave it out"
         )
     tests = one.test_metrics + other.test_metrics[1:] if one.test_metrics and other.test_metrics else ()
     return replace(
