@@ -913,13 +913,30 @@ def test_signals_are_told_over_the_whole_training_and_cuts_within_the_budget(fol
     world = load_worlds(folder)[0]
     found = later.measure_all(world)
     assert found.epochs == tuple(range(FINAL))
-    rows = later.correlations_table([found]).splitlines()
-    assert rows[0].split(" | ")[2:] == ["ρ, epoch 3", "ρ, epoch 6 |"]
-    by_spectrum = next(row for row in rows if "the paper's" in row)
-    assert "1.00, shown [1.00 / 1.00]" in by_spectrum
-    assert not any(", shown" in row for row in rows if "validation loss" in row)
+    rows = [row.strip("| ").split(" | ") for row in later.correlations_table([found]).splitlines()]
+    assert rows[0][2:] == [
+        *("ρ, epoch 3", "ρ, epoch 6", "shown at epochs, of 1 to 7", "shown to point the wrong way at"),
+    ]
+    by_signal = {row[1]: row[2:] for row in rows[2:]}
+    by_spectrum = by_signal["hidden spectrum, pairwise PCA (the paper's)"]
+    assert by_spectrum == ["1.00 [1.00 / 1.00]", "1.00 [1.00 / 1.00]", "1 to 7", "–"]
+    assert by_signal["minus own mean exponent (no dense model)"][2:] == ["1 to 7", "–"]
+    backwards = replace(found, values={"spectrum": [-own for own in found.values["spectrum"]]})
+    monkeypatch.setattr(later, "NAMES", ("spectrum",))
+    assert later.correlations_table([backwards]).splitlines()[-1].endswith("| – | 1 to 7 |")
+    late = later.late_table([found]).splitlines()
+    assert late[0].startswith(
+        "| training loss of the last epoch, epoch 7 | ρ | within kinds of death | lead over"
+    )
+    assert lead(found, "last_training_loss", "loss", 7).text() in late[2]
     head, _, fully, *cuts = later.cuts_table([found]).splitlines()
     assert head == f"| candidates | epochs | {world.title} |"
+    runs = tuple(
+        replace(run, reference=run.reference[:-1], candidates=tuple(own[:-1] for own in run.candidates))
+        for run in world.table.runs
+    )
+    shorter = replace(world, table=replace(world.table, final_epochs=FINAL - 1, runs=runs))
+    assert later.cuts_table([found, replace(found, world=shorter)]).startswith(f"{head}\n")
     assert fully.startswith("| 5 drawn, trained fully | 40 | ")
     assert [row.split(" | ")[:2] for row in cuts] == [
         ["| 19 drawn, cut after epoch 1", "40"],

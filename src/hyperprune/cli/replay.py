@@ -211,15 +211,16 @@ def _has_dims(signal: str) -> bool:
 
 
 def _text_table(table: CandidateTable, outcomes: Sequence[Replays]) -> str:
+    width = max(len("signal"), *(len(outcome.summary()["signal"] or "–") for outcome in outcomes))
     lines = [
         f"regret: {table.metric} of the pick beyond the best candidate's; found: share of searches without",
-        f"{'strategy':18}  {'signal':14}  {'epochs':>7}  {'mean':>8}  {'median':>8}  {'90 %':>8}  "
+        f"{'strategy':18}  {'signal':{width}}  {'epochs':>7}  {'mean':>8}  {'median':>8}  {'90 %':>8}  "
         f"{'mean, %':>7}  {'found':>6}",
     ]
     for outcome in outcomes:
         row = outcome.summary()
         lines.append(
-            f"{row['strategy']:18}  {row['signal'] or '–':14}  {row['epochs']:7.1f}  "
+            f"{row['strategy']:18}  {row['signal'] or '–':{width}}  {row['epochs']:7.1f}  "
             f"{row['regret_mean']:8.4g}  {row['regret_median']:8.4g}  {row['regret_90']:8.4g}  "
             f"{100 * row['relative_mean']:7.2f}  {row['found_best']:6.1%}"
         )

@@ -41,7 +41,7 @@ the limit is where a step no longer resolves them to 0.1 nats."""
 _ROUND_OFF_OF_LOST = 1e-2
 """Share of the largest |r| up to which that of a direction lost before is round-off (docs/lyapunov.md)."""
 
-_Part = tuple[int, Float[Tensor, "B *C"]]  # number of the factor within its step, its coefficients
+_Part = tuple[int, Float[Tensor, "B ..."]]  # number of the factor within its step, its coefficients
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

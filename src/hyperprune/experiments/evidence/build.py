@@ -294,6 +294,7 @@ def _later(worlds: Sequence[World], picture: Picture) -> str:
                 "correlation over the whole training, by world and death rate",
             ),
             later.correlations_table(measured),
+            later.late_table(measured),
             later.cuts_table(measured),
         ]
     )

@@ -35,7 +35,7 @@ from hyperprune.experiments.evidence.searching import (
     chance_texts,
 )
 from hyperprune.experiments.evidence.signals import ENTRIES
-from hyperprune.experiments.evidence.text import table
+from hyperprune.experiments.evidence.text import ranges, table
 from hyperprune.experiments.evidence.why import twin_differences
 from hyperprune.experiments.evidence.worlds import World, kind_of
 from hyperprune.hypersearch.strategies import LSH
@@ -183,7 +183,7 @@ def _when(found: Measured) -> str:
     names = [name for name in MAIN if not math.isnan(value(found, name, found.epochs[-1]))]
     texts = [f"{ENTRIES[name].label}: {_telling_epochs(found, name)}" for name in names]
     shown = {name: [epoch for epoch in found.epochs[1:] if _tells(found, name, epoch)] for name in names}
-    lines = [f"{ENTRIES[name].label} at {_ranges(epochs)}" for name, epochs in shown.items() if epochs]
+    lines = [f"{ENTRIES[name].label} at {ranges(epochs)}" for name, epochs in shown.items() if epochs]
     verdict = f"Shown: {'; '.join(lines)}." if lines else "Of no signal shown, at no epoch."
     return (
         f"**From which epoch?** {verdict} The interval alone lies above 0 at epochs: {'; '.join(texts)}. Of "
@@ -198,22 +198,10 @@ def _tells(found: Measured, name: str, epoch: int) -> bool:
 def _telling_epochs(found: Measured, name: str) -> str:
     """The epochs (0 apart) at which a signal tells, and at which it misleads, as ranges."""
     estimates = {epoch: estimate(found, name, epoch) for epoch in found.epochs if epoch > 0}
-    telling = _ranges([epoch for epoch, own in estimates.items() if own.low > 0])
-    misleading = _ranges([epoch for epoch, own in estimates.items() if own.high < 0])
+    telling = ranges([epoch for epoch, own in estimates.items() if own.low > 0])
+    misleading = ranges([epoch for epoch, own in estimates.items() if own.high < 0])
     text = telling or f"none to {found.epochs[-1]}"
     return f"{text}, below 0 at {misleading}" if misleading else text
-
-
-def _ranges(epochs: Sequence[int]) -> str:
-    """Ascending epochs as text: "1, 3 to 5"."""
-    ranges: list[list[int]] = []
-    for epoch in epochs:
-        if ranges and ranges[-1][-1] == epoch - 1:
-            ranges[-1].append(epoch)
-        else:
-            ranges.append([epoch])
-    texts = [f"{part[0]} to {part[-1]}" if len(part) > 1 else str(part[0]) for part in ranges]
-    return ", ".join(texts)
 
 
 def _buys(world: World, outcomes: Sequence[Outcome]) -> str:

@@ -36,9 +36,7 @@ class Layer(ABC):
         """Output for the layer above, new state, and the coefficients of the factors."""
 
     @abstractmethod
-    def build(
-        self, factor: int, coefficients: Float[Tensor, "B *coefficients"], out: Float[Tensor, "B S S"]
-    ) -> None:
+    def build(self, factor: int, coefficients: Float[Tensor, "B ..."], out: Float[Tensor, "B S S"]) -> None:
         """Write factor number `factor` into `out`; rows index the new state.
 
         Args:
