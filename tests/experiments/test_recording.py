@@ -463,7 +463,7 @@ def test_a_dense_model_that_differs_from_the_tables_is_told_before_candidates_tr
 def test_a_clone_that_has_every_table_records_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tables = Path(__file__).parents[2] / "docs" / "records"
-    arguments = ["reproduce", "record", "--missing", "--seeds", "1", "--death-rates", "0.8"]
+    arguments = ["reproduce", "record", "--missing", "--scale", "sparsities", "--sparsities", "0.67"]
     assert main([*arguments, "--tables", str(tables)]) == 0
     assert capsys.readouterr().out == f"{tables} has every table of this recording: nothing is missing\n"
     assert list(tmp_path.iterdir()) == []
@@ -502,6 +502,7 @@ def test_tables_of_a_recording_without_a_complete_group_are_refused(tmp_path):
     [
         (["record", "--scale", "huge"], "unknown scale 'huge'"),
         (["record", "--death-rates", "1.5"], "death rates must lie in (0, 1), got 1.5"),
+        (["record", "--sparsities", "90"], "sparsities must lie in (0, 1), got 90"),
         (["record", "--tables-only"], "tables are made from a recording"),
         (["record", "--tables-only", "--missing"], "--tables-only"),
         (["calibrate", "--epochs", "0"], "epochs must be at least 1, got 0"),

@@ -22,13 +22,16 @@ def add_parser(tables: Any) -> None:
         examples=(
             "hyperprune reproduce record --data-dir DATA --workers 2",
             "hyperprune reproduce record --seeds 2 --death-rates 0.8     # the same folder takes more later",
-            "hyperprune reproduce record --scale sparsities --out runs/record-small  # with its dense model",
+            "hyperprune reproduce record --missing --scale sparsities --sparsities 0.9     # of one sparsity",
             "hyperprune reproduce record --missing --seeds 3 --death-rates 0.8     # a seed more, in a clone",
             "hyperprune reproduce record --tables-only     # of what is there, while it goes on",
         ),
     )
     parser.add_argument(
         "--death-rates", type=float, nargs="+", metavar="RATE", help="24 candidates at each (the scale's)"
+    )
+    parser.add_argument(
+        "--sparsities", type=float, nargs="+", metavar="S", help="and at each of these (the scale's)"
     )
     parser.add_argument("--device", metavar="D", help="cpu or cuda (cpu)")
     parser.add_argument(
@@ -56,8 +59,10 @@ def run(options: argparse.Namespace) -> int:
     scale = replace(scale, seeds=common.seeds_of(options, scale.seeds))
     if options.death_rates is not None:
         scale = replace(scale, death_rates=tuple(options.death_rates))
+    if options.sparsities is not None:
+        scale = replace(scale, sparsities=tuple(options.sparsities))
     if options.tables_only:
-        of_tables = ("scale", "seeds", "death_rates", "out", "tables")
+        of_tables = ("scale", "seeds", "death_rates", "sparsities", "out", "tables")
         common.refuse_training_options(options, "tables_only", "--tables-only", of_tables)
     shared.check_folder(options.tables, "--tables")
     if options.missing and not missing_seeds(scale, options.tables):

@@ -49,13 +49,16 @@ class Scale:
         bad = [rate for rate in self.death_rates if not 0 < rate < 1]
         if bad:
             raise InputError(f"death rates must lie in (0, 1), got {bad[0]:g}; the paper's are 0.4 to 0.9")
+        bad = [sparsity for sparsity in self.sparsities if not 0 < sparsity < 1]
+        if bad:
+            raise InputError(f"sparsities must lie in (0, 1), got {bad[0]:g}; the paper's is 0.67")
 
 
 _GRU = {"preset": "gru-mini", "dropout_input": 0.3, "dropout_hidden": 0.3, "dropout_output": 0.3}
 SCALES = {
     "small": Scale(name="ptb-mini", seeds=(0, 1, 2), death_rates=(0.8, 0.5, 0.65), controls=True),
     "methods": Scale(name="ptb-mini", death_rates=(), methods=True),
-    "sparsities": Scale(name="ptb-mini", sparsities=(0.8, 0.5, 0.9, 0.6)),
+    "sparsities": Scale(name="ptb-mini", sparsities=(0.9, 0.8, 0.5, 0.6)),
     "unscaled": Scale(name="ptb-mini-unscaled", settings={"training": {"rescale_weights": False}}),
     "gru": Scale(name="ptb-mini-gru", settings={"model": _GRU}, full_state=False),
     "rhn": Scale(name="ptb-mini-rhn", settings={"model": {"preset": "rhn-mini"}}, full_state=False),
