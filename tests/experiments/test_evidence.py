@@ -967,7 +967,9 @@ def test_the_whole_page_is_made_from_the_tables(folder, tmp_path, monkeypatch):
     records.mkdir()
     for table in folder.iterdir():
         (records / table.name).symlink_to(table)
-    made_up(0, rate=0.5).save(records / "world-rate-0.5-seed-0.npz")
+    low = made_up(0, rate=0.5, group="rate-0.5")
+    changed = {"command": "another", "commit": "abcdefabcdef-dirty"}
+    replace(low, runs=(replace(low.runs[0], provenance=changed),)).save(records / "world-rate-0.5-seed-0.npz")
     page = tmp_path / "docs" / "evidence.md"
     written = build(records, page, repeats=4, cache=tmp_path / "cache", say=silent)
     assert len(written) == 10
@@ -975,5 +977,11 @@ def test_the_whole_page_is_made_from_the_tables(folder, tmp_path, monkeypatch):
     text = page.read_text()
     assert "made-up, sparsity 0.67" in text
     assert "made-up, death rate 0.5, sparsity 0.67" in text
+    first = "24 | 8 |  | unigram perplexity 199.0"
+    assert f"| made-up, sparsity 0.67, death rate 0.8 | 0 | {first} | abc |  |  | `made up` |" in text
+    assert (
+        f"| made-up, sparsity 0.67, death rate 0.5 | 0 | {first} | {changed['commit']} |  |  | `another` |"
+        in text
+    )
     assert text.count("<!-- part:") == template().count("<!-- part:")
     assert " nan" not in text

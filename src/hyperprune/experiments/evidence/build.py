@@ -164,32 +164,32 @@ def _folded(title: str, content: str) -> str:
 
 
 def _records_table(worlds: Sequence[World]) -> str:
-    """One row per command: what it recorded, of which seed."""
+    """One row per recorded table."""
     rows = []
     for world in worlds:
         baseline = "" if world.baseline is None else f"{world.baseline[0]} {world.baseline[1]:.1f}"
-        parts = (
-            *(("", world.table), (", all death rates", world.wider)),
-            *((", controls", world.controls), (", other methods", world.methods)),
-        )
-        for title, data in parts:
-            rows += [
-                [
-                    f"{world.title}{title}",
-                    str(run.seed),
-                    str(len(run.candidates)),
-                    str(world.table.final_epochs),
-                    run.provenance.get("failed", ""),
-                    baseline,
-                    ", ".join(commit[:12] for commit in run.provenance.get("commit", "").split(", ")),
-                    run.provenance.get("date", ""),
-                    run.provenance.get("processor", ""),
-                    f"`{run.provenance.get('command', '')}`",
-                ]
-                for run in ([] if data is None else data.runs)
+        rows += [
+            [
+                ", ".join(filter(None, (world.title, _group_title(data.identity.get("group", ""))))),
+                str(run.seed),
+                str(len(run.candidates)),
+                str(data.final_epochs),
+                run.provenance.get("failed", ""),
+                baseline,
+                *(run.provenance.get(name, "") for name in ("commit", "date", "processor")),
+                f"`{run.provenance.get('command', '')}`",
             ]
-    head = ["world", "seed", "networks", "epochs", "left out, since their training failed", "baseline"]
+            for data in world.recorded
+            for run in data.runs
+        ]
+    head = ["table", "seed", "networks", "epochs", "left out, since their training failed", "baseline"]
     return table([*head, "commit", "date", "processor", "command"], rows)
+
+
+def _group_title(group: str) -> str:
+    """What the candidates of a table have in common, by the name of their group."""
+    name, _, rate = group.partition("rate-")
+    return f"death rate {rate}" if rate else {"methods": "other methods"}.get(name, name)
 
 
 def _unfinished_text(records: Path) -> str:

@@ -35,7 +35,7 @@ class World:
         controls: static masks and a threshold that meets its target at once, which are outside the space;
             None where none were recorded.
         methods: candidates of other pruning methods; None where none were recorded.
-        files: names of the tables it was made from.
+        recorded: the tables that it was made from, as they were recorded.
     """
 
     name: str
@@ -43,7 +43,7 @@ class World:
     wider: CandidateTable | None
     controls: CandidateTable | None
     methods: CandidateTable | None
-    files: tuple[str, ...]
+    recorded: tuple[CandidateTable, ...]
 
     @property
     def sparsity(self) -> float:
@@ -108,7 +108,7 @@ def load_worlds(folder: Path) -> list[World]:
                     wider=wider if wider.num_rows > table.num_rows else None,
                     controls=joined(own[_CONTROLS]) if own[_CONTROLS] else None,
                     methods=joined(own[_METHODS]) if own[_METHODS] else None,
-                    files=tuple(name for name, _ in members),
+                    recorded=tuple(table for _, table in members),
                 )
             )
     return sorted(worlds, key=_order)
