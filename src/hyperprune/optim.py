@@ -95,9 +95,10 @@ class SNTASGD(Optimizer):
     """
 
     # What SparseTraining asks of an optimizer it does not know: which state of a weight moves away from 0
-    # without a gradient, and which stands for the weight in evaluation.
+    # without a gradient, which stands for the weight in evaluation, and which entry of a group is state.
     moving_state = ()
     evaluated_state = ("average",)
+    group_state = ("triggered",)
 
     _swapped = False  # on the class, because copies and pickles of an optimizer hold groups and state only
 
@@ -136,6 +137,10 @@ class SNTASGD(Optimizer):
     def averages_swapped(self) -> bool:
         """Whether the parameters hold averages at the moment."""
         return self._swapped
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As any optimizer's; parameters added after the trigger are averaged from their first step on."""
+        super().add_param_group({"triggered": self.triggered, **param_group})
 
     def trigger(self) -> None:
         """Start to average from the next step on; once started, nothing."""
@@ -239,7 +244,11 @@ class SNTASGD(Optimizer):
         return super().state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """As any optimizer's, but starts keep their own precision; torch would round them to the weights'."""
+        """As any optimizer's, but starts keep their own precision; torch would round them to the weights'.
+
+        Not within `averaged`.
+        """
+        self._check_not_swapped("load_state_dict()")
         super().load_state_dict(dict(state_dict))
         saved_ids = [index for group in state_dict["param_groups"] for index in group["params"]]
         parameters = [p for group in self.param_groups for p in group["params"]]

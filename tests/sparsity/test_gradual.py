@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hyperprune.errors import InputError
+from hyperprune.optim import SNTASGD
 from hyperprune.sparsity import methods
 from hyperprune.sparsity.counts import num_live_at
 from hyperprune.sparsity.schedules import cubic_sparsity, geometric_rounds
@@ -166,6 +167,24 @@ def test_a_lottery_ticket_goes_back_to_the_weights_and_optimizer_state_of_its_st
         assert torch.equal(parameter, early[name] * mask)
         state = run.optimizer.state.get(parameter, {})
         assert (int(state["step"]) if state else 0) == rewind_step
+
+
+def test_a_rewind_goes_back_to_before_the_averaging_too() -> None:
+    model = torch.nn.Linear(8, 8)
+    optimizer = SNTASGD(model.parameters(), 0.1)
+    method = methods.lottery_ticket(num_rounds=1, rewind_step=0, update_every=1)
+    sparse = SparseTraining(
+        model, optimizer, method, sparsity=0.5, total_steps=8, generator=torch.Generator()
+    )
+    optimizer.trigger()
+    while sparse.num_rewinds == 0:
+        assert optimizer.triggered
+        model(torch.randn(3, 8)).sum().backward()
+        sparse.step()
+    assert not optimizer.triggered
+    model(torch.randn(3, 8)).sum().backward()
+    sparse.step()
+    assert "average" not in optimizer.state[model.weight]
 
 
 def test_rewinding_to_a_step_after_the_first_pruning_is_refused() -> None:

@@ -264,6 +264,23 @@ def test_a_rewinding_that_comes_too_late_is_refused_before_training(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_rewound_ticket_is_averaged_only_once_it_stops_improving_itself(tmp_path):
+    task = TinyTask()
+    task.recipe = replace(task.recipe, learning_rate=4.0)  # overshoots, so it averages
+    training = _training(
+        method=hp.methods.lottery_ticket(num_rounds=2, update_every="epoch"), total_epochs=24
+    )
+    whole = advance(task, training, tmp_path / "whole", 24).epochs
+    updates = [record.topology.num_updates for record in whole]
+    first, last = (updates.index(count) for count in (1, 2))  # the first epochs with rewound weights
+    assert whole[first - 1].averaging
+    # No ticket's own loss rises here, though each begins far above what the one before it reached.
+    assert not any(record.averaging for record in whole[first:])
+    for to_epoch in (first - 1, first, last, 24):
+        pieces = advance(task, training, tmp_path / "pieces", to_epoch)
+    assert [record.metric for record in pieces.epochs] == [record.metric for record in whole]
+
+
 @pytest.mark.parametrize(("method", "epochs"), [("gmp", 3), ("iterative_magnitude", 3), ("narang", 1)])
 def test_a_last_pruning_that_nobody_would_judge_is_refused(tmp_path, method, epochs):
     late = _training(method=hp.methods.get(method, update_every="epoch"), total_epochs=epochs)

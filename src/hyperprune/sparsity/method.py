@@ -140,6 +140,7 @@ class Rule:
     """What a method does while a network trains. The base class keeps its starting masks for ever."""
 
     cadence: Cadence | None = None
+    num_rewinds = 0  # how often the weights went back to those of an earlier step
 
     def __init__(self, method: Method, network: SparseNetwork, sparsity: float) -> None:
         self.method = method

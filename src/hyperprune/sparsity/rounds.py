@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from hyperprune.errors import InputError, check_whole
 from hyperprune.sparsity.counts import num_live_at
@@ -163,6 +164,7 @@ class _RewindingRule(RoundsRule):
         super().__init__(method, network, sparsity)
         self._rewind_step = method.rewind_step
         self._saved: dict[str, Any] | None = None
+        self.num_rewinds = 0
 
     def check_rewind_step(self, clock: Clock) -> None:
         """Refuse what is planned to prune too early, unless an epoch's end cannot be known."""
@@ -205,6 +207,7 @@ class _RewindingRule(RoundsRule):
             "optimizers": [
                 copy.deepcopy(optimizer.state_dict()["state"]) for optimizer in self.network.optimizers
             ],
+            "groups": [_group_state(optimizer) for optimizer in self.network.optimizers],
         }
 
     def update(self, clock: Clock) -> None:
@@ -213,16 +216,28 @@ class _RewindingRule(RoundsRule):
         super().update(clock)
         for parameter, weights in zip(self._trained(), self._saved["weights"], strict=True):
             parameter.copy_(weights)
-        for optimizer, state in zip(self.network.optimizers, self._saved["optimizers"], strict=True):
+        saved = zip(self._saved["optimizers"], self._saved["groups"], strict=True)
+        for optimizer, (state, groups) in zip(self.network.optimizers, saved, strict=True):
             now = optimizer.state_dict()
             # Learning rates stay as the user's scheduler has set them.
             optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": now["param_groups"]})
+            for group, entries in zip(optimizer.param_groups, groups, strict=True):
+                group.update(entries)
         self.network.zero_dead_weights()
         self.network.zero_dead_state()
+        self.num_rewinds += 1
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "saved": copy.deepcopy(self._saved)}
+        own = {"saved": copy.deepcopy(self._saved), "num_rewinds": self.num_rewinds}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._saved = copy.deepcopy(state["saved"])
+        self.num_rewinds = state["num_rewinds"]
+
+
+def _group_state(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """What of each group's entries is state and no setting, as the optimizer itself tells."""
+    names = getattr(optimizer, "group_state", ())
+    return [{name: group[name] for name in names} for group in optimizer.param_groups]

@@ -193,6 +193,7 @@ class SparseTraining:
         self._network.zero_dead_state(always=False)
         if stepped and self._rule.due_after_step(self._clock):
             self._update()
+            self._network.mask_gradients()  # of those that have just died
 
     def end_epoch(self) -> None:
         """An epoch and its evaluation are over; methods that update once an epoch do it now."""
@@ -306,6 +307,11 @@ class SparseTraining:
     def history(self) -> tuple[Update, ...]:
         """The topology updates so far: densities per tensor and gate, turnover, explored fraction."""
         return tuple(self._history.updates)
+
+    @property
+    def num_rewinds(self) -> int:
+        """How often the method put the weights back to those of an earlier step; losses begin anew there."""
+        return self._rule.num_rewinds
 
     @property
     def num_updates(self) -> int:

@@ -165,6 +165,7 @@ class Candidate:
         )
         self.identity = identity_of(task, training)
         self.trigger = NonMonotonic(patience=task.recipe.patience)
+        self._num_rewinds = 0
         self.records: list[EpochRecord] = []
         self.best_epoch: int | None = None
         self.failure: str | None = None
@@ -187,6 +188,7 @@ class Candidate:
             if not math.isfinite(train_loss):
                 self.failure = f"the training loss became {train_loss} in epoch {epoch}"
                 return None
+            self._watch_anew_if_rewound()
         with self.evaluating():
             outcome = Evaluation(*map(float, self.task.evaluate(self.model, self.batches("valid", epoch))))
             seconds = time.perf_counter() - started
@@ -226,10 +228,19 @@ class Candidate:
                 self.failure = f"the topology update after epoch {epoch} failed: {error}"
                 return None
         self._show("after_update", epoch, record)
-        if epoch > 0 and isinstance(self.optimizer, SNTASGD) and self.trigger.should_trigger(outcome.loss):
+        is_judged = epoch > 0 and not self._watch_anew_if_rewound()
+        if is_judged and isinstance(self.optimizer, SNTASGD) and self.trigger.should_trigger(outcome.loss):
             self.optimizer.trigger()
         self._save()
         return record
+
+    def _watch_anew_if_rewound(self) -> bool:
+        """Forget the losses so far if the method went back to earlier weights since the last call."""
+        is_rewound = self.sparse.num_rewinds > self._num_rewinds
+        if is_rewound:
+            self._num_rewinds = self.sparse.num_rewinds
+            self.trigger = NonMonotonic(patience=self.task.recipe.patience)
+        return is_rewound
 
     def _train(self, epoch: int) -> float:
         """One pass over the training batches; the mean loss per item, or the first that is not finite."""
@@ -390,6 +401,7 @@ class Candidate:
             self.optimizer.load_state_dict(content["optimizer"])
             self.sparse.load_state_dict(content["sparse"])
             self.trigger.load_state_dict(content["trigger"])
+            self._num_rewinds = self.sparse.num_rewinds
             restore_random_state(content["random"], self.device)
             self.records = [EpochRecord.from_json(entry) for entry in json.loads(content["records"])]
             self.best_epoch = content["best_epoch"]
