@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 from hyperprune.errors import InputError
 from hyperprune.graphs import layered
 from hyperprune.lyapunov import LyapunovIteration, lyapunov_spectrum
-from hyperprune.models import GraphRNN
+from hyperprune.models import GraphRNN, PeepholeLSTM
 
 X = torch.zeros(6, 2, 4)
 STATE = torch.zeros(2, 3)
@@ -190,6 +190,21 @@ def test_a_step_function_that_computes_in_another_type():
         InputError, match=r"in the type of its inputs, torch.float64, and failed with: .*dtype"
     ):
         lyapunov_spectrum(step, X, torch.zeros(2, 3), dtype=torch.float64)
+
+
+def test_a_step_of_torchs_own_module_in_another_type():
+    gru = torch.nn.GRU(4, 3)
+    with pytest.raises(
+        InputError, match=r"in the type of its inputs, torch.float64, and failed with: .*dtype"
+    ):
+        lyapunov_spectrum(lambda x, h: gru(x[None], h[None])[1][0], X, torch.zeros(2, 3), dtype=torch.float64)
+
+
+def test_a_state_whose_first_axis_is_not_the_samples():
+    """Of two layers and two samples, so that the shape does not tell."""
+    module = PeepholeLSTM(4, 3, 2)
+    with pytest.raises(InputError, match="samples must not act on each other"):
+        lyapunov_spectrum(module.step, X.float(), module.initial_state(2))
 
 
 def test_a_step_function_that_changes_its_state_only_later():

@@ -1,6 +1,7 @@
 """What must hold for every network, checked on random ones."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -124,6 +125,9 @@ class Dropping(nn.Module):
     def forward(self, x, h):
         return self.drop(self.cell(x, h))
 
+    def scaled(self, x, h, scale):
+        return scale * self(x, h)
+
 
 def test_a_callable_module_is_measured_as_in_evaluation_and_left_as_it_was():
     torch.manual_seed(0)
@@ -147,6 +151,39 @@ def test_a_method_of_a_module_is_measured_as_the_module_is(dtype):
     np.testing.assert_array_equal(method.exponents, whole.exponents)
     assert module.training
     assert next(module.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float64])
+def test_a_method_with_arguments_filled_in_is_measured_as_in_evaluation(dtype):
+    torch.manual_seed(0)
+    module = Dropping()
+    inputs, state = torch.randn(20, 2, 3), torch.zeros(2, 5)
+    steps = (partial(module.scaled, scale=1.0), module)
+    filled, whole = (lyapunov_spectrum(step, inputs, state, dtype=dtype).exponents for step in steps)
+    np.testing.assert_array_equal(filled, whole)
+    assert module.training
+
+
+def test_a_step_of_torchs_fused_lstm_is_that_of_the_module():
+    module, inputs = network(nn.LSTM, 0, 1, 5)
+    module, inputs = module.float(), inputs.float()
+
+    def step(x, state):
+        h, c = (part[None] for part in state)
+        return tuple(part[0] for part in module(x[None], (h, c))[1])
+
+    state = (torch.zeros(inputs.shape[1], 5),) * 2
+    own, whole = (lyapunov_spectrum(item, inputs, start) for item, start in ((step, state), (module, None)))
+    np.testing.assert_allclose(own.exponents[:5], whole.exponents[:5], atol=1e-4)
+    assert torch.backends.mkldnn.enabled
+
+
+def test_a_step_function_is_measured_in_inference_mode_as_outside():
+    torch.manual_seed(0)
+    module, inputs, state = nn.GRUCell(3, 5), torch.randn(20, 2, 3), torch.zeros(2, 5)
+    with torch.inference_mode():
+        within = lyapunov_spectrum(module, inputs.clone(), state.clone())
+    np.testing.assert_array_equal(within.exponents, lyapunov_spectrum(module, inputs, state).exponents)
 
 
 def test_a_part_of_the_state_that_remembers_the_inputs_has_rows_of_zeros():

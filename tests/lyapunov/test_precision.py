@@ -125,6 +125,26 @@ def test_the_finite_exponents_of_a_network_with_a_dead_unit_are_those_without_it
     assert one.num_negative_infinite == 1
 
 
+@pytest.mark.parametrize("num_exponents", [None, 14])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize(("num_deaf", "num_unheard"), [(6, 4), (3, 3), (0, 5), (5, 0)])
+def test_units_that_hear_nothing_are_lost_besides_those_that_nobody_hears(
+    num_deaf, num_unheard, dtype, num_exponents
+):
+    """No single step loses both: a step's range lacks the deaf units, and of the rest the next loses more."""
+    module = network(nn.RNN, 16, 1, features=3)
+    weight = module.get_parameter("weight_hh_l0")
+    weight[:, :num_unheard] = 0
+    weight[num_unheard : num_unheard + num_deaf] = 0
+    iteration = LyapunovIteration(module, batch_size=2, dtype=dtype, num_exponents=num_exponents)
+    for piece in drive(30, features=3).to(dtype).split(7):  # what a piece ends with counts in the next
+        iteration.advance(piece)
+    lost = num_deaf + num_unheard - (0 if num_exponents is None else 16 - num_exponents)
+    spectrum = iteration.spectrum()
+    assert np.isneginf(spectrum.per_sample).sum(1).tolist() == [lost] * 2
+    assert spectrum.exponents[np.isfinite(spectrum.exponents)].min() > -6
+
+
 def test_closed_relus_are_counted_as_lost_directions():
     module = network(nn.RNN, 30, 1, nonlinearity="relu").double()
     module.get_parameter("bias_hh_l0")[:4] = -100.0

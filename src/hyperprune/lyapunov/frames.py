@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from hyperprune.errors import NumericsError
@@ -125,6 +125,8 @@ class Chain:
         self._shortened_to: int | None = None
         # Directions that zeros of a Jacobian took so far, in a warm-up too.
         self._was_lost_BK = np.zeros((self._batch, self._num_directions), dtype=bool)
+        # The factor that was pushed through last, before those at hand; None at the start.
+        self._last_part: _Part | None = None
 
     @torch.no_grad()
     def push(self, coefficients: Float[Tensor, "T B F *C"], plan: Plan) -> Growth:
@@ -166,7 +168,8 @@ class Chain:
             position += size
         absolute_EBK = torch.stack(diagonals).abs().double().cpu().numpy()
         self._require_finite(absolute_EBK, [start // num_factors + plan.first_step for start in starts])
-        self._find_singular(absolute_EBK, parts, [*starts, total])
+        self._find_singular(absolute_EBK, parts, [*starts, total], plan.transposed)
+        self._last_part = (parts[-1][0], parts[-1][1].clone())
         with np.errstate(divide="ignore"):
             logs_EBK = np.log(absolute_EBK)
         first_of_slot_N = np.searchsorted(np.asarray(starts), np.arange(0, total, per_slot))
@@ -222,7 +225,8 @@ class Chain:
         """`|Σ ln|r| − ln|det J||` of one factor for every sample; nothing for a singular one."""
         jacobian_BSS = self._jacobian(part, self._jacobian_BSS)
         absolute_BK = diagonal_BK.abs()
-        is_singular_B = (_num_lost(jacobian_BSS) > 0) | (
+        rows_BS, columns_BS = _zero_units(jacobian_BSS)
+        is_singular_B = (rows_BS | columns_BS).any(-1) | (
             absolute_BK.amin(-1) <= absolute_BK.amax(-1) * LOST_RATIO[jacobian_BSS.dtype]
         )
         logdet_B = qr.log_triangle(jacobian_BSS.mT).sum(-1)
@@ -241,12 +245,15 @@ class Chain:
                 "in float64"
             )
 
-    def _find_singular(self, absolute_EBK: np.ndarray, parts: Sequence[_Part], bounds: list[int]) -> None:
+    def _find_singular(
+        self, absolute_EBK: np.ndarray, parts: Sequence[_Part], bounds: list[int], transposed: bool
+    ) -> None:
         """Set to zero what zero rows or columns of a Jacobian (a pruned unit, a closed relu) make zero.
 
-        They tell how many directions a factor loses, exactly. Which ones, the size of their round-off tells
-        once; from then on they come first, for in many steps some live direction is smaller than the
-        round-off of a lost one. Other losses show only over time, see `TimeBlocks.growth`.
+        They tell how many directions a factor, and the one before it, lose (`_num_lost`). Which ones, the
+        size of their round-off tells once; from then on they come first, for in many steps some live
+        direction is smaller than the round-off of a lost one, and a lost one may seem to live again for a
+        step. Other losses show only over time, see `TimeBlocks.growth`.
         """
         # Round-off has a long tail, but above this a small r is more likely a true one.
         largest_noise = torch.finfo(self._jacobian_BSS.dtype).eps ** 0.5
@@ -260,14 +267,29 @@ class Chain:
             may_be_zero_K = is_small_EBK[index, sample] | (was_lost_K & may_be_noise_EBK[index, sample])
             if bounds[index + 1] - bounds[index] > 1 or not may_be_zero_K.any():
                 continue
-            factor, coefficients = parts[bounds[index]]
-            own = (factor, coefficients[sample : sample + 1])
-            num_lost = int(_num_lost(self._jacobian(own, self._jacobian_BSS[:1])))
+            position = bounds[index]
+            before = parts[position - 1] if position else self._last_part
+            num_lost = self._num_lost(before, parts[position], sample, transposed)
             num_zero = max(0, self._num_directions - (self._layer.state_size - num_lost))
-            order_K = np.lexsort((r_K, ~was_lost_K))
-            zero_K = order_K[may_be_zero_K[order_K]][:num_zero]
+            order_K = np.lexsort((r_K, ~was_lost_K))[:num_zero]
+            zero_K = order_K[may_be_zero_K[order_K]]
             r_K[zero_K] = 0.0
             was_lost_K[zero_K] = True
+
+    def _num_lost(self, before: _Part | None, part: _Part, sample: int, transposed: bool) -> int:
+        """How many directions zero rows and columns make a factor lose, or it and the one before it together.
+
+        What comes out of the factor before has nothing in its zero rows, and of the rest a factor loses its
+        zero columns: a unit that is deaf there or unheard here is lost.
+        """
+        factors = []
+        for factor, coefficients in (before or part, part):
+            jacobian_BSS = self._jacobian((factor, coefficients[sample : sample + 1]), self._jacobian_BSS[:1])
+            factors.append(_zero_units(jacobian_BSS.mT if transposed else jacobian_BSS))
+        (deaf_before_BS, _), (deaf_BS, unheard_BS) = factors
+        if before is not None:
+            unheard_BS = unheard_BS | deaf_before_BS
+        return int(torch.maximum(deaf_BS.sum(), unheard_BS.sum()))
 
     def copy(self) -> "Chain":
         """An independent chain in the same place."""
@@ -284,6 +306,7 @@ class Chain:
             "factors_counted": self._factors_counted,
             "shortened_to": self._shortened_to,
             "was_lost": torch.tensor(self._was_lost_BK),
+            "last_part": self._last_part,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -292,13 +315,13 @@ class Chain:
         self._factors_counted = state["factors_counted"]
         self._shortened_to = state["shortened_to"]
         self._was_lost_BK = state["was_lost"].numpy().copy()
+        self._last_part = state["last_part"]
 
 
-def _num_lost(jacobian_BSS: Float[Tensor, "B S S"]) -> Int64[Tensor, " B"]:
-    """How many directions zero rows or zero columns make a Jacobian lose, whichever are more."""
+def _zero_units(jacobian_BSS: Float[Tensor, "B S S"]) -> tuple[Bool[Tensor, "B S"], Bool[Tensor, "B S"]]:
+    """Which rows of a Jacobian are zero (units that are deaf), and which columns (that are unheard)."""
     is_zero_BSS = jacobian_BSS == 0
-    rows_B, columns_B = (is_zero_BSS.all(axis).sum(-1) for axis in (-1, -2))
-    return torch.maximum(rows_B, columns_B)
+    return is_zero_BSS.all(-1), is_zero_BSS.all(-2)
 
 
 def _ratio(diagonal_BK: Tensor) -> float:

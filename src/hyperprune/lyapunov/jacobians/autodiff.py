@@ -6,7 +6,8 @@ k-th unit vector in every sample gives row k of all samples' Jacobians; `vmap` o
 Axes: see base; parts of a tuple state are flattened and joined to S in order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -36,6 +37,11 @@ class AutodiffLayer(Layer):
         self._checked = False
 
     def step(self, x_BI: Tensor, carry: Carry) -> tuple[Tensor, Carry, Tensor]:
+        with torch.inference_mode(False):  # which allows no derivatives, neither then nor later
+            x_BI, *parts = (part.clone() if part.is_inference() else part for part in (x_BI, *carry))
+            return self._differentiated(x_BI, tuple(parts))
+
+    def _differentiated(self, x_BI: Tensor, carry: Carry) -> tuple[Tensor, Carry, Tensor]:
         if not self._checked:
             self._check(x_BI, carry)
             self._checked = True
@@ -46,9 +52,10 @@ class AutodiffLayer(Layer):
             return new[: self._num_free], tuple(part.detach() for part in new)
 
         versions = [part._version for part in carry]
-        _, pullback, new_carry = torch.func.vjp(  # pyright: ignore[reportAssignmentType]
-            of_free, *free, has_aux=True
-        )
+        with _no_fused_kernels():
+            _, pullback, new_carry = torch.func.vjp(  # pyright: ignore[reportAssignmentType]
+                of_free, *free, has_aux=True
+            )
         self._refuse_in_place(versions, carry)
         unit_SS = torch.eye(self.state_size, dtype=x_BI.dtype, device=x_BI.device)
         batch = x_BI.shape[0]
@@ -70,7 +77,7 @@ class AutodiffLayer(Layer):
     def _call(self, x_BI: Tensor, carry: Carry) -> Carry:
         try:
             new = self._function(x_BI, carry if self._is_tuple else carry[0])
-        except RuntimeError as error:  # torch itself refuses to change what it differentiates by
+        except (RuntimeError, ValueError) as error:  # torch refuses to change what it differentiates by
             if "in-place operation" in str(error):
                 raise _in_place_error() from error
             if "dtype" in str(error):
@@ -99,6 +106,7 @@ class AutodiffLayer(Layer):
         with torch.no_grad():
             self._call(x_BI, copies)
         self._refuse_in_place(versions, copies)
+        self._refuse_mixed_samples(x_BI, carry)
         with torch.enable_grad():
             leaves = tuple(part.clone().requires_grad_() for part in carry)
             new = self._call(x_BI, leaves)
@@ -116,9 +124,44 @@ class AutodiffLayer(Layer):
                     "from the step"
                 )
 
+    def _refuse_mixed_samples(self, x_BI: Tensor, carry: Carry) -> None:
+        """One pass gives every sample's Jacobian only where no new state depends on another sample."""
+        with torch.no_grad():
+            moved = tuple(part.clone() for part in (x_BI, *carry))
+            for part in moved:
+                part[0] += 0.1
+            once, again = (self._call(x_BI, carry) for _ in range(2))
+            other = self._call(moved[0], moved[1:])
+        if not _are_close(once, again):  # a step that draws at random cannot be judged so
+            return
+        if not _are_close([part[1:] for part in once], [part[1:] for part in other]):
+            raise InputError(
+                "samples must not act on each other, and a change of the first one's state and input changes "
+                "another one's new state; give states with the samples first, (batch, ...), and a step that "
+                "mixes none"
+            )
+
     def _refuse_in_place(self, versions: list[int], carry: Carry) -> None:
         if any(part._version != version for part, version in zip(carry, versions, strict=True)):
             raise _in_place_error()
+
+
+def _are_close(parts: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return all(
+        torch.allclose(part, other, rtol=1e-4, atol=1e-6, equal_nan=True)
+        for part, other in zip(parts, others, strict=True)
+    )
+
+
+@contextmanager
+def _no_fused_kernels() -> Iterator[None]:
+    """Without oneDNN, whose fused LSTM has a backward pass that cannot be batched."""
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
 
 
 def _in_place_error() -> InputError:

@@ -313,7 +313,7 @@ def _open_callable(
         tensors = chain(module.parameters(), module.buffers())
         if any(tensor.is_floating_point() and tensor.dtype != dtype for tensor in tensors):
             module = copy.deepcopy(module).to(dtype)
-            function = MethodType(function.__func__, module) if isinstance(function, MethodType) else module
+            function = _of_module(function, module)
         function = partial(_in_evaluation, module, function)
     for part in parts:
         _require_same_device(part, device)
@@ -323,9 +323,18 @@ def _open_callable(
 
 
 def module_behind(function: Any) -> nn.Module | None:
-    """The module that a step belongs to: itself, or the one whose method it is."""
+    """The module that a step belongs to: itself, or the one whose method (or `partial` of it) it is."""
+    if isinstance(function, partial):
+        return module_behind(function.func)
     owner = function.__self__ if isinstance(function, MethodType) else function
     return owner if isinstance(owner, nn.Module) else None
+
+
+def _of_module(function: Any, module: nn.Module) -> Callable[..., Any]:
+    """A module's step as the same step of another module."""
+    if isinstance(function, partial):
+        return partial(_of_module(function.func, module), *function.args, **function.keywords)
+    return MethodType(function.__func__, module) if isinstance(function, MethodType) else module
 
 
 def _in_evaluation(module: nn.Module, function: Callable[..., Any], x: Tensor, state: Any) -> Any:
