@@ -132,11 +132,14 @@ def _ahead(executor, strategy):
     "strategy",
     [
         LSH,
+        hp.LSH(candidates=12, first_epochs=1, round_epochs=2, final_epochs=20, proposer="tpe"),
+        hp.LSH(candidates=12, first_epochs=1, round_epochs=2, final_epochs=20, proposer="tpe", history="all"),
         hp.LSH(candidates=9, first_epochs=3, round_epochs=1, final_epochs=9, signal="loss"),
         hp.SuccessiveHalving(candidates=12, first_epochs=2, eta=2, final_epochs=16),
         hp.Hyperband(first_epochs=1, eta=3, final_epochs=9, signal="spectrum_raw"),
+        hp.Hyperband(first_epochs=1, eta=3, final_epochs=9, proposer="tpe"),
     ],
-    ids=["lsh", "lsh by loss", "successive halving", "hyperband"],
+    ids=["lsh", "tpe", "tpe of all", "lsh by loss", "successive halving", "hyperband", "hyperband tpe"],
 )
 @pytest.mark.parametrize("fails_above", [1.0, 0.7])
 def test_rounds_are_no_barriers_and_the_result_is_the_one_with_barriers(tmp_path, strategy, fails_above):

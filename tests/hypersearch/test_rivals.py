@@ -96,13 +96,17 @@ def test_a_candidate_that_fails_after_a_round_still_was_in_it_when_the_search_go
             EveryCandidateFailed, match=f"every candidate failed(.|\n)*{keys[0]}: the training"
         ):
             _arena(run).advance(keys, lsh.final_epochs)
-        # Proposers are no longer told of it as a survivor, nor as eliminated.
+        # Proposers are told of it as the survivor that it was, whenever it failed since.
         number = max(ranked_then_failed[0].signals)
         entry = run.state.round(number)
         assert entry is not None
         assert keys[0] in entry.kept
         told = [item.configuration for item in _arena(run)._history(number, "all")]
-        left = [row for row in whole.record.candidates if row.signals and row.outcome != "failed"]
+        left = [
+            row
+            for row in whole.record.candidates
+            if row.signals and (row.outcome != "failed" or row.key in entry.kept)
+        ]
         assert sorted(map(str, told)) == sorted(
             str(Configuration.from_json(row.configuration)) for row in left
         )

@@ -103,10 +103,11 @@ class StateArena(ABC):
     def _history(self, round_number: int, which: str) -> list[Seen]:
         """The round's survivors, best first; if `which` is "all", everyone else who was ranked after them.
 
-        Those that failed after they had survived are neither.
+        A survivor that fails later is told of all the same: with several workers some train ahead of the
+        others, and whether one has failed by now would depend on their number.
         """
         last = self.state.round(round_number)
-        kept = [] if last is None else [key for key in last.kept if self.state[key].outcome != "failed"]
+        kept = () if last is None else last.kept
         survivors = [self._seen(key, None) for key in kept]
         if which == "survivors":
             return survivors
