@@ -20,6 +20,12 @@ def counts(masks):
     return {name: int(mask.count_nonzero()) for name, mask in masks.items()}
 
 
+def shuffled(data):
+    """As a DataLoader, which draws from the global generator when its batches are asked for."""
+    torch.rand(1)
+    yield data
+
+
 @pytest.mark.parametrize("name", at_init.names())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_criterion_keeps_exactly_so_many_and_leaves_no_trace(name, dtype):
@@ -41,6 +47,7 @@ def test_every_criterion_keeps_exactly_so_many_and_leaves_no_trace(name, dtype):
     assert model.training
     assert model.rnn.training
     assert not model.readout.training
+    hp.prune_at_init(model, loss_of, shuffled(data), criterion=criterion, sparsity=0.7, allow_empty=True)
     assert torch.equal(state, torch.get_rng_state())
     again = hp.prune_at_init(model, loss_of, [data], criterion=criterion, sparsity=0.7, allow_empty=True)
     assert all(torch.equal(masks[key], again[key]) for key in masks)

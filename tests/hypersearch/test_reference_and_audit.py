@@ -19,7 +19,7 @@ from hyperprune.hypersearch.table import read_table
 from hyperprune.hypersearch.table_of_runs import record_table
 from hyperprune.hypersearch.trust import trust
 from hyperprune.records import weighed
-from hyperprune.report import summary_json, text_table, write_report
+from hyperprune.report import facts, summary_json, text_table, write_report
 from hyperprune.training.checkpoint import load_checkpoint
 from tiny_task import TinyTask
 
@@ -246,6 +246,8 @@ def test_an_extension_leaves_what_the_audit_told_and_gives_no_reference_to_other
     assert {row.best_epoch for row in extended.candidates if row.outcome == "finalist"} == {6}
     # By the metrics of epoch 4, to which the audited were trained, not of the finalists' longer training.
     assert trust(extended) == before
+    assert facts.unfinished_audits(extended) == []
+    assert facts.audited(extended) == set(extended.audited) != set()
     more = trust(hp.search(TinyTask(), LSH, audit=3, **settings).record)
     assert more is not None
     assert more.num_audited == 3

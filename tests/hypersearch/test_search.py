@@ -85,7 +85,9 @@ def test_the_papers_signal_is_the_distance_of_the_recorded_spectra(finished, tmp
 
 
 def test_the_winners_weights_are_pruned_to_the_exact_count_and_load_again(finished):
+    before = torch.get_rng_state()
     model = hp.load_model(finished.checkpoint, TinyTask())
+    assert torch.equal(before, torch.get_rng_state())
     matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2]
     total = sum(weight.numel() for weight in matrices)
     live = sum(int((weight != 0).sum()) for weight in matrices)

@@ -176,11 +176,13 @@ def _problem(
     if generator.device.type != "cpu":
         raise InputError(f"generator must be a CPU generator, got one on {generator.device}")
     model = unwrapped(model)
+    with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global generator
+        all_batches = tuple(batches)
     problem = Problem(
         model=model,
         parameters={},
         loss_fn=loss_fn,
-        batches=tuple(batches),
+        batches=all_batches,
         recurrent=recurrent,
         generator=generator,
     )

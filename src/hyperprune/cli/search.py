@@ -266,7 +266,7 @@ def _strategy(
     from hyperprune.settings import from_mapping
 
     chosen = dict(config)
-    name = options.strategy or chosen.pop("strategy", "lsh")
+    name = chosen.pop("strategy", "lsh") if options.strategy is None else options.strategy
     chosen.pop("strategy", None)
     if not isinstance(name, str) or name not in STRATEGIES:
         raise unknown_name("strategy", name, STRATEGIES)

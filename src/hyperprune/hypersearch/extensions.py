@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from hyperprune.errors import InputError
+from hyperprune.errors import InputError, check_whole
 from hyperprune.hypersearch.live_arena import LiveArena
 from hyperprune.hypersearch.run_state import REFERENCE_KEY, Event, RunState
 from hyperprune.hypersearch.strategy import NUM_FINALISTS, Ahead, Arena, EveryCandidateFailed, Strategy
@@ -39,6 +39,9 @@ def extension_event(
     """
     if (final_epochs is None) == (candidates is None):
         raise InputError("extend takes either final_epochs or candidates; give one, then extend again")
+    for name, value in (("final_epochs", final_epochs), ("candidates", candidates)):
+        if value is not None:
+            check_whole(name, value, 1, example="10 are ten")
     last = state.extensions[-1] if state.extensions else None
     asked = (final_epochs, candidates)
     if not state.finished:

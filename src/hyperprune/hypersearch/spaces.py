@@ -136,7 +136,7 @@ def space_from(values: Mapping[str, Any]) -> Space:
         raise unknown_name("key in [space]", unknown[0], ("name", "branch", "sparsity", "sparsity_weight"))
     plain = from_mapping(_SpaceTable, table, "[space]")
     if branches is None:
-        own = get_space(plain.name or "paper").branches
+        own = get_space("paper" if plain.name is None else plain.name).branches
     elif plain.name is not None:
         raise InputError("[space] must have a name or branches of its own, got both; remove one")
     else:

@@ -157,7 +157,7 @@ def hopeless(run: RunRecord) -> str | None:
 
 def unfinished_audits(run: RunRecord) -> list[str]:
     """Candidates whose training after the search has not come to its end."""
-    final_epochs = run.strategy.get("final_epochs", 0)
+    final_epochs = run.schedule_epochs or run.strategy.get("final_epochs", 0)
     return [
         candidate.key
         for candidate in run.candidates

@@ -62,5 +62,5 @@ def write_report(run: RunRecord, folder: Path) -> ReportFiles:
 
 
 def _write(path: Path, text: str) -> Path:
-    write_atomically(path, text.encode())
+    write_atomically(path, text.encode(errors="replace"))  # a path in a command may be no UTF-8
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -53,7 +54,7 @@ def _may_make_task(item: Any, module_name: str) -> bool:
 def module_of(path: Path) -> ModuleType:
     """A user's file, imported once."""
     path = path.resolve()
-    module_name = f"hyperprune_task_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    module_name = f"hyperprune_task_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)
         assert spec is not None

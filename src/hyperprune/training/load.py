@@ -50,7 +50,8 @@ def _varied(content: dict[str, Any], task: Task) -> Task:
 
 
 def _build(content: dict[str, Any], task: Task) -> nn.Module:
-    model = task.model(torch.Generator())
+    with torch.random.fork_rng(devices=[]):  # a module of torch's draws its first weights globally
+        model = task.model(torch.Generator())
     try:
         model.load_state_dict(content["model"])
     except RuntimeError as error:
