@@ -240,6 +240,14 @@ def test_what_a_run_keeps_for_itself_is_no_place_for_an_export(tmp_path, capsys)
         assert f"{option} must not be a file that a run keeps for itself" in capsys.readouterr().err
     assert main(["record", "--from", str(run), "--out", str(run / "candidates" / "t.npz")]) == 2
     assert "--out must not be a file that a run keeps for itself" in capsys.readouterr().err
+    new = tmp_path / "new"  # a run yet to be made
+    for command in (
+        ["search", TASK, "--out", str(new), "--record"],
+        ["record", TASK, "--run", str(new), "--out"],
+    ):
+        assert main([*command, str(new / "journal.jsonl")]) == 2
+        assert f"{command[-1]} must not be a file that a run keeps for itself" in capsys.readouterr().err
+    assert not new.exists()
     best = str(run / "candidates" / "c01" / "best.pt")
     for command in (["spectrum", best, "--save"], ["prune-at-init", TASK, "--criterion", "random", "--save"]):
         assert main([*command, str(run / "candidates" / "masks.npz")]) == 2

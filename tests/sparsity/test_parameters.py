@@ -67,6 +67,13 @@ def test_what_cannot_be_pruned_is_refused_by_name(model: nn.Module, message: str
         select_parameters(model, None)
 
 
+def test_a_weight_that_is_made_orthogonal_is_refused_because_it_would_stay_dense() -> None:
+    model = nn.utils.parametrizations.orthogonal(nn.Linear(4, 4))
+    with pytest.raises(InputError, match=r"must be the weight itself, got parametrizations.*remove it first"):
+        select_parameters(model, None)
+    assert list(select_parameters(nn.Sequential(model, nn.Linear(4, 4)), "1.weight")) == ["1.weight"]
+
+
 @pytest.mark.parametrize("patterns", [None, "weight_*", "*parametrizations*"])
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
 def test_weight_norm_is_refused_because_a_row_without_weights_would_be_nan(patterns: str | None) -> None:

@@ -344,9 +344,30 @@ def test_a_task_file_edited_in_the_middle_of_a_run_is_refused_by_a_new_worker(tm
     task = load_task(f"{path}:task")
     sent = pickle.dumps(maker_of(task))
     path.write_text(OWN_TASK.replace("1.0", "2.0"))
-    sys.modules.pop(type(task).__module__)
     with pytest.raises(InputError, match=r"must stay as it is while a run trains it, .*own\.py:task has"):
         pickle.loads(sent)()
+
+
+def test_a_task_made_by_a_program_is_refused_too_when_its_file_was_edited(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN_TASK)
+    task = type(load_task(f"{path}:task"))()
+    sent = pickle.dumps(maker_of(task))
+    path.write_text(OWN_TASK.replace("1.0", "2.0"))
+    with pytest.raises(InputError, match=r"must stay as it is while a run trains it, .*own\.py has"):
+        pickle.loads(sent)()
+
+
+def test_an_edited_task_file_is_executed_anew_and_an_older_task_stays_what_it_is(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN_TASK)
+    older = load_task(f"{path}:task")
+    before = older.identity()
+    path.write_text(OWN_TASK.replace("1.0", "2.0"))
+    newer = load_task(f"{path}:task")
+    assert older.identity() == before
+    assert newer.identity()["classes"] != before["classes"]
+    assert type(newer) is not type(older)
 
 
 def test_attributes_that_appear_with_use_keep_a_worker_from_nothing(tmp_path):

@@ -96,15 +96,20 @@ def save_picture(figure: Figure, path: Path) -> None:
     print(f"picture: {path}")
 
 
-def check_file(path: Path, option: str) -> None:
+def check_file(path: Path, option: str, run: Path | None = None) -> None:
     """Refuse a file that cannot be written, before anything is trained for it.
+
+    Args:
+        path: of the file.
+        option: that named it.
+        run: the folder of the run that is made first.
 
     Raises:
         InputError: a folder of that name, a file that a run keeps for itself, or a place that takes no files.
     """
     from hyperprune.hypersearch.run_folder import is_own_file
 
-    if is_own_file(path):
+    if is_own_file(path, run):
         raise InputError(f"{option} must not be a file that a run keeps for itself, got {path}; rename it")
     if path.is_dir():
         raise InputError(f"{option} must be a file that can be written, and {path} is a folder; add a name")

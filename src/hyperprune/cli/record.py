@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
         config = search.read_config(options.config)
         options.strategy = _strategy_name(options.strategy, config.get("search", {}).get("strategy"))
         job = search.job_of(options, config, ending="-record")
+        shared.check_file(options.table, "--out", job.folder)
         search.check_recordable(job, overwrite=options.overwrite)
         if options.plan:
             return print_plan(job, as_json=options.json)

@@ -231,7 +231,7 @@ def _recorded(job: Job, options: argparse.Namespace) -> Job:
     if audit := job.values["audit"]:
         raise InputError(f"--record audits all of the eliminated, got --audit {audit} too; leave it out")
     check_recordable(job, overwrite=options.overwrite)
-    shared.check_file(options.record, "--record")
+    shared.check_file(options.record, "--record", job.folder)
     return replace(job, values={**job.values, "audit": None})
 
 

@@ -41,11 +41,20 @@ _WRITTEN_HERE = (  # the journal last: while it is there, the folder is known as
 )
 
 
-def is_own_file(path: Path) -> bool:
-    """Whether a run keeps this file, or something of this name, for itself; nobody else may write it."""
+def is_own_file(path: Path, planned: Path | None = None) -> bool:
+    """Whether a run keeps this file, or something of this name, for itself; nobody else may write it.
+
+    Args:
+        path: of the file.
+        planned: a folder that will be a run's.
+    """
     names = (LOCK, *_WRITTEN_HERE)
+    folder = None if planned is None else planned.resolve()
     places = (path.resolve(), *path.resolve().parents)
-    return any(place.name in names and (place.parent / _JOURNAL).exists() for place in places)
+    return any(
+        place.name in names and (place.parent == folder or (place.parent / _JOURNAL).exists())
+        for place in places
+    )
 
 
 def read_run(folder: Path) -> RunRecord:

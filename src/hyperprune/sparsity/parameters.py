@@ -89,6 +89,11 @@ def _checked(model: nn.Module, chosen: Mapping[str, nn.Parameter]) -> dict[str, 
                 "norm of its rows: a row without a live weight gives NaN; remove weight_norm first "
                 "(parametrize.remove_parametrizations, or remove_weight_norm), or leave it out of parameters"
             )
+        if _is_parametrized_by(model, name, "_Orthogonal"):
+            raise InputError(
+                f"a pruned tensor must be the weight itself, got {name}, of which orthogonal makes a dense "
+                "one; remove it first (parametrize.remove_parametrizations), or leave it out of parameters"
+            )
     return dict(chosen)
 
 
@@ -96,12 +101,17 @@ def _is_weight_normed(model: nn.Module, name: str) -> bool:
     """Whether a parameter is the gain or the direction of either of torch's `weight_norm`s."""
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)
-    if isinstance(module, nn.utils.parametrize.ParametrizationList):
-        return any(type(part).__name__ == "_WeightNorm" for part in module)
-    return any(
+    return _is_parametrized_by(model, name, "_WeightNorm") or any(
         type(hook).__name__ == "WeightNorm" and leaf in (f"{name}_g", f"{name}_v")
         for hook in module._forward_pre_hooks.values()
         for name in [getattr(hook, "name", None)]
+    )
+
+
+def _is_parametrized_by(model: nn.Module, name: str, kind: str) -> bool:
+    module = model.get_submodule(name.rpartition(".")[0])
+    return isinstance(module, nn.utils.parametrize.ParametrizationList) and any(
+        type(part).__name__ == kind for part in module
     )
 
 

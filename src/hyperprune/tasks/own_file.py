@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from hyperprune.errors import InputError, unknown_name
-from hyperprune.tasks.contract import Task
+from hyperprune.tasks.contract import SOURCE_CHECKSUM, Task
 
 _FILES: dict[str, Path] = {}  # the files of users' tasks, by the name of the module that each became
 
@@ -52,19 +52,21 @@ def _may_make_task(item: Any, module_name: str) -> bool:
 
 
 def module_of(path: Path) -> ModuleType:
-    """A user's file, imported once."""
+    """A user's file as it is now, imported once; a changed one is another module."""
     path = path.resolve()
-    module_name = f"hyperprune_task_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+    source = path.read_bytes()
+    checksum = hashlib.sha256(source).hexdigest()
+    module_name = f"hyperprune_task_{hashlib.sha256(os.fsencode(path) + source).hexdigest()[:12]}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)
         assert spec is not None
-        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        vars(module)[SOURCE_CHECKSUM] = checksum
         sys.modules[module_name] = module
         if str(path.parent) not in sys.path:  # as for a script: modules beside the file can be imported
             sys.path.insert(0, str(path.parent))
         try:
-            spec.loader.exec_module(module)
+            exec(compile(source, path, "exec", dont_inherit=True), vars(module))  # no bytecode of before
         except (Exception, SystemExit) as error:
             del sys.modules[module_name]
             raise InputError(

@@ -190,18 +190,22 @@ def maker_of(task: Task) -> Callable[[], Task]:
     if task.source is not None:
         return partial(_made_again, task.source, _decided(task))
     if file := file_of(task):
-        return partial(_unpacked, file, pickle.dumps(task))
+        return partial(_unpacked, file, type(task).__module__, pickle.dumps(task))
     return partial(_itself, task)
 
 
 def _made_again(source: Mapping[str, Any], decided: Mapping[str, Any]) -> Task:
     task = load_task(**source)
     if _decided(task) != decided:
-        raise InputError(
-            f"a task must stay as it is while a run trains it, and {source['name']} has changed; undo the "
-            "change, or begin anew with --overwrite"
-        )
+        raise _changed(source["name"])
     return task
+
+
+def _changed(name: str | Path) -> InputError:
+    return InputError(
+        f"a task must stay as it is while a run trains it, and {name} has changed; undo the change, or begin "
+        "anew with --overwrite"
+    )
 
 
 def _decided(task: Task) -> dict[str, Any]:
@@ -209,9 +213,10 @@ def _decided(task: Task) -> dict[str, Any]:
     return {name: value for name, value in task.identity().items() if name != "attributes"}
 
 
-def _unpacked(file: Path, data: bytes) -> Task:
+def _unpacked(file: Path, module_name: str, data: bytes) -> Task:
     """A task whose class is a user's file's."""
-    module_of(file)
+    if module_of(file).__name__ != module_name:
+        raise _changed(file)
     return pickle.loads(data)
 
 
