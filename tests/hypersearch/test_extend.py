@@ -231,6 +231,7 @@ def band(tmp_path_factory):
         ({"final_epochs": 9, "candidates": 2}, "either final_epochs or candidates"),
         ({"final_epochs": 2}, "final_epochs must be more than the run's 2, got 2"),
         ({"final_epochs": 1}, "final_epochs must be more than the run's 2, got 1"),
+        ({"final_epochs": True}, "final_epochs must be a whole number of at least 1, got True"),
         ({"candidates": -3}, "how many more, at least 2, got -3"),
         ({"candidates": 3}, "candidates of hyperband follow from its epochs"),
         ({"final_epochs": 9, "executor": "dask"}, "unknown executor 'dask'"),

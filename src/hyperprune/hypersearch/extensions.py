@@ -39,9 +39,8 @@ def extension_event(
     """
     if (final_epochs is None) == (candidates is None):
         raise InputError("extend takes either final_epochs or candidates; give one, then extend again")
-    for name, value in (("final_epochs", final_epochs), ("candidates", candidates)):
-        if value is not None:
-            check_whole(name, value, 1, example="10 are ten")
+    if final_epochs is not None:
+        check_whole("final_epochs", final_epochs, 1, example="20 trains the finalists to epoch 20")
     last = state.extensions[-1] if state.extensions else None
     asked = (final_epochs, candidates)
     if not state.finished:
