@@ -201,6 +201,11 @@ class RunRecord:
         """Whether candidates were compared; `hyperprune train` has one model and nothing beside it."""
         return self.strategy.get("name") != "train"
 
+    @property
+    def end_of_search(self) -> int:
+        """The epoch that finalists and audited are trained to, extensions apart; 0 if the strategy has none."""
+        return self.schedule_epochs or self.strategy.get("final_epochs", 0)
+
     def sparsity_of(self, candidate: CandidateRecord) -> float:
         """The sparsity that a candidate is pruned to; the reference's is 0."""
         if candidate.configuration.get("method") == "dense":

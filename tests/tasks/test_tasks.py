@@ -338,23 +338,17 @@ def test_a_module_of_ones_own_counts_whatever_its_name_begins_with(tmp_path):
     assert set(classes) == {"Own", "Net", "TinyTask"}
 
 
-def test_a_task_file_edited_in_the_middle_of_a_run_is_refused_by_a_new_worker(tmp_path):
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [(lambda task: task, r"own\.py:task"), (lambda task: type(task)(), r"own\.py")],
+    ids=["loaded", "made by a program"],
+)
+def test_a_task_file_edited_in_the_middle_of_a_run_is_refused_by_a_new_worker(tmp_path, made, told):
     path = tmp_path / "own.py"
     path.write_text(OWN_TASK)
-    task = load_task(f"{path}:task")
-    sent = pickle.dumps(maker_of(task))
+    sent = pickle.dumps(maker_of(made(load_task(f"{path}:task"))))
     path.write_text(OWN_TASK.replace("1.0", "2.0"))
-    with pytest.raises(InputError, match=r"must stay as it is while a run trains it, .*own\.py:task has"):
-        pickle.loads(sent)()
-
-
-def test_a_task_made_by_a_program_is_refused_too_when_its_file_was_edited(tmp_path):
-    path = tmp_path / "own.py"
-    path.write_text(OWN_TASK)
-    task = type(load_task(f"{path}:task"))()
-    sent = pickle.dumps(maker_of(task))
-    path.write_text(OWN_TASK.replace("1.0", "2.0"))
-    with pytest.raises(InputError, match=r"must stay as it is while a run trains it, .*own\.py has"):
+    with pytest.raises(InputError, match=rf"must stay as it is while a run trains it, .*{told} has"):
         pickle.loads(sent)()
 
 

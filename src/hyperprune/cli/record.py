@@ -58,7 +58,6 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    shared.check_file(options.table, "--out")
     if options.runs is None:
         config = search.read_config(options.config)
         options.strategy = _strategy_name(options.strategy, config.get("search", {}).get("strategy"))
@@ -75,6 +74,8 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             f"--from takes finished runs and trains nothing, and {name} is for training; leave one out"
         )
+    else:
+        shared.check_file(options.table, "--out")
 
     from hyperprune.hypersearch.table_of_runs import record_table
 

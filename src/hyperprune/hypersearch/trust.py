@@ -103,7 +103,7 @@ def rank_correlation(record: RunRecord, signal_values: Mapping[str, float]) -> R
 
 def trained_to_the_end(record: RunRecord) -> list[CandidateRecord]:
     """Finalists, and audited candidates that did not fail and have come to the end."""
-    last = _last_epoch(record)
+    last = record.end_of_search
     return [
         row
         for row in record.candidates
@@ -149,14 +149,9 @@ def _recorded(signal: Signal, rows: Sequence[CandidateRecord]) -> bool:
     return not needs_spectra(signal) or all(item.spectrum is not None for row in rows for item in row.epochs)
 
 
-def _last_epoch(record: RunRecord) -> int:
-    """The end of the search, extensions apart; 0 of a strategy that does not tell."""
-    return record.schedule_epochs or record.strategy.get("final_epochs", 0)
-
-
 def _as_ended(record: RunRecord, row: CandidateRecord) -> CandidateRecord:
     """The candidate with the metric that it had at the end of the search, whatever followed."""
-    last = _last_epoch(record)
+    last = record.end_of_search
     if not 0 < last < len(row.epochs) - 1:
         return row
     metrics = [entry.metric for entry in row.epochs[1 : last + 1] if entry.at_sparsity]
@@ -167,7 +162,7 @@ def _as_ended(record: RunRecord, row: CandidateRecord) -> CandidateRecord:
 def _epochs(record: RunRecord) -> list[int]:
     """The rounds' epochs, at most so many, the first and last among them."""
     epochs = sorted({entry.epoch for entry in record.rounds})
-    if not epochs and (last := _last_epoch(record)):
+    if not epochs and (last := record.end_of_search):
         epochs = [max(1, last // 4)]
     if len(epochs) <= _MOST_EPOCHS:
         return epochs

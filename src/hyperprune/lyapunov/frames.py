@@ -282,14 +282,18 @@ class Chain:
         What comes out of the factor before has nothing in its zero rows, and of the rest a factor loses its
         zero columns: a unit that is deaf there or unheard here is lost.
         """
-        factors = []
-        for factor, coefficients in (before or part, part):
-            jacobian_BSS = self._jacobian((factor, coefficients[sample : sample + 1]), self._jacobian_BSS[:1])
-            factors.append(_zero_units(jacobian_BSS.mT if transposed else jacobian_BSS))
-        (deaf_before_BS, _), (deaf_BS, unheard_BS) = factors
+        deaf_BS, lost_BS = self._deaf_and_unheard(part, sample, transposed)
         if before is not None:
-            unheard_BS = unheard_BS | deaf_before_BS
-        return int(torch.maximum(deaf_BS.sum(), unheard_BS.sum()))
+            lost_BS = lost_BS | self._deaf_and_unheard(before, sample, transposed)[0]
+        return int(torch.maximum(deaf_BS.sum(), lost_BS.sum()))
+
+    def _deaf_and_unheard(
+        self, part: _Part, sample: int, transposed: bool
+    ) -> tuple[Bool[Tensor, "1 S"], Bool[Tensor, "1 S"]]:
+        """A sample's zero rows and zero columns of what a factor pushes through."""
+        factor, coefficients = part
+        jacobian_BSS = self._jacobian((factor, coefficients[sample : sample + 1]), self._jacobian_BSS[:1])
+        return _zero_units(jacobian_BSS.mT if transposed else jacobian_BSS)
 
     def copy(self) -> "Chain":
         """An independent chain in the same place."""

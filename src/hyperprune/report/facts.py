@@ -157,13 +157,12 @@ def hopeless(run: RunRecord) -> str | None:
 
 def unfinished_audits(run: RunRecord) -> list[str]:
     """Candidates whose training after the search has not come to its end."""
-    final_epochs = run.schedule_epochs or run.strategy.get("final_epochs", 0)
     return [
         candidate.key
         for candidate in run.candidates
         if candidate.key in run.audited
         and candidate.reason is None
-        and epochs_trained(candidate) < final_epochs
+        and epochs_trained(candidate) < run.end_of_search
     ]
 
 
