@@ -203,7 +203,7 @@ class RunRecord:
 
     @property
     def end_of_search(self) -> int:
-        """The epoch that finalists and audited are trained to, extensions apart; 0 if the strategy has none."""
+        """The last epoch of finalists and audited, extensions apart; 0 if the strategy has none."""
         return self.schedule_epochs or self.strategy.get("final_epochs", 0)
 
     def sparsity_of(self, candidate: CandidateRecord) -> float:
