@@ -13,6 +13,7 @@ import pytest
 from hyperprune.cli import options as shared
 from hyperprune.cli.main import build_parser, main
 from hyperprune.cli.studies import common
+from hyperprune.hypersearch.journal import Journal
 
 TASK = f"{Path(__file__).parents[1] / 'tiny_task.py'}:task"
 
@@ -194,6 +195,29 @@ def test_a_damaged_journal_is_told(tmp_path, capsys):
     journal.write_bytes(b"X" + bytes(data))  # nothing whole is left
     assert main(["status", str(run)]) == 2
     assert "has none; give the run's command again, which begins anew and sets" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        ({"event": "run", "identity": {"format": 0}}, "a run folder must be of format 1, and"),
+        ({"event": "run", "identity": {"format": 1}}, "has other fields (KeyError: 'strategy')"),
+        ({"event": "merged"}, "its journal tells of 'merged'"),
+        ({"event": "segment", "key": "dense"}, "has other fields (KeyError: 'epochs')"),
+        ({"event": "candidates", "round": 0, "entries": [{"name": "a"}]}, "has other fields (TypeError"),
+    ],
+)
+def test_a_journal_of_another_version_is_refused(tmp_path, capsys, event, message):
+    header = {"event": "run", "identity": {"format": 1}}
+    journal = Journal(tmp_path / "journal.jsonl")
+    for record in ([] if event["event"] == "run" else [header]) + [event]:
+        journal.append(record)
+    journal.close()
+    before = (tmp_path / "journal.jsonl").read_bytes()
+    for command in (["status"], ["report"], ["train", TASK, "--method", "dense", "--epochs", "1", "--out"]):
+        assert main([*command, str(tmp_path)]) == 2
+        assert message in capsys.readouterr().err
+    assert (tmp_path / "journal.jsonl").read_bytes() == before
 
 
 def test_two_outputs_into_one_file_are_refused(tmp_path, capsys):

@@ -68,6 +68,13 @@ def test_spectrum_joint_measures_all_in_one_plane():
     assert joint != measure("spectrum", reference, candidates)
 
 
+@pytest.mark.parametrize("name", ["spectrum", "spectrum_joint"])
+def test_axes_beyond_those_of_the_data_change_nothing_and_cost_nothing(name):
+    reference, candidates = _round()
+    values = measure(name, reference, candidates, dims=6)
+    assert measure(name, reference, candidates, dims=10**15) == values
+
+
 def test_mean_exponent_is_the_own_rate_of_contraction_at_the_last_epoch():
     reference, candidate = _records([[9, 9, 9]] * 2), _records([[5, 5, 5], [1, -3, -np.inf]])
     assert measure("mean_exponent", reference, {"c": candidate})["c"] == (20 + 3 - 1) / 3  # -inf as the floor

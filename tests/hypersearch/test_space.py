@@ -251,6 +251,14 @@ def test_a_draw_asks_for_its_own_branch_alone():
             "branch 'set_': death_rate must lie in",
         ),
         (
+            "[[space.branch]]\nmethod = 'deep_r'\nl1 = {low = 0, high = 1e300}",
+            "at most 15 digits in all, got 3 digits after the point and an end of 1e",
+        ),
+        (
+            "[[space.branch]]\nmethod = 'deep_r'\nl1 = {low = 1e-9, high = 1, digits = 16, log = true}",
+            "at most 15 digits in all, got 16 digits and an end of 1",
+        ),
+        (
             "[[space.branch]]\nmethod = 'set_'\ndeath_rate = {low = 0.1}",
             "a range must set 'high'",
         ),

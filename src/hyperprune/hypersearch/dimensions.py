@@ -12,7 +12,7 @@ import numpy as np
 from hyperprune.errors import InputError
 from hyperprune.settings import from_mapping
 
-_MOST_DIGITS = 300  # more would leave the range of floats
+_MOST_DIGITS = 15  # every number of so many digits is a float of its own
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,22 @@ class Range:
     at: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        if not -math.inf < self.low < self.high < math.inf:
             raise InputError(
                 f"a range must have low below high, got low {self.low} and high {self.high}; write a single "
                 "value without a range"
-            )
-        if self.digits > _MOST_DIGITS:
-            raise InputError(
-                f"a range must have at most {_MOST_DIGITS} digits, got {self.digits}; 15 are plenty"
             )
         if self.digits < 0 or (self.log and (self.low <= 0 or self.digits < 1)):
             raise InputError(
                 "a range must have digits ≥ 0, and with log a low above 0 and digits ≥ 1, got "
                 f"low {self.low} and digits {self.digits}"
+            )
+        largest = max(abs(self.low), abs(self.high))
+        most = _MOST_DIGITS if self.log else _MOST_DIGITS - math.ceil(math.log10(max(1, largest)))
+        if self.digits > most:
+            raise InputError(
+                f"a range's values must have at most {_MOST_DIGITS} digits in all, got {self.digits} digits "
+                f"{'' if self.log else 'after the point '}and an end of {largest}; 3 are plenty"
             )
         object.__setattr__(self, "at", tuple(self.at))
         for value in (self.low, self.high, *self.at):

@@ -96,7 +96,18 @@ def _replay(events: list[dict[str, Any]], folder: Path) -> RunState:
             f"a run folder must be of format {FORMAT}, and {folder} is not; use the version of hyperprune "
             "that wrote it, or another --out"
         )
-    return RunState.replay(events)
+    try:
+        state = RunState.replay(events)
+        if events:
+            state.to_record()  # all of it can be told, too
+        return state
+    except (KeyError, TypeError, ValueError) as error:  # whole lines that do not tell what they should
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"a run folder's journal must be of this version, and that of {folder} has other fields "
+            f"({type(error).__name__}: {error}); use the version that wrote it, or another folder"
+        ) from error
 
 
 class RunFolder:
@@ -150,7 +161,11 @@ class RunFolder:
                 f"the journal's last {self._journal.num_cut_bytes} bytes were not whole and are set aside in "
                 f"{_JOURNAL}.damaged; what they told is computed again"
             )
-        self.state = _replay(self._journal.records, self.path)
+        try:
+            self.state = _replay(self._journal.records, self.path)
+        except InputError:
+            self._journal.close()
+            raise
 
     def begin(self, header: Event) -> None:
         """Write a new run's first event, or check that this is the run that the folder already holds.

@@ -114,7 +114,8 @@ class JointSpectrumDistance:
 
     def __call__(self, reference: Records, candidates: Mapping[str, Records]) -> dict[str, float]:
         spectra = [spectra_of(records) for records in (reference, *candidates.values())]
-        dense, *others = pca_trajectories(spectra, dims=self.dims)
+        # No space of theirs has more axes than there are exponents.
+        dense, *others = pca_trajectories(spectra, dims=min(self.dims, len(spectra[0][0])))
         return {
             key: float(np.linalg.norm(path[-1] - dense[-1]))
             for key, path in zip(candidates, others, strict=True)

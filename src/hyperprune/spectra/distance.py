@@ -115,7 +115,8 @@ def pca_trajectories(
     """
     if dims < 1:
         raise InputError(f"dims must be at least 1, got {dims}; 2 makes a picture")
-    return _trajectories(trajectories, dims)
+    paths = _trajectories(trajectories, dims)
+    return [np.pad(points_ED, ((0, 0), (0, dims - points_ED.shape[1]))) for points_ED in paths]
 
 
 def _trajectories(
@@ -157,12 +158,12 @@ def _refuse_different_kinds(spectra: Iterable[Spectrum]) -> None:
         )
 
 
-def _pca(points_PC: Float64[np.ndarray, "P C"], dims: int) -> Float64[np.ndarray, "P {dims}"]:
-    """Scores of centred points on their first principal axes, by a singular value decomposition."""
+def _pca(points_PC: Float64[np.ndarray, "P C"], dims: int) -> Float64[np.ndarray, "P _"]:
+    """Scores of centred points on their first principal axes, at most `dims`, by a singular value
+    decomposition."""
     centred_PC = points_PC - points_PC.mean(axis=0)
     _, _, axes_RC = np.linalg.svd(centred_PC, full_matrices=False)
     axes_RC = axes_RC[:dims]
     largest_R = np.abs(axes_RC).argmax(axis=1)
     signs_R = np.where(axes_RC[np.arange(len(axes_RC)), largest_R] < 0, -1.0, 1.0)
-    scores_PR = centred_PC @ (axes_RC * signs_R[:, None]).T
-    return np.pad(scores_PR, ((0, 0), (0, dims - scores_PR.shape[1])))
+    return centred_PC @ (axes_RC * signs_R[:, None]).T
