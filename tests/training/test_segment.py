@@ -1,7 +1,8 @@
 """One candidate, epoch by epoch: what is measured when, and that nothing else is touched."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -351,15 +352,34 @@ def test_a_missing_cuda_device_is_refused(tmp_path):
         advance(TinyTask(), _training(device="cuda"), tmp_path, 1)
 
 
-@given(st.recursive(st.integers(0, 9), lambda inner: st.lists(inner) | st.tuples(inner, inner)))
+@dataclass(frozen=True)
+class Pair:
+    """A state as users write them."""
+
+    first: Any
+    second: Any
+
+    def __iter__(self):
+        return iter((self.first, self.second))
+
+
+def _containers(inner):
+    return st.lists(inner) | st.tuples(inner, inner) | st.builds(Pair, inner, inner)
+
+
+@given(st.recursive(st.integers(0, 9), _containers))
 def test_every_tensor_of_a_nested_value_is_mapped_and_the_shape_kept(value):
     def lift(item):
         if isinstance(item, int):
             return torch.tensor(float(item), requires_grad=True)
-        return type(item)(lift(inner) for inner in item)
+        return rebuilt(item, lift)
 
     def lower(item):
-        return int(item) if isinstance(item, torch.Tensor) else type(item)(lower(inner) for inner in item)
+        return int(item) if isinstance(item, torch.Tensor) else rebuilt(item, lower)
+
+    def rebuilt(item, function):
+        inner = map(function, item)
+        return Pair(*inner) if isinstance(item, Pair) else type(item)(inner)
 
     state = detached(lift(value))
     assert lower(state) == value

@@ -58,7 +58,10 @@ def print_plan(job: Job, *, as_json: bool) -> int:
         print(f"{total} epochs in all, against {full} for training all {created} candidates to the end;")
         if rivals > 1:
             rival = f"--strategy random --candidates {rivals}"
-            print(f"enough for {rivals} drawn at random, to the end ({rival});")
+            print(
+                f"enough for {rivals} drawn at random, to the end ({rival},\n"
+                f"without what is an option of {strategy.name} alone);"
+            )
     taken = f", {given} of them given" if given else ""
     print(f"the dense reference takes {final} more{taken}")
     if job.audited_epochs:

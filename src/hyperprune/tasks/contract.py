@@ -36,7 +36,8 @@ class BatchLoss(NamedTuple):
         loss: scalar, the mean over the batch's items (words, sequences), to call `backward` on.
         num_items: over how many items the mean goes; an epoch's mean is weighted by it.
         state: what the next batch of the same epoch starts from (truncated backpropagation through time);
-            None if batches are independent. It is detached before it is handed back.
+            None if batches are independent. It is detached before it is handed back: a tensor, or tuples,
+            lists, dicts, dataclasses of them.
     """
 
     loss: Tensor
@@ -148,7 +149,7 @@ class Task(ABC):
 
     @abstractmethod
     def batches(self, split: Split, epoch: int) -> Iterable[Any]:
-        """The batches of a split in order: tensors, or tuples, lists and dicts of them, on the CPU.
+        """A split's batches in order, on the CPU: tensors, or tuples, lists, dicts, dataclasses of them.
 
         The same (split, epoch) must always give the same batches; shuffle by `epoch`, from 1.
         """

@@ -1,8 +1,9 @@
-"""Batches and states: tensors in tuples, lists and dicts, handled as one value."""
+"""Batches and states: tensors in tuples, lists, dicts and dataclasses, handled as one value."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ def map_tensors(value: Any, function: Callable[[Any], Any], *more: type) -> Any:
     """
     if isinstance(value, (Tensor, *more)):
         return function(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+        mapped = {name: map_tensors(item, function, *more) for name, item in given.items()}
+        return replace(value, **mapped)
     if isinstance(value, tuple):
         items = [map_tensors(item, function, *more) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
