@@ -232,6 +232,23 @@ def test_in_half_precision_the_steps_are_still_counted_after_many_and_after_load
         torch.testing.assert_close(one.state[parameter]["average"].float(), expected, rtol=2**-7, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_average_of_half_precision_weights_moves_on_for_ever_evaluated_or_not(dtype: torch.dtype) -> None:
+    weight = nn.Parameter(torch.zeros(2, dtype=dtype))
+    optimizer = SNTASGD([weight], 1.0)
+    optimizer.trigger()
+    for step in range(1, 4001):
+        weight.grad = torch.full_like(weight, -1.0 if step == 1001 else 0.0)  # 0, then 1
+        optimizer.step()
+        if step % 100 == 0:
+            raw = weight.detach().clone()
+            with optimizer.averaged():
+                assert weight.dtype == dtype
+                torch.testing.assert_close(weight[0].item(), max(0, step - 1000) / step, rtol=2**-8, atol=0)
+            assert torch.equal(weight, raw)
+    torch.testing.assert_close(optimizer.state[weight]["average"], torch.full((2,), 0.75), rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize("how", ["deepcopy", "pickle"])
 def test_copies_of_the_optimizer_average_on(how: str) -> None:
     model = tiny()

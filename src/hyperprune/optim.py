@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from hyperprune.errors import InputError, NumericsError
 
+_WIDE_STATE = ("average", "start")  # never of less than single precision
 _CHUNK = 1 << 16  # weights updated at once on a CPU: temporaries stay in the cache
 
 
@@ -71,7 +72,7 @@ def _average(slots: list[_Slot]) -> None:
     starts: Any = [slot.start for slot in slots]
     ages: Any = torch._foreach_neg(starts)
     torch._foreach_add_(ages, [slot.num_averaged for slot in slots])
-    ages = [age.to(weight.dtype) for age, weight in zip(ages, weights, strict=True)]
+    weights = [weight.to(average.dtype) for weight, average in zip(weights, averages, strict=True)]
     torch._foreach_addcdiv_(averages, torch._foreach_sub(weights, averages), ages)
 
 
@@ -80,8 +81,9 @@ class SNTASGD(Optimizer):
 
     Before `trigger` it is `torch.optim.SGD`. From then on every step also moves a weight's average
     towards the weight by 1/m, m counting the steps since that weight was grown (or since the trigger), so
-    that the average is the plain mean of its values. `SparseTraining` clears the average of a weight that
-    dies or grows, like any other optimizer state, and lets a grown one's count begin anew.
+    that the average is the plain mean of its values; it is kept in single precision at least.
+    `SparseTraining` clears the average of a weight that dies or grows, like any other optimizer state, and
+    lets a grown one's count begin anew.
 
     Args:
         params: parameters or parameter groups.
@@ -182,10 +184,10 @@ class SNTASGD(Optimizer):
             state["momentum_buffer"] = torch.zeros_like(p)
         if group["triggered"]:
             if "average" not in state:
-                state["average"] = torch.zeros_like(p)
                 # Half precision could not tell one step from the next beyond a few hundred.
                 wide = p.dtype if p.dtype == torch.float64 else torch.float32
-                state["start"] = torch.zeros_like(p, dtype=wide)
+                for name in _WIDE_STATE:
+                    state[name] = torch.zeros_like(p, dtype=wide)
                 state["num_averaged"] = 0
             state["num_averaged"] += 1
 
@@ -208,8 +210,9 @@ class SNTASGD(Optimizer):
     def averaged(self) -> Iterator[None]:
         """Within, the parameters hold their averages, for evaluation; before the trigger nothing changes.
 
-        Values are swapped in place, tensor by tensor, so no copy of the model is needed; only one of the
-        largest tensor. Training within raises `InputError`.
+        Values are swapped in place, tensor by tensor, so no copy of the model is needed, only one of the
+        largest tensor; of parameters in half precision, whose averages are in single, all are copied.
+        Training within raises `InputError`.
         """
         self._check_not_swapped("averaged()")
         self._swap()
@@ -223,9 +226,16 @@ class SNTASGD(Optimizer):
     @torch.no_grad()
     def _swap(self) -> None:
         for state, p in self._averaging():
+            average = state["average"]
+            if "raw" in state:
+                p.copy_(state.pop("raw"))
+                continue
             raw = p.detach().clone()
-            p.copy_(state["average"])
-            state["average"].copy_(raw)
+            p.copy_(average)
+            if average.dtype == p.dtype:
+                average.copy_(raw)
+            else:  # the way through p would round it
+                state["raw"] = raw
 
     def _averaging(self) -> Iterable[tuple[dict[str, Any], Tensor]]:
         for group in self.param_groups:
@@ -244,7 +254,7 @@ class SNTASGD(Optimizer):
         return super().state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """As any optimizer's, but starts keep their own precision; torch would round them to the weights'.
+        """As any optimizer's, but averages keep their precision; torch would round them to the weights'.
 
         Not within `averaged`.
         """
@@ -253,8 +263,9 @@ class SNTASGD(Optimizer):
         saved_ids = [index for group in state_dict["param_groups"] for index in group["params"]]
         parameters = [p for group in self.param_groups for p in group["params"]]
         for index, p in zip(saved_ids, parameters, strict=True):
-            if "start" in (saved := state_dict["state"].get(index, {})):
-                self.state[p]["start"] = saved["start"].to(p.device, copy=True)
+            saved = state_dict["state"].get(index, {})
+            for name in saved.keys() & set(_WIDE_STATE):
+                self.state[p][name] = saved[name].to(p.device, copy=True)
 
 
 class NonMonotonic:
