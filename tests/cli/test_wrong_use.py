@@ -95,9 +95,9 @@ def test_records_of_another_study_are_refused(study, tmp_path, capsys):
 
 def test_the_evidence_names_the_packages_that_it_lacks_and_the_remedy(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(common, "find_spec", lambda name: None if name in ("scipy", "sklearn") else name)
+    monkeypatch.setattr(common, "find_spec", lambda name: None if name in ("matplotlib", "sklearn") else name)
     assert main(["reproduce", "evidence"]) == 2
-    remedy = "scipy and sklearn cannot be imported; pip install -e '.[studies]' in the project's folder"
+    remedy = "matplotlib and sklearn cannot be imported; pip install -e '.[studies]' in the project's folder"
     assert remedy in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -1,5 +1,6 @@
 """Precision, singular Jacobians, and values that are not finite."""
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 
 from hyperprune.errors import NumericsError
 from hyperprune.lyapunov import LyapunovIteration, lyapunov_spectrum, qr
-from hyperprune.models import RHN
+from hyperprune.models import RHN, PeepholeLSTM
 
 F64 = torch.float64
 
@@ -145,6 +146,65 @@ def test_units_that_hear_nothing_are_lost_besides_those_that_nobody_hears(
     assert spectrum.exponents[np.isfinite(spectrum.exponents)].min() > -6
 
 
+def _hidden_entries(module):
+    """(S, S) where ∂h'/∂h of a tanh RNN or an LSTM may have entries."""
+    return (module.weight_hh_l0.unflatten(0, (-1, module.hidden_size)) != 0).any(0).numpy()
+
+
+def _disjoint_paths(entries, num_steps):
+    """The most paths through so many steps that share no unit at any of them: Menger's theorem, by a flow."""
+    graph = nx.DiGraph()
+    for step in range(num_steps + 1):
+        for unit in range(len(entries)):
+            graph.add_edge(("in", step, unit), ("out", step, unit), capacity=1)
+    for step in range(num_steps):
+        for hears, heard in np.argwhere(entries):
+            graph.add_edge(("out", step, heard), ("in", step + 1, hears), capacity=1)
+    for unit in range(len(entries)):
+        graph.add_edge("source", ("in", 0, unit), capacity=1)
+        graph.add_edge(("out", num_steps, unit), "sink", capacity=1)
+    return nx.maximum_flow_value(graph, "source", "sink")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("convention", ["forward", "lsh"])
+@pytest.mark.parametrize(("kind", "kept"), [(nn.RNN, 0.05), (nn.RNN, 0.03), (nn.LSTM, 0.012)])
+def test_directions_lost_along_chains_of_units_are_counted(kind, kept, convention, dtype):
+    """The product of many Jacobians loses more than any of them: a hears b, b hears c, c hears nothing."""
+    size, num_steps = 40, 30
+    module = network(kind, size, 1)
+    weight = module.get_parameter("weight_hh_l0")
+    weight.mul_(torch.rand(weight.shape, generator=torch.Generator().manual_seed(2)) < kept).mul_(4)
+    entries = _hidden_entries(module)
+    lost = [size - _disjoint_paths(entries, steps) for steps in (1, 2, num_steps)]
+    assert lost[0] < lost[1] < lost[2] < size  # else there is no chain to speak of
+    start = torch.rand(2, 1, 2, size, generator=torch.Generator().manual_seed(3))  # of zeros f has no slope
+    iteration = LyapunovIteration(
+        module,
+        start[0] if kind is nn.RNN else tuple(start),
+        batch_size=2,
+        jacobian="hidden",
+        convention=convention,
+        dtype=dtype,
+        batched=False,
+    )
+    for piece in drive(num_steps).split(7):
+        iteration.advance(piece)
+    assert np.isneginf(iteration.spectrum().per_sample).sum(1).tolist() == [lost[2]] * 2
+
+
+def test_a_chain_loses_all_of_its_directions_and_one_a_step():
+    """Each unit hears the one before it alone, so that J⁵ has one path left and J⁶ none."""
+    module = nn.RNN(1, 6).requires_grad_(False)
+    module.get_parameter("weight_hh_l0").copy_(torch.diag(torch.ones(5), -1))
+    iteration = LyapunovIteration(module, batch_size=1)
+    counts = []
+    for piece in drive(8, 1, 1).split(1):
+        spectrum = iteration.advance(piece).spectrum()
+        counts.append(spectrum.num_negative_infinite)
+    assert counts == [1, 2, 3, 4, 5, 6, 6, 6]
+
+
 def test_closed_relus_are_counted_as_lost_directions():
     module = network(nn.RNN, 30, 1, nonlinearity="relu").double()
     module.get_parameter("bias_hh_l0")[:4] = -100.0
@@ -184,6 +244,25 @@ def test_a_saturated_unit_keeps_its_slope_in_single_precision(preactivation):
     highway.get_parameter("bias_l0_d0")[1] = preactivation
     spectrum = lyapunov_spectrum(highway, torch.zeros(5, 2, 1))
     assert spectrum.largest == pytest.approx(-preactivation, rel=1e-6)  # 1 − t = e^-z to e^-12
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, PeepholeLSTM])
+def test_saturated_gates_keep_their_slopes_in_single_precision(kind):
+    """The logistic function and tanh round to 1 at these biases, so that 1 − σ and 1 − tanh² would be 0."""
+    torch.manual_seed(0)
+    module = kind(2, 2).requires_grad_(False)
+    for name, parameter in module.named_parameters():
+        if "bias" in name and "hh" not in name:
+            parameter.uniform_(18, 19)
+            if kind is nn.GRU:
+                parameter[2:4] = -40  # of the update gate, whose own path would hide the others'
+    inputs = torch.zeros(5, 1, 2)
+    single, double = (
+        lyapunov_spectrum(module, inputs, jacobian="hidden", warmup=0, dtype=dtype).exponents
+        for dtype in (torch.float32, F64)
+    )
+    assert single[0] < -5  # else the gates are not what the test is for
+    np.testing.assert_allclose(single, double, rtol=1e-3)
 
 
 @pytest.mark.parametrize("batched", [True, False])

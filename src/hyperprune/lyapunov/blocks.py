@@ -52,11 +52,16 @@ class TimeBlocks:
         ended._tail = (logs_BK, num_steps)
         return ended
 
-    def growth(self, remainder_BK: Float64[np.ndarray, "B K"]) -> Float64[np.ndarray, "N B K"]:
+    def growth(
+        self, remainder_BK: Float64[np.ndarray, "B K"], num_null: int = 0
+    ) -> Float64[np.ndarray, "N B K"]:
         """Growth by block; the last one gets what the frames themselves still hold.
 
         `-inf` for a direction that time does not tell apart from round-off. All steps together decide: in a
         single one the round-off of a lost direction may pass for growth.
+
+        Args:
+            num_null: how many of a sample's directions are known to be lost: at least the smallest ones.
         """
         blocks = list(self._sums)
         if self._open is not None:
@@ -67,7 +72,8 @@ class TimeBlocks:
         growth_NBK = np.stack(blocks)
         total_BK = growth_NBK.sum(axis=0)
         limit_B1 = total_BK.max(axis=-1, keepdims=True) + self._lost_rate * self.steps().sum()
-        is_lost_BK = np.isfinite(total_BK) & (total_BK <= limit_B1)
+        place_BK = total_BK.argsort(axis=-1).argsort(axis=-1)
+        is_lost_BK = np.isfinite(total_BK) & ((total_BK <= limit_B1) | (place_BK < num_null))
         return np.where(is_lost_BK, -np.inf, growth_NBK)
 
     def steps(self) -> Int64[np.ndarray, " N"]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from hyperprune.errors import NumericsError
 from hyperprune.lyapunov import qr
 from hyperprune.lyapunov.jacobians import Layer
+from hyperprune.lyapunov.null_directions import NullDirections
 
 _LOGDET_EVERY = 64
 """Factors between two checks of Σ ln|r| against ln|det J|; a check costs about one factor's work."""
@@ -101,12 +102,22 @@ class Chain:
     Args:
         samples: which samples of the batch.
         frame_KS: the first frame of every sample, orthonormal, transposed.
+        null: the directions that the layer's zeros lose; its chains share it.
         fast: whether to try Gram-Schmidt before Householder reflections.
     """
 
-    def __init__(self, layer: Layer, samples: slice, frame_KS: Float[Tensor, "K S"], *, fast: bool) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        samples: slice,
+        frame_KS: Float[Tensor, "K S"],
+        null: NullDirections,
+        *,
+        fast: bool,
+    ) -> None:
         self.samples = samples
         self._layer = layer
+        self._null = null
         self._batch = samples.stop - samples.start
         self._num_directions = frame_KS.shape[0]
         size = layer.state_size
@@ -121,6 +132,7 @@ class Chain:
         self._careful_left = 0
         self._back_off = 1
         self._factors_counted = 0
+        self._factors_pushed = 0  # in a warm-up, too
         # Factors of an interval once one had to be cut short; it stays so.
         self._shortened_to: int | None = None
         # Directions that zeros of a Jacobian took so far, in a warm-up too.
@@ -170,6 +182,7 @@ class Chain:
         self._require_finite(absolute_EBK, [start // num_factors + plan.first_step for start in starts])
         self._find_singular(absolute_EBK, parts, [*starts, total], plan.transposed)
         self._last_part = (parts[-1][0], parts[-1][1].clone())
+        self._factors_pushed += total
         with np.errstate(divide="ignore"):
             logs_EBK = np.log(absolute_EBK)
         first_of_slot_N = np.searchsorted(np.asarray(starts), np.arange(0, total, per_slot))
@@ -178,6 +191,15 @@ class Chain:
             logdet_residual=max(residuals, default=None),
             shortened=shortened,
         )
+
+    @property
+    def num_null(self) -> int:
+        """How many of the directions zeros have taken so far; 0 while none was as small as one of those."""
+        return self._num_zero(self._null.known(self._factors_pushed))
+
+    def _num_zero(self, num_lost: int) -> int:
+        """How many of the frame's directions are lost, of so many of all."""
+        return max(0, self._num_directions - (self._layer.state_size - num_lost))
 
     @torch.no_grad()
     def remainder(self) -> Float64[np.ndarray, "B K"]:
@@ -250,7 +272,7 @@ class Chain:
     ) -> None:
         """Set to zero what zero rows or columns of a Jacobian (a pruned unit, a closed relu) make zero.
 
-        They tell how many directions a factor, and the one before it, lose (`_num_lost`). Which ones, the
+        They tell how many directions are lost by then (`_num_lost`). Which ones, the
         size of their round-off tells once; from then on they come first, for in many steps some live
         direction is smaller than the round-off of a lost one, and a lost one may seem to live again for a
         step. Other losses show only over time, see `TimeBlocks.growth`.
@@ -269,9 +291,11 @@ class Chain:
                 continue
             position = bounds[index]
             before = parts[position - 1] if position else self._last_part
-            num_lost = self._num_lost(before, parts[position], sample, transposed)
-            num_zero = max(0, self._num_directions - (self._layer.state_size - num_lost))
-            order_K = np.lexsort((r_K, ~was_lost_K))[:num_zero]
+            num_lost = max(
+                self._num_lost(before, parts[position], sample, transposed),
+                self._null.count(self._factors_pushed + position + 1, parts[position][1]),
+            )
+            order_K = np.lexsort((r_K, ~was_lost_K))[: self._num_zero(num_lost)]
             zero_K = order_K[may_be_zero_K[order_K]]
             r_K[zero_K] = 0.0
             was_lost_K[zero_K] = True
@@ -308,6 +332,7 @@ class Chain:
             "frame": self._frame.frame_KS.clone(),
             "back_off": (self._careful_left, self._back_off),
             "factors_counted": self._factors_counted,
+            "factors_pushed": self._factors_pushed,
             "shortened_to": self._shortened_to,
             "was_lost": torch.tensor(self._was_lost_BK),
             "last_part": self._last_part,
@@ -317,6 +342,7 @@ class Chain:
         self._frame.frame_KS.copy_(state["frame"])
         self._careful_left, self._back_off = state["back_off"]
         self._factors_counted = state["factors_counted"]
+        self._factors_pushed = state["factors_pushed"]
         self._shortened_to = state["shortened_to"]
         self._was_lost_BK = state["was_lost"].numpy().copy()
         self._last_part = state["last_part"]

@@ -20,6 +20,7 @@ from hyperprune.lyapunov.blocks import TimeBlocks
 from hyperprune.lyapunov.crew import Crew
 from hyperprune.lyapunov.frames import LOST_RATIO, Chain, Growth, Plan
 from hyperprune.lyapunov.jacobians import Carry, Layer, stack_of
+from hyperprune.lyapunov.null_directions import NullDirections
 from hyperprune.lyapunov.settings import Settings, as_tensors_name_it, device_of, working_dtype
 from hyperprune.lyapunov.trajectory import Trajectory
 from hyperprune.spectra import LyapunovSpectrum
@@ -143,7 +144,8 @@ class LyapunovIteration:
         groups = [slice(0, settings.batch_size)]
         if not batched:
             groups = [slice(sample, sample + 1) for sample in range(settings.batch_size)]
-        return [Chain(layer, samples, frame_KS, fast=fast) for samples in groups]
+        null = NullDirections(layer, transposed=settings.transposed)
+        return [Chain(layer, samples, frame_KS, null, fast=fast) for samples in groups]
 
     @property
     def state(self) -> list[Carry]:
@@ -228,7 +230,7 @@ class LyapunovIteration:
             remainders = iter(crew.run(chain.remainder for layer in chains for chain in layer))
         return LyapunovSpectrum(
             log_growth=tuple(
-                layer_blocks.growth(np.concatenate([next(remainders) for _ in layer]))
+                layer_blocks.growth(np.concatenate([next(remainders) for _ in layer]), layer[0].num_null)
                 for layer_blocks, layer in zip(blocks, chains, strict=True)
             ),
             block_steps=blocks[0].steps(),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hyperprune.experiments.documents import StudyPage
 
 Scale = TypeVar("Scale")
-_PACKAGES = ("matplotlib", "scipy", "sklearn")
+_PACKAGES = ("matplotlib", "sklearn")
 
 
 def add_study(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hyperprune.lyapunov.jacobians.base import Affine, Carry, Layer, weighted_rows
+from hyperprune.lyapunov.jacobians.base import Affine, Carry, Layer, tanh_slope, weighted_rows
 
 
 class GRULayer(Layer):
@@ -30,11 +30,13 @@ class GRULayer(Layer):
         (h,) = carry
         x_r, x_z, x_n = self._drive(x_BI).chunk(3, dim=1)
         h_r, h_z, q = self._recur(h).chunk(3, dim=1)
-        r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-        n = torch.tanh(x_n + r * q)
+        a_r = x_r + h_r
+        r, z = torch.sigmoid(a_r), torch.sigmoid(x_z + h_z)
+        a_n = x_n + r * q
+        n = torch.tanh(a_n)
         new_h = n + z * (h - n)
-        slope = (1 - z) * (1 - n * n)
-        coefficients = [slope * q * r * (1 - r), (h - n) * z * (1 - z), slope * r, z]
+        slope, not_r = (1 - z) * tanh_slope(a_n), torch.sigmoid(-a_r)
+        coefficients = [slope * q * r * not_r, (h - n) * z * (1 - z), slope * r, z]
         return new_h, (new_h,), torch.stack(coefficients, dim=1)[:, None]
 
     def build(self, factor: int, coefficients: Tensor, out: Tensor) -> None:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hyperprune.lyapunov.jacobians.base import Affine, Carry, Layer, weighted_rows
+from hyperprune.lyapunov.jacobians.base import Affine, Carry, Layer, tanh_slope, weighted_rows
 
 
 class LSTMLayer(Layer):
@@ -45,16 +45,17 @@ class LSTMLayer(Layer):
         # Of all four gates at once, though g has no use for it: small steps are bound by their number of
         # operations.
         gates = torch.sigmoid(z)
-        slopes = gates * (1 - gates)
+        slopes = gates * torch.sigmoid(-z)  # 1 - σ would be 0 where σ rounds to 1
         (i, f, _, o), (slope_i, slope_f, _, slope_o) = gates.chunk(4, dim=1), slopes.chunk(4, dim=1)
-        g = torch.tanh(z.chunk(4, dim=1)[2])
+        z_g = z.chunk(4, dim=1)[2]
+        g = torch.tanh(z_g)
         new_c = f * c + i * g
         tanh_c = torch.tanh(new_c)
         new_h = o * tanh_c
         if self._projection is not None:
             new_h = torch.mm(new_h, self._projection.t())
-        a_i, a_f, a_g = slope_i * g, slope_f * c, i * (1 - g * g)
-        s, a_o = o * (1 - tanh_c * tanh_c), slope_o * tanh_c
+        a_i, a_f, a_g = slope_i * g, slope_f * c, i * tanh_slope(z_g)
+        s, a_o = o * tanh_slope(new_c), slope_o * tanh_c
         coefficients = [a_i, a_f, a_g, s, a_o, f]
         if self._hidden_only:
             coefficients = [s * a_i, s * a_f, s * a_g, a_o]

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hyperprune.lyapunov.jacobians.base import Affine, Carry, Layer, weighted_rows
+from hyperprune.lyapunov.jacobians.base import Affine, Carry, Layer, tanh_slope, weighted_rows
 
 
 class PeepholeLayer(Layer):
@@ -54,14 +54,16 @@ class PeepholeLayer(Layer):
         h, c = carry
         z = self._drive(x_BI, h)
         z_i, z_f, z_g, z_o = z.chunk(4, dim=1)
-        i, f = torch.sigmoid(z_i + self._see(0, c)), torch.sigmoid(z_f + self._see(1, c))
-        g = torch.tanh(z_g + self._see(2, c))
+        z_i, z_f, z_g = z_i + self._see(0, c), z_f + self._see(1, c), z_g + self._see(2, c)
+        i, f, g = torch.sigmoid(z_i), torch.sigmoid(z_f), torch.tanh(z_g)
         new_c = f * c + i * g
-        o, tanh_c = torch.sigmoid(z_o + self._see(3, new_c)), torch.tanh(new_c)
+        z_o = z_o + self._see(3, new_c)
+        o, tanh_c = torch.sigmoid(z_o), torch.tanh(new_c)
         new_h = o * tanh_c
         coefficients = [
-            *(i * (1 - i) * g, f * (1 - f) * c, i * (1 - g * g)),
-            *(o * (1 - tanh_c * tanh_c), o * (1 - o) * tanh_c, f),
+            # σ(-z) is 1 - σ(z), without being 0 where σ rounds to 1.
+            *(i * torch.sigmoid(-z_i) * g, f * torch.sigmoid(-z_f) * c, i * tanh_slope(z_g)),
+            *(o * tanh_slope(new_c), o * torch.sigmoid(-z_o) * tanh_c, f),
         ]
         return new_h, (new_h, new_c), torch.stack(coefficients, dim=1)[:, None]
 
