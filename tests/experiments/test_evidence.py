@@ -560,13 +560,11 @@ def test_searches_draw_from_the_candidates_that_all_seeds_have(tmp_path):
     assert [run.seed for run in world.table.runs] == [0, 1]
     first, second = (run.configurations for run in world.table.runs)
     assert first == second == made_up(0).runs[0].configurations
-    assert world.wider is not None
-    assert [(run.seed, len(run.candidates)) for run in world.wider.runs] == [(0, 48)]
+    assert [(run.seed, len(run.candidates)) for run in world.everything.runs] == [(0, 48), (1, 24)]
     made_up(1, rate=0.5).save(tmp_path / "d.npz")
     (world,) = load_worlds(tmp_path)
     assert [run.configurations for run in world.table.runs] == [first, first]  # death rate 0.8
-    assert world.wider is not None
-    assert [(run.seed, len(run.candidates)) for run in world.wider.runs] == [(0, 48), (1, 48)]
+    assert [(run.seed, len(run.candidates)) for run in world.everything.runs] == [(0, 48), (1, 48)]
     for name, table in {**names, "d": made_up(1, rate=0.5)}.items():
         run = replace(table.runs[0], provenance={"command": f"record {name}", "date": "today"})
         replace(table, runs=(run,)).save(tmp_path / f"{name}.npz")
@@ -577,7 +575,6 @@ def test_searches_draw_from_the_candidates_that_all_seeds_have(tmp_path):
         (tmp_path / f"{name}.npz").unlink()
     (world,) = load_worlds(tmp_path)
     assert [len(run.candidates) for run in world.table.runs] == [24, 24]  # of 0.5: there is nothing else
-    assert world.wider is None
     with pytest.raises(InputError, match="the seeds of a world must share at least two candidates"):
         shared(joined([("a", made_up(0)), ("b", made_up(1, rate=0.5))]))
 
@@ -589,16 +586,33 @@ def test_other_death_rates_are_told_one_by_one_and_as_one_space(folder, tmp_path
     (world,) = load_worlds(tmp_path)
     low, high = death_rates.by_rate(world)
     assert [item.name for item in (low, high)] == ["made-up, death rate 0.5", "made-up, death rate 0.8"]
-    for item, rate in ((low, 0.5), (high, 0.8)):
-        (run,) = item.table.runs
-        assert run.seed == 0  # the other seed has one rate alone
-        assert {setting(own, "death_rate") for own in run.configurations} == {rate}
-        assert len(run.candidates) == 24
-    assert death_rates.all_rates(world).table.num_rows == 48
-    by_point = [
+    for item, rate, seeds in ((low, 0.5, [0]), (high, 0.8, [0, 1])):
+        assert [run.seed for run in item.table.runs] == seeds
+        for run in item.table.runs:
+            assert {setting(own, "death_rate") for own in run.configurations} == {rate}
+            assert len(run.candidates) == 24
+    (mixed,) = death_rates.mixed_rates(world)  # all seeds share one rate alone
+    assert mixed.name == "made-up, death rates 0.5, 0.8"
+    assert [(run.seed, len(run.candidates)) for run in mixed.table.runs] == [(0, 48)]
+    for name, table in {"d": made_up(1, rate=0.5), "e": made_up(0, rate=0.65)}.items():
+        table.save(tmp_path / f"{name}.npz")
+    (wider,) = load_worlds(tmp_path)
+    found = {
+        item.name: [(run.seed, len(run.candidates)) for run in item.table.runs]
+        for item in (*death_rates.by_rate(wider), *death_rates.mixed_rates(wider))
+    }
+    assert found == {
+        "made-up, death rate 0.5": [(0, 24), (1, 24)],
+        "made-up, death rate 0.65": [(0, 24)],
+        "made-up, death rate 0.8": [(0, 24), (1, 24)],
+        "made-up, death rates 0.5, 0.8": [(0, 48), (1, 48)],
+        "made-up, death rates 0.5, 0.65, 0.8": [(0, 72)],
+    }
+    assert death_rates.agreement(death_rates.by_rate(wider)).count(" and ") == 3
+    by_point = [  # of the seed that has both
         {grid_point(own): end for own, end in zip(run.configurations, item.finals(run), strict=True)}
         for item in (low, high)
-        for run in item.table.runs
+        for run in item.table.runs[:1]
     ]
     one, other = (np.array([ends[point] for point in by_point[0]]) for ends in by_point)
     (expected,) = spearman_rows(one[None], other[None])

@@ -255,27 +255,36 @@ def _other_worlds(
 
 
 def _death_rates(world: World, replays: dict[str, Any], epoch: int, picture: Picture) -> str:
-    """The main signals at each death rate, and searches of all of them at once."""
-    worlds = death_rates.by_rate(world)
+    """The main signals at each death rate, and searches of several of them at once."""
+    worlds, mixed = death_rates.by_rate(world), death_rates.mixed_rates(world)
     if not worlds:
         return "Not recorded yet: one death rate alone."
-    everything = death_rates.all_rates(world)
     names = (*summary.MAIN, "frobenius_alone", "death_rate")
-    measured = [correlation.measure(item, names) for item in (*worlds, everything)]
-    found = searching.search_outcomes(everything, families=searching.QUICK, **replays)
-    outcomes = {
-        item.title: searching.search_outcomes(item, families=(searching.GRID,), **replays) for item in worlds
+    measured = [correlation.measure(item, names) for item in (*worlds, *mixed)]
+    found = {
+        item.title: searching.search_outcomes(item, families=families, **replays)
+        for items, families in ((worlds, (searching.GRID,)), (mixed, searching.QUICK))
+        for item in items
     }
-    outcomes[everything.title] = [item for item in found if item.point.family == searching.GRID]
+    by_grid = {
+        title: [item for item in own if item.point.family == searching.GRID] for title, own in found.items()
+    }
+    searches = [
+        text
+        for item in mixed
+        for text in (
+            searching.replayed_on(item, replays["repeats"]),
+            searching.needed_table(found[item.title]),
+        )
+    ]
     return "\n\n".join(
         [
             picture("rates", lambda path: pictures.worlds(measured, path), "correlation, by death rate"),
             other_worlds.ends_table(measured),
             death_rates.agreement(worlds),
-            other_worlds.signals_table(measured, outcomes, names, epoch),
+            other_worlds.signals_table(measured, by_grid, names, epoch),
             *(death_rates.leads(item, names, epoch) for item in measured),
-            searching.replayed_on(everything, replays["repeats"]),
-            searching.needed_table(found),
+            *searches,
         ]
     )
 
@@ -283,8 +292,7 @@ def _death_rates(world: World, replays: dict[str, Any], epoch: int, picture: Pic
 def _later(worlds: Sequence[World], picture: Picture) -> str:
     """The signals over the whole training, and searches that cut once, in each world and at each rate."""
     main, *others = worlds
-    rates = death_rates.by_rate(main)
-    first = [*rates, death_rates.all_rates(main)] if rates else [main]
+    first = [*death_rates.by_rate(main), *death_rates.mixed_rates(main)] or [main]
     measured = [later.measure_all(world) for world in (*first, *others)]
     return "\n\n".join(
         [

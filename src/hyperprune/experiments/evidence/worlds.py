@@ -30,8 +30,7 @@ class World:
         name: of the recording ("ptb-mini").
         table: the candidates of the space at `FIRST_RATE` that every seed has, one run per seed; where there
             are none, all that every seed has.
-        wider: the seeds that have most candidates (other death rates), with all that those share; None where
-            these are no more.
+        everything: the candidates of the space at every death rate, of each seed those that it has.
         controls: static masks and a threshold that meets its target at once, which are outside the space;
             None where none were recorded.
         methods: candidates of other pruning methods; None where none were recorded.
@@ -40,7 +39,7 @@ class World:
 
     name: str
     table: CandidateTable
-    wider: CandidateTable | None
+    everything: CandidateTable
     controls: CandidateTable | None
     methods: CandidateTable | None
     recorded: tuple[CandidateTable, ...]
@@ -100,12 +99,11 @@ def load_worlds(folder: Path) -> list[World]:
         if own[""]:
             everything = joined(own[""])
             first = restricted(everything, lambda item: setting(item, "death_rate") == FIRST_RATE)
-            table, wider = shared(first or everything), _widest(everything)
             worlds.append(
                 World(
                     name=name,
-                    table=table,
-                    wider=wider if wider.num_rows > table.num_rows else None,
+                    table=shared(first or everything),
+                    everything=everything,
                     controls=joined(own[_CONTROLS]) if own[_CONTROLS] else None,
                     methods=joined(own[_METHODS]) if own[_METHODS] else None,
                     recorded=tuple(table for _, table in members),
@@ -135,9 +133,12 @@ def restricted(table: CandidateTable, keep: Callable[[Configuration], bool]) -> 
 
 
 def shared(table: CandidateTable) -> CandidateTable:
-    """The table with those candidates alone that every seed has: searches of all seeds draw from the same."""
-    common = set.intersection(*(set(run.configurations) for run in table.runs))
-    found = restricted(table, common.__contains__)
+    """The table with those candidates alone that every seed has: searches of all seeds draw from the same.
+
+    Raises:
+        InputError: these are fewer than two.
+    """
+    found = common(table)
     if found is None:
         raise InputError(
             f"the seeds of a world must share at least two candidates, those of {table.task!r} at sparsity "
@@ -146,10 +147,10 @@ def shared(table: CandidateTable) -> CandidateTable:
     return found
 
 
-def _widest(table: CandidateTable) -> CandidateTable:
-    """The seeds with most candidates."""
-    most = max(len(run.candidates) for run in table.runs)
-    return shared(replace(table, runs=tuple(run for run in table.runs if len(run.candidates) == most)))
+def common(table: CandidateTable) -> CandidateTable | None:
+    """As `shared`; None where these are fewer than two."""
+    everywhere = set.intersection(*(set(run.configurations) for run in table.runs))
+    return restricted(table, everywhere.__contains__)
 
 
 def without_never_averaging(world: World) -> World | None:
