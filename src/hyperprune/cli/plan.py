@@ -59,8 +59,8 @@ def print_plan(job: Job, *, as_json: bool) -> int:
         if rivals > 1:
             rival = f"--strategy random --candidates {rivals}"
             print(
-                f"enough for {rivals} drawn at random, to the end ({rival},\n"
-                f"without what is an option of {strategy.name} alone);"
+                f"enough for {rivals} drawn at random, to the end ({rival});\n"
+                f"it does without what is an option of {strategy.name} alone;"
             )
     taken = f", {given} of them given" if given else ""
     print(f"the dense reference takes {final} more{taken}")
