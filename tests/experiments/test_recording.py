@@ -261,6 +261,14 @@ def test_the_methods_scale_has_every_method_and_adds_to_the_folder_of_the_papers
     assert [cell.key for cell in begun[-len(found) :]] == [cell.key for cell in found]
 
 
+def test_controls_are_the_same_whatever_death_rates_are_asked_for():
+    whole, one = (
+        {cell.key for cell in candidate_cells(scale, 0) if cell.group == "controls"}
+        for scale in (SCALES["small"], replace(SCALES["small"], death_rates=(0.65,)))
+    )
+    assert whole == one
+
+
 def test_a_worker_that_would_wait_for_a_dense_model_trains_the_next_seeds(tmp_path, monkeypatch):
     begun = []
 

@@ -54,6 +54,7 @@ class Scale:
             raise InputError(f"sparsities must lie in (0, 1), got {bad[0]:g}; the paper's is 0.67")
 
 
+_RATE_OF_CONTROLS = 0.8  # whatever others are recorded besides: they are of the first rate's candidates
 _GRU = {"preset": "gru-mini", "dropout_input": 0.3, "dropout_hidden": 0.3, "dropout_output": 0.3}
 SCALES = {
     "small": Scale(name="ptb-mini", seeds=(0, 1, 2), death_rates=(0.8, 0.5, 0.65), controls=True),
@@ -100,7 +101,7 @@ def candidate_cells(scale: Scale, seed: int) -> list[Cell]:
     grids = {f"rate-{rate:g}": Space(branches=[paper_branch(rate)]).grid() for rate in scale.death_rates}
     groups = dict(list(grids.items())[:1])
     if scale.controls:
-        groups["controls"] = _controls(scale.death_rates[0])
+        groups["controls"] = _controls()
     groups |= grids
     if scale.methods:
         groups["methods"] = _methods()
@@ -112,7 +113,7 @@ def candidate_cells(scale: Scale, seed: int) -> list[Cell]:
     ]
 
 
-def _controls(death_rate: float) -> list[Configuration]:
+def _controls() -> list[Configuration]:
     """What a threshold death that begins small is to be told from.
 
     Static training never moves a weight. A threshold that meets its target at once kills as the global
@@ -128,7 +129,7 @@ def _controls(death_rate: float) -> list[Configuration]:
                 death=at_once.death,
                 growth="random",
                 redistribution=redistribution,
-                death_rate=death_rate,
+                death_rate=_RATE_OF_CONTROLS,
                 update_every="epoch",
                 threshold_at_once=True,
             )
