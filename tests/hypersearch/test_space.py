@@ -252,11 +252,15 @@ def test_a_draw_asks_for_its_own_branch_alone():
         ),
         (
             "[[space.branch]]\nmethod = 'deep_r'\nl1 = {low = 0, high = 1e300}",
-            "at most 15 digits in all, got 3 digits after the point and an end of 1e",
+            "at most 300 digits in all, got 3 digits after the point and an end of 1e",
         ),
         (
-            "[[space.branch]]\nmethod = 'deep_r'\nl1 = {low = 1e-9, high = 1, digits = 16, log = true}",
-            "at most 15 digits in all, got 16 digits and an end of 1",
+            "[[space.branch]]\nmethod = 'deep_r'\nl1 = {low = 1e-9, high = 1, digits = 301, log = true}",
+            "at most 300 digits in all, got 301 digits and an end of 1",
+        ),
+        (
+            "[[space.branch]]\nmethod = 'deep_r'\nl1 = {low = 0, high = 9223372036854775808, digits = 0}",
+            "of whole numbers must lie within ±9223372036854775807, got an end of 9.2",
         ),
         (
             "[[space.branch]]\nmethod = 'set_'\ndeath_rate = {low = 0.1}",

@@ -12,7 +12,8 @@ import numpy as np
 from hyperprune.errors import InputError
 from hyperprune.settings import from_mapping
 
-_MOST_DIGITS = 15  # every number of so many digits is a float of its own
+_MOST_DIGITS = 300  # before and after the point together; more would leave the range of floats
+_LARGEST_WHOLE = 2**63 - 1  # that is drawn
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,11 @@ class Range:
             raise InputError(
                 f"a range's values must have at most {_MOST_DIGITS} digits in all, got {self.digits} digits "
                 f"{'' if self.log else 'after the point '}and an end of {largest}; 3 are plenty"
+            )
+        if self.digits == 0 and largest > _LARGEST_WHOLE:
+            raise InputError(
+                f"a range of whole numbers must lie within ±{_LARGEST_WHOLE}, got an end of {largest}; "
+                "take smaller ends"
             )
         object.__setattr__(self, "at", tuple(self.at))
         for value in (self.low, self.high, *self.at):
