@@ -179,18 +179,23 @@ def test_directions_lost_along_chains_of_units_are_counted(kind, kept, conventio
     lost = [size - _disjoint_paths(entries, steps) for steps in (1, 2, num_steps)]
     assert lost[0] < lost[1] < lost[2] < size  # else there is no chain to speak of
     start = torch.rand(2, 1, 2, size, generator=torch.Generator().manual_seed(3))  # of zeros f has no slope
-    iteration = LyapunovIteration(
-        module,
-        start[0] if kind is nn.RNN else tuple(start),
-        batch_size=2,
-        jacobian="hidden",
-        convention=convention,
-        dtype=dtype,
-        batched=False,
+    iteration, resumed = (
+        LyapunovIteration(
+            module,
+            start[0] if kind is nn.RNN else tuple(start),
+            batch_size=2,
+            jacobian="hidden",
+            convention=convention,
+            dtype=dtype,
+            batched=False,
+        )
+        for _ in range(2)
     )
     for piece in drive(num_steps).split(7):
         iteration.advance(piece)
-    assert np.isneginf(iteration.spectrum().per_sample).sum(1).tolist() == [lost[2]] * 2
+    resumed.load_state_dict(iteration.state_dict())
+    for item in (iteration, resumed):
+        assert np.isneginf(item.spectrum().per_sample).sum(1).tolist() == [lost[2]] * 2
 
 
 def test_a_chain_loses_all_of_its_directions_and_one_a_step():

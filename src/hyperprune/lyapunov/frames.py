@@ -194,8 +194,10 @@ class Chain:
 
     @property
     def num_null(self) -> int:
-        """How many of the directions zeros have taken so far; 0 while none was as small as one of those."""
-        return self._num_zero(self._null.known(self._factors_pushed))
+        """How many of the directions the weights' zeros have taken so far; 0 while none was found lost."""
+        if self._last_part is None or not self._was_lost_BK.any():
+            return 0
+        return self._num_zero(self._null.count(self._factors_pushed, self._last_part[1]))
 
     def _num_zero(self, num_lost: int) -> int:
         """How many of the frame's directions are lost, of so many of all."""

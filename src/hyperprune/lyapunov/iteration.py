@@ -230,7 +230,9 @@ class LyapunovIteration:
             remainders = iter(crew.run(chain.remainder for layer in chains for chain in layer))
         return LyapunovSpectrum(
             log_growth=tuple(
-                layer_blocks.growth(np.concatenate([next(remainders) for _ in layer]), layer[0].num_null)
+                layer_blocks.growth(
+                    np.concatenate([next(remainders) for _ in layer]), max(chain.num_null for chain in layer)
+                )
                 for layer_blocks, layer in zip(blocks, chains, strict=True)
             ),
             block_steps=blocks[0].steps(),

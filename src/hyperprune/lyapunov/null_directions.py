@@ -36,12 +36,6 @@ class NullDirections:
         """
         if not self._ranks:
             self._ranks = self._all_ranks(coefficients[:1])
-        return self.known(num_factors)
-
-    def known(self, num_factors: int) -> int:
-        """The same; 0 where it was not asked for yet."""
-        if not self._ranks:
-            return 0
         return self._layer.state_size - self._ranks[min(num_factors, len(self._ranks)) - 1]
 
     def _all_ranks(self, coefficients: Float[Tensor, "1 ..."]) -> list[int]:
